@@ -17,7 +17,12 @@ from scipy.special import betaincinv, ndtri, stdtr, stdtrit
 from flipjax.metrics.decomposition import Ratio, divide, mean_over_classes
 
 LEVEL = 0.95
-"""Share of the intervals that hold the truth."""
+"""Share of the intervals that hold the truth.
+
+Example:
+    >>> f"{LEVEL:.0%}"
+    '95%'
+"""
 _LARGEST_SIZE = 1e9
 """Largest effective number of images, where shares vary no more than rounding does: Beta quantiles stay exact."""
 
@@ -47,7 +52,12 @@ class Estimate(NamedTuple):
 
 
 class Estimates(NamedTuple):
-    """Several numbers with their intervals, arrays (k,)."""
+    """Several numbers with their intervals, arrays (k,).
+
+    Example:
+        >>> Estimates(np.array([0.4, 0.2]), np.array([0.1, 0.0]), np.array([0.75, 0.5])).at(1).text(".1f")
+        '0.2 [0.0, 0.5]'
+    """
 
     value: np.ndarray
     """The numbers."""
@@ -115,7 +125,12 @@ def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None, level: flo
 
 
 def estimate_rates(ratio: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimates:
-    """Returns `estimate_rate` of k rates (n, k) at once."""
+    """Returns `estimate_rate` of k rates (n, k) at once.
+
+    Example:
+        >>> estimate_rates(Ratio(np.array([[0, 1], [0, 3]]), np.full((2, 2), 4))).value.tolist()
+        [0.0, 0.5]
+    """
     sums = _of_clusters(ratio, clusters)
     value, influence = _linearise(sums)
     units = (sums.whole > 0).sum(0)
@@ -171,7 +186,13 @@ def paired_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = No
 
 
 def paired_differences(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimates:
-    """Returns `paired_difference` of k rates (n, k) at once."""
+    """Returns `paired_difference` of k rates (n, k) at once.
+
+    Example:
+        >>> none, half = (Ratio(np.full((2, 1), part), np.full((2, 1), 4)) for part in (0, 2))
+        >>> paired_differences(none, half).value.tolist()
+        [0.5]
+    """
     value, variance, units = _paired_moments(old, new, clusters)
     return _students_t(value, variance, units, tail=(1 - level) / 2)
 

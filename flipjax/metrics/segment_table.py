@@ -20,7 +20,16 @@ from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelOptions, LabelSpec
 from flipjax.metrics.host import Array
 from flipjax.metrics.kernels import read_pixels
-from flipjax.metrics.segment_units import UNITS, Units, fill_void, find_units, near_border
+from flipjax.metrics.segment_units import (
+    UNITS,
+    PairCounts,
+    Units,
+    choose_units,
+    count_pairs,
+    fill_void,
+    find_parts,
+    near_border,
+)
 from flipjax.support.threads import in_order
 
 if TYPE_CHECKING:
@@ -84,16 +93,15 @@ def _outcomes(rows: Units, counts: np.ndarray, shares: np.ndarray, foreground: n
     return columns
 
 
-def _matches(segments: Units, predictions: Units) -> dict[str, np.ndarray]:
+def _matches(segments: Units, predictions: Units, counts: PairCounts) -> dict[str, np.ndarray]:
     """Returns class and IoU of the predicted unit that has an IoU above 1/2 with each segment."""
-    # Each pair of a true and a predicted number that any pixel has, as one integer; number 0 is no unit.
-    base = np.int64(len(predictions.pixels) + 1)
-    pairs, shared = np.unique(segments.numbers * base + predictions.numbers, return_counts=True)
-    true_number, predicted_number = np.divmod(pairs, base)
-    are_units = (true_number > 0) & (predicted_number > 0)
-    true_unit = true_number[are_units] - 1
-    predicted_unit = predicted_number[are_units] - 1
-    intersection = shared[are_units]
+    segment = segments.of_parts(counts.true)
+    predicted = predictions.of_parts(counts.predicted)
+    are_units = (segment >= 0) & (predicted >= 0)
+    base = max(1, len(predictions.chosen))
+    pairs, pair_of_entry = np.unique(segment[are_units] * base + predicted[are_units], return_inverse=True)
+    intersection = np.bincount(pair_of_entry, counts.pixels[are_units], minlength=len(pairs)).astype(np.int64)
+    true_unit, predicted_unit = np.divmod(pairs, base)
     union = segments.pixels[true_unit] + predictions.pixels[predicted_unit] - intersection
     matches = 2 * intersection > union
     classes = np.full(len(segments.pixels), -1)
@@ -189,7 +197,7 @@ def segment_tables(
     Source: shares of a segment's pixels, as in Rottmann et al., Prediction error meta classification (MetaSeg), 2020.
 
     Example:
-        >>> segment_tables(np.array([[1, 2]]), np.array([[1, 1]]), kind="masks", min_pixels=1).true["outcome"].item()
+        >>> segment_tables(np.array([[1, 2, 1]]), np.array([[1, 1, 1]]), kind="masks").true["outcome"].item()
         'correct'
     """
     read = LabelSpec(**spec)
@@ -266,23 +274,30 @@ def segment_columns(
     has_ids = not isinstance(unit, str)
     if has_ids and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
         raise ValueError(f"unit: expected integers {truth.shape} as the labels, found {unit.dtype} {unit.shape}.")
-    image = _read_image(prediction, truth, spec, rim)
-    least = max(1, min_pixels)
+    image = _read_image(prediction, truth, spec)
     label_of_pixel = image.truth
-    if not has_ids and unit == "component":
+    if not has_ids and unit == "component" and image.known is not None:
         # So that ignored pixels do not cut a component in two.
         label_of_pixel = fill_void(image.truth, image.known)
-    segments = find_units(label_of_pixel, image.known, image.foreground, unit).of_size(least)
     if predicted_unit is None:
         predicted_unit = "component"
         if not has_ids and unit == "class":
             predicted_unit = "class"
-    predictions = find_units(image.predicted, image.known, image.foreground, predicted_unit)
-    true = _true_columns(segments, predictions, image, risks.get("flip_risk"))
-    # By the number of a segment, of which 0 is none.
-    is_flipped = np.append(False, true["outcome"] == "flip")
-    pixels = _pixel_columns(image, is_flipped[segments.numbers])
-    predicted = _predicted_columns(predictions.of_size(least), image, risks)
+    true_parts = find_parts(label_of_pixel, image.known, image.foreground, unit)
+    predicted_parts = find_parts(image.predicted, image.known, image.foreground, predicted_unit)
+    near = near_border(image.truth, image.known, rim)
+    # One pass over the pixels: what follows is arithmetic on a few counts.
+    counts = count_pairs(true_parts, predicted_parts, near)
+    entries = _Entries(counts, true_parts.classes[counts.true], predicted_parts.classes[counts.predicted])
+    segments = choose_units(true_parts, counts.true, counts.pixels, least=min_pixels)
+    predictions = choose_units(predicted_parts, counts.predicted, counts.pixels)
+    true = _true_columns(segments, predictions, entries, image, risks.get("flip_risk"))
+    segment = segments.of_parts(counts.true)
+    # The last place is that of pixels without a segment.
+    is_flipped = np.append(true["outcome"] == "flip", False)
+    pixels = _pixel_columns(entries, is_flipped[segment], image.foreground)
+    large = choose_units(predicted_parts, counts.predicted, counts.pixels, least=min_pixels)
+    predicted = _predicted_columns(large, entries, image, risks)
     del predicted["instance"]
     if not has_ids:
         del true["instance"]
@@ -294,107 +309,112 @@ class _Image:
     """Truth and prediction of one image (H, W)."""
 
     truth: np.ndarray
-    """True class of each pixel, int32 (H, W); 0 where ignored."""
+    """True class of each pixel, unsigned (H, W); 0 where ignored."""
     predicted: np.ndarray
-    """Predicted class of each pixel, int32 (H, W)."""
-    known: np.ndarray
-    """Whether a pixel counts, and is not ignored, bool (H, W)."""
-    near: np.ndarray
-    """Whether a pixel is near a border of the truth, bool (H, W)."""
+    """Predicted class of each pixel, unsigned (H, W)."""
+    known: np.ndarray | None
+    """Whether a pixel counts, and is not ignored, bool (H, W); None where all do."""
     foreground: np.ndarray
     """Whether a class is foreground, bool (C,)."""
-
-    @property
-    def classes(self) -> int:
-        """C."""
-        return len(self.foreground)
 
     @functools.cached_property
     def detected(self) -> np.ndarray:
         """The pixels that are predicted as foreground, bool (H, W)."""
         return self.foreground[self.predicted]
 
-    @functools.cached_property
-    def wrong(self) -> np.ndarray:
-        """The pixels that count and are predicted as another class, bool (H, W)."""
-        return self.known & (self.predicted != self.truth)
 
-    @functools.cached_property
-    def shares(self) -> np.ndarray:
-        """Each class's share of the image, float64 (C,)."""
-        return np.bincount(self.truth[self.known], minlength=self.classes) / self.truth.size
+class _Entries(NamedTuple):
+    """Counted pixels, an entry for those of equal parts and nearness to a border."""
+
+    counts: PairCounts
+    """Their parts, nearness and number."""
+    truth: np.ndarray
+    """int64 (entries,), their true class."""
+    predicted: np.ndarray
+    """int64 (entries,), their predicted class."""
 
 
-def _read_image(prediction: Array, labels: np.ndarray, spec: LabelSpec, rim: int) -> _Image:
-    """Returns truth and prediction of an image whose values were checked."""
-    known = np.ones(labels.shape, bool)
+def _read_image(prediction: Array, labels: np.ndarray, spec: LabelSpec) -> _Image:
+    """Returns truth and prediction of an image whose values were checked, in the smallest integers."""
+    foreground = spec.foreground(spec.num_classes or 0)
+    dtype = np.min_scalar_type(len(foreground))
+    known = None
+    truth = labels
     if spec.ignore_index is not None:
         known = labels != spec.ignore_index
-    truth = np.where(known, labels, 0).astype(np.int32)
-    predicted = np.asarray(prediction).astype(np.int32)
-    return _Image(truth, predicted, known, near_border(truth, known, rim), spec.foreground(spec.num_classes or 0))
+        if known.all():
+            known = None
+        else:
+            truth = np.where(known, labels, 0)
+    return _Image(truth.astype(dtype, copy=False), np.asarray(prediction).astype(dtype, copy=False), known, foreground)
 
 
 def _true_columns(
-    segments: Units, predictions: Units, image: _Image, flip_risk: np.ndarray | None
+    segments: Units, predictions: Units, entries: _Entries, image: _Image, flip_risk: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """Returns the columns of true segments."""
-    C = image.classes
-    shares = image.shares
-    wrong = image.wrong
-    rim_errors = segments.total(image.near & wrong)
+    C = len(image.foreground)
+    counts = entries.counts
+    shares = np.bincount(entries.truth, counts.pixels, minlength=C) / image.truth.size
+    segment = segments.of_parts(counts.true)
+    wrong = np.where(entries.truth != entries.predicted, counts.pixels, 0)
+    rim_errors = segments.sum(segment, np.where(counts.near, wrong, 0))
     # A row a segment: the share of each class in the image, less the segment in the column of its own class.
     segment_shares = segments.pixels / image.truth.size
     outside = shares - np.eye(C)[segments.classes] * segment_shares[:, None]
+    by_class = segments.sum_by_class(segment, entries.predicted, counts.pixels, C)
     return {
         **segments.columns(),
-        **_outcomes(segments, segments.count_classes(image.predicted, C), shares, image.foreground),
-        "rim_pixels": segments.total(image.near),
+        **_outcomes(segments, by_class, shares, image.foreground),
+        "rim_pixels": segments.sum(segment, np.where(counts.near, counts.pixels, 0)),
         "rim_errors": rim_errors,
-        "inside_errors": segments.total(wrong) - rim_errors,
-        "flip_risk": segments.mean(flip_risk, image.detected),
-        **_matches(segments, predictions),
+        "inside_errors": segments.sum(segment, wrong) - rim_errors,
+        "flip_risk": segments.mean(flip_risk, None if flip_risk is None else image.detected),
+        **_matches(segments, predictions, counts),
         **{f"context_{c}": outside[:, c].astype(np.float32) for c in range(C)},
     }
 
 
-def _predicted_columns(predictions: Units, image: _Image, risks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _predicted_columns(
+    predictions: Units, entries: _Entries, image: _Image, risks: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Returns the columns of predicted segments."""
-    counts = predictions.count_classes(image.truth, image.classes)
-    most_frequent = counts.argmax(1)
+    C = len(image.foreground)
+    predicted = predictions.of_parts(entries.counts.predicted)
+    by_class = predictions.sum_by_class(predicted, entries.truth, entries.counts.pixels, C)
+    most_frequent = by_class.argmax(1)
+    detected = image.detected if risks else None
     return {
         **predictions.columns(),
-        "flip_risk": predictions.mean(risks.get("flip_risk"), image.detected),
-        "max_softmax": predictions.mean(risks.get("max_softmax"), image.detected),
+        "flip_risk": predictions.mean(risks.get("flip_risk"), detected),
+        "max_softmax": predictions.mean(risks.get("max_softmax"), detected),
         "truth": most_frequent,
-        "truth_share": counts.max(1) / predictions.pixels,
+        "truth_share": by_class.max(1, initial=0) / predictions.pixels,
         "right": most_frequent == predictions.classes,
     }
 
 
-def _pixel_columns(image: _Image, in_flipped_segment: np.ndarray) -> dict[str, np.ndarray]:
+def _pixel_columns(entries: _Entries, in_flipped_segment: np.ndarray, foreground: np.ndarray) -> dict[str, np.ndarray]:
     """Returns counts of pixels by kind, class and prediction; a pixel has the first kind that holds, else `inside`."""
-    C = image.classes
-    detected = image.detected
-    on_foreground = image.foreground[image.truth]
+    C = len(foreground)
+    detected = foreground[entries.predicted]
+    on_foreground = foreground[entries.truth]
     conditions = {
-        "correct": ~image.wrong,
+        "correct": entries.truth == entries.predicted,
         "spill": ~on_foreground & detected,
         "background": ~on_foreground,
         "miss": ~detected,
         "whole": in_flipped_segment,
-        "rim": image.near,
+        "rim": entries.counts.near,
     }
-    known = image.known
-    kind_of_pixel = np.select(
-        [condition[known] for condition in conditions.values()],
-        [KINDS.index(name) for name in conditions],
-        default=KINDS.index("inside"),
+    kind_of_entry = np.select(
+        list(conditions.values()), [KINDS.index(name) for name in conditions], default=KINDS.index("inside")
     )
-    # Kind, class and prediction of a pixel as one integer, to count those that are equal.
-    entry_of_pixel = kind_of_pixel * C * C + image.truth[known] * C + image.predicted[known]
-    entries, pixels = np.unique(entry_of_pixel, return_counts=True)
-    kind, truth, prediction = np.unravel_index(entries, (len(KINDS), C, C))
+    # Kind, class and prediction as one integer, to add up those that are equal.
+    equal = kind_of_entry * C * C + entries.truth * C + entries.predicted
+    kinds, row_of_entry = np.unique(equal, return_inverse=True)
+    pixels = np.bincount(row_of_entry, entries.counts.pixels, minlength=len(kinds)).astype(np.int64)
+    kind, truth, prediction = np.unravel_index(kinds, (len(KINDS), C, C))
     return {"kind": np.array(KINDS)[kind], "class": truth, "predicted": prediction, "pixels": pixels}
 
 
