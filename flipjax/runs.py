@@ -114,7 +114,9 @@ def run(
 
 
 def open_run(folder: str | Path, *, data: ArrayData | None = None) -> "Run":
-    """Reads a run folder; for errors see `flipjax.results.load`, and for an example `flipjax.run`.
+    """Reads a run folder; for errors see `flipjax.results.load`.
+
+    See `flipjax.run` for an example.
 
     Args:
         folder: the run folder.

@@ -24,6 +24,7 @@ TRAINED = {"finished", "stopped", CLASSES_NOT_LEARNT}
 """Statuses of members that trained without failing; tiny ones may learn nothing."""
 CURVES = {
     "train_loss": [1.0, 1.0, 1.0],
+    "valid_cross_entropy": [1.0, 1 / 2, 1 / 3],
     "valid_flip": [0.2, 0.2, 0.2],
     "valid_loss": [1.0, 1 / 2, 1 / 3],
     "valid_worst_group_iou": [0.0, 0.1, 0.2],

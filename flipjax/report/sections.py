@@ -244,6 +244,8 @@ def training_charts(run: StoredRun) -> list[Chart]:
     for setting, rows in islice(groups_of(table, axes), TRAINED):
         title = setting_label(dict(zip(axes, setting, strict=True)), axes)
         for measure, (y, most) in MEASURES.items():
+            if measure not in rows:
+                continue
             curves = rows.pivot_table(index="epoch", columns=levels, values=measure)
             if levels:
                 curves.columns = [f"rho {level_text(float(rho))}" for rho in curves.columns]

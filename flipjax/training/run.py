@@ -96,11 +96,13 @@ def validate(
     count = experiment.groups.count
     group_losses = losses.group_means(image_losses, groups, num_groups=count, weights=selecting)[0]
     loss = group_losses.mean()
-    cross_entropy = losses.group_means(cross_entropies, groups, num_groups=count, weights=selecting)[0].mean()
+    group_entropies = losses.group_means(cross_entropies, groups, num_groups=count, weights=selecting)[0]
     # XLA does not fuse across a loop, so a sequential map rounds identically for one member and for many.
     counts = jax.nn.one_hot(member.groups, count).sum(0)
     total = jax.lax.fori_loop(0, count, lambda g, total: total + counts[g] * group_losses[g], jnp.float32(0))
     loss_at_rho = total / len(member.groups)
+    entropy = jax.lax.fori_loop(0, count, lambda g, total: total + group_entropies[g], jnp.float32(0))
+    cross_entropy = entropy / count
     group_weights = state.group_weights
     if "dro_reference" in experiment.active_knobs:
         robust, moved = losses.reference_validation(
