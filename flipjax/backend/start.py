@@ -39,14 +39,14 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
     check_mesh([jax.sharding.get_abstract_mesh()])
     _check_addresses()
     jax.config.update("jax_default_prng_impl", "threefry2x32")
-    wanted = min(spec.devices or cores(), members * max(1, spec.batch_devices))
+    device_count = min(spec.devices or cores(), members * max(1, spec.batch_devices))
     # The device count cannot change once JAX is running.
     with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", wanted)
+        jax.config.update("jax_num_cpu_devices", device_count)
     keep_programs()
     devices = jax.devices()
-    if devices[0].platform == "cpu" and len(devices) < wanted:
-        say(f"JAX runs with {len(devices)} CPU devices; JAX_NUM_CPU_DEVICES={wanted}, set before, uses all cores")
+    if devices[0].platform == "cpu" and len(devices) < device_count:
+        say(f"JAX runs with {len(devices)} CPU devices; JAX_NUM_CPU_DEVICES={device_count}, set before, uses all cores")
     return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
 
 
@@ -123,6 +123,6 @@ def _check_addresses() -> None:
         import resource
     except ImportError:  # Unix only.
         return
-    most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if most != resource.RLIM_INFINITY and most < ADDRESSES:
-        raise ConfigError("ulimit -v", f"unlimited, or at least {ADDRESSES >> 10}", most >> 10)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < ADDRESSES:
+        raise ConfigError("ulimit -v", f"unlimited, or at least {ADDRESSES >> 10}", limit >> 10)

@@ -44,9 +44,9 @@ def groups_of(
     unknown = set(itertools.chain.from_iterable(names_of)).difference(scene_names)
     if unknown:
         raise ConfigError(field, f"scenes among {', '.join(scene_names)}", ", ".join(sorted(unknown)))
-    numbers = tuple(tuple(sorted({scene_names.index(name) for name in names})) for names in names_of)
+    scene_numbers = tuple(tuple(sorted({scene_names.index(name) for name in names})) for names in names_of)
     try:
-        return Groups(len(class_names), len(scene_names), numbers)
+        return Groups(len(class_names), len(scene_names), scene_numbers)
     except ValueError as error:
         expected = str(error).removeprefix("usual: ").partition(", found")[0]
         found = f"{dict(zip(class_names, names_of, strict=False))} of scenes {', '.join(scene_names)}"

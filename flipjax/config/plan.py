@@ -123,7 +123,7 @@ def _programs_of(config: Config, identity: str) -> list[Program]:
     listed = members[0].keys()
     unvaried = {name: value_of(config, key) for name, key in AXES.items() if name not in listed}
     rhos = values_of(config, "rho")
-    numbers = itertools.count()
+    member_numbers = itertools.count()
     programs: list[Program] = []
     for index, static in enumerate(statics):
         spec = experiment(config, static)
@@ -137,7 +137,7 @@ def _programs_of(config: Config, identity: str) -> list[Program]:
         shown = {field: _shown(value) for field, value in static.items()}
         settings = []
         for axes in members:
-            name = f"m{next(numbers):03d}"
+            name = f"m{next(member_numbers):03d}"
             settings.append(setting_of({**unvaried, **axes}, methods, name=name, axes={**shown, **axes}))
         program = Program(f"{index:03d}", spec, tuple(settings), rhos, identity=f"{identity}/{index:03d}")
         check_methods(program)

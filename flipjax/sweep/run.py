@@ -65,7 +65,7 @@ class Sweep:
     """Images in memory, which replace the configuration's pool."""
     page: bool = True
     """Whether the run has a page."""
-    stored: dict[str, dict[str, Cell]] = dataclasses.field(default_factory=dict)
+    cells: dict[str, dict[str, Cell]] = dataclasses.field(default_factory=dict)
     """The stored cell by program and member."""
     live: dict[str, Curves] = dataclasses.field(default_factory=dict)
     """The curves of members in training, by program."""
@@ -80,7 +80,7 @@ class Sweep:
 
     def read(self, say: Callable[[str], object]) -> None:
         """Reads the stored results of every program."""
-        self.stored = {program.name: read_program(self.workdir, program, say=say) for program in self.plan.programs}
+        self.cells = {program.name: read_program(self.workdir, program, say=say) for program in self.plan.programs}
 
     def pending(self) -> list[Program]:
         """Returns the programs, restricted to this process's members that are not stored."""
@@ -91,7 +91,7 @@ class Sweep:
         """Returns the members of all shards that are not stored."""
         missing = []
         for program in self.plan.programs:
-            missing += [name for name in program.names if name not in self.stored[program.name]]
+            missing += [name for name in program.names if name not in self.cells[program.name]]
         return missing
 
     def train(self, bar: Bar, *, fail_fast: bool) -> bool:
@@ -193,14 +193,14 @@ class Sweep:
         curves = self.live.pop(wave.name)
         shown = gallery_member(self._whole(wave))
         cell = finish(wave, self.plan, task, trained, self.workdir, curves, shown)
-        self.stored[wave.name].update(dict.fromkeys(cell.members, cell))
+        self.cells[wave.name].update(dict.fromkeys(cell.members, cell))
         self.workdir.remove_checkpoints(wave)
 
     def _write_history(self) -> None:
         """Writes the curves of stored members and of those in training."""
         tables = []
         for program in self.plan.programs:
-            results = results_of_members(program, self.stored[program.name])
+            results = results_of_members(program, self.cells[program.name])
             if results is not None:
                 tables.append(history_table(results))
             if program.name in self.live:
@@ -209,8 +209,8 @@ class Sweep:
 
     def results(self) -> list[MemberResults]:
         """Returns the stored members' results, program by program."""
-        stored = [results_of_members(program, self.stored[program.name]) for program in self.plan.programs]
-        return [results for results in stored if results is not None]
+        of_programs = [results_of_members(program, self.cells[program.name]) for program in self.plan.programs]
+        return [results for results in of_programs if results is not None]
 
     def done(self) -> bool:
         """Returns whether all stored members trained to their end."""
@@ -219,12 +219,12 @@ class Sweep:
     def conclude(self) -> tuple[str, int]:
         """Writes the run's tables and report; returns the report's text and the exit code."""
         folder = self.workdir.folder
-        if not any(self.stored.values()):
+        if not any(self.cells.values()):
             return "no program finished: no results", command.SOME_FAILED
         self.workdir.verify()
         self.workdir.remove_partial()
         for program in self.plan.programs:
-            self.stored[program.name] = merge_parts(self.workdir, program, self.stored[program.name])
+            self.cells[program.name] = merge_parts(self.workdir, program, self.cells[program.name])
         results = self.results()
         blank = self._write_blank(results[0])
         write_results(folder, join([results_table(table) for table in (*results, *blank)]))
@@ -239,14 +239,14 @@ class Sweep:
         blank = []
         for program in self.plan.programs:
             path = self.workdir.results_of(program) / BLANK
-            stored = self.stored[program.name]
-            absent = restrict(program, set(program.names).difference(stored))
+            cells = self.cells[program.name]
+            absent = restrict(program, set(program.names).difference(cells))
             path.unlink(missing_ok=True)
             if absent.names:
                 status = NOT_DONE
                 if program.name in self.failed:
                     status = "failed"
-                alike = results_of_members(program, stored) or example
+                alike = results_of_members(program, cells) or example
                 # A pool of photos as they are found has no rho.
                 axes = set(alike.axis.tolist())
                 settings = []

@@ -65,13 +65,13 @@ def train_members(
     columns = [*MEASURES, *(f"group_weight_{group}" for group in range(experiment.groups.count))]
     history = np.full((len(budgets), max(budgets), len(columns)), np.nan, np.float32)
     epoch = 0
-    stored = [history, None]
+    tree = [history, None]
     restored = checkpoints.restore([history, population.blank(experiment, members, start)], say=bar.say)
     if restored is not None:
-        epoch, stored = restored
+        epoch, tree = restored
     # Popped, so that `create` frees what it has copied.
-    current = population.create(experiment, layout, members, stored.pop(), start)
-    history = stored.pop()
+    current = population.create(experiment, layout, members, tree.pop(), start)
+    history = tree.pop()
     if epoch:
         bar.say(f"program {program.name}: continues after epoch {epoch}")
         bar.skip(work * int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))

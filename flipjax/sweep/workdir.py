@@ -88,9 +88,9 @@ class Workdir:
             ConfigError: `strict`, and software differs.
         """
         first = {**facts, **start, "sessions": [], "config": config}
-        with _changed_json(self.folder / RECORD, first) as stored:
-            starts = stored.setdefault("sessions", [])
-            differing = differing_software([stored, *starts], start)
+        with _changed_json(self.folder / RECORD, first) as record:
+            starts = record.setdefault("sessions", [])
+            differing = differing_software([record, *starts], start)
             if differing and strict:
                 raise ConfigError("--strict_versions", "the software of the run's earlier starts", differing)
             if differing:
@@ -99,8 +99,8 @@ class Workdir:
 
     def add_session(self, seconds: float) -> None:
         """Adds this process's training time to its start in config.json."""
-        with _changed_json(self.folder / RECORD) as stored:
-            stored["sessions"][-1]["seconds"] = round(seconds, 1)
+        with _changed_json(self.folder / RECORD) as record:
+            record["sessions"][-1]["seconds"] = round(seconds, 1)
 
     def verify(self) -> None:
         """Raises OSError if the folder no longer belongs to this run."""
@@ -123,8 +123,8 @@ class Workdir:
         pool = program.experiment.pool
         count = f"{len(catalog.object_names)} images, {len(catalog.scene_photo_names)} scenes"
         now = f"{catalog.source} ({count} at size {pool.size}) [{catalog.content[:16]}]"
-        with _changed_json(self.folder / RECORD) as stored:
-            before = stored.setdefault("pools", {}).setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
+        with _changed_json(self.folder / RECORD) as record:
+            before = record.setdefault("pools", {}).setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
         # The same pool may lie elsewhere, as on another machine.
         if before.split()[-1] != now.split()[-1]:
             found = f"one on {before} in {self.folder}; bring that pool back, or {ADVICE}"
@@ -132,8 +132,8 @@ class Workdir:
 
     def record_library(self, program: Program, library: str) -> str:
         """Records the library of a program's convolutions at its first start, and returns that one ever after."""
-        with _changed_json(self.folder / RECORD) as stored:
-            return stored.setdefault("convolutions", {}).setdefault(program.name, library)
+        with _changed_json(self.folder / RECORD) as record:
+            return record.setdefault("convolutions", {}).setdefault(program.name, library)
 
     def results_of(self, program: Program) -> Path:
         """Returns the folder of a program's results."""
@@ -165,10 +165,10 @@ class Workdir:
         """Raises ConfigError if the folder holds another run, or files that are no run's; `free` accepts any run."""
         path = self.folder / RECORD
         if path.is_symlink() or path.is_file():
-            stored = _read_json(path)
+            record = _read_json(path)
             if free:
                 return
-            difference = first_difference(stored["config"], json.loads(json.dumps(config)))
+            difference = first_difference(record["config"], json.loads(json.dumps(config)))
             if difference:
                 found = f"one of another in {self.folder} ({difference}); {ADVICE}"
                 raise ConfigError("--workdir", "a run of this configuration", found)
@@ -193,9 +193,9 @@ class Workdir:
         if folder in (Path.cwd(), *Path.cwd().parents):
             raise ConfigError("--fresh", "another current folder than the run's, which gets another name", str(folder))
         old = folder.with_name(f"{folder.name}.old")
-        numbers = itertools.count(2)
+        suffixes = itertools.count(2)
         while os.path.lexists(old):
-            old = folder.with_name(f"{folder.name}.old{next(numbers)}")
+            old = folder.with_name(f"{folder.name}.old{next(suffixes)}")
         self._lock.release()
         folder.rename(old)
         say(f"the earlier run is now {old}")
@@ -215,7 +215,7 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], obj
     """
     folder = workdir.results_of(program)
     shown = gallery_member(program)
-    stored: dict[str, Cell] = {}
+    cells: dict[str, Cell] = {}
     for path in (*folder.glob(STORED), *sorted((folder / "parts").glob("*.npz"))):
         try:
             cell = Cell(read(path, MemberResults), path)
@@ -226,10 +226,10 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], obj
                 gallery.load_gallery(folder / GALLERY, program=program.identity)
             # A whole program's file comes before its parts'.
             for member in cell.members:
-                stored.setdefault(member, cell)
+                cells.setdefault(member, cell)
         except (DamagedError, FileNotFoundError) as error:
             say(f"{error}; its members are done again")
-    return stored
+    return cells
 
 
 def shown_images(cell: Cell, member: str) -> tuple[np.ndarray, np.ndarray]:
@@ -250,32 +250,30 @@ def gallery_size(groups: Groups) -> int:
     return 2 * IMAGES_OF_A_KIND + gallery.PAIRS * groups.scenes
 
 
-def results_of_members(program: Program, stored: Mapping[str, Cell]) -> MemberResults | None:
-    """Returns the results of the stored members in the program's order, or None without any."""
-    cells = _cells_of(stored)
-    if not cells:
+def results_of_members(program: Program, cells: Mapping[str, Cell]) -> MemberResults | None:
+    """Returns the results of the stored members, from the cell of each, in the program's order; None without any."""
+    parts = [cell.results.take(members) for cell, members in _with_members(cells)]
+    if not parts:
         return None
-    names = [name for name in program.names if name in stored]
-    return concatenate([cell.results.take(members) for cell, members in cells]).take(names)
+    return concatenate(parts).take([name for name in program.names if name in cells])
 
 
-def _cells_of(stored: Mapping[str, Cell]) -> list[tuple[Cell, list[str]]]:
-    """Returns the cells, each with those of its members that it is stored for."""
-    cells = {id(cell): cell for cell in stored.values()}
+def _with_members(cells: Mapping[str, Cell]) -> list[tuple[Cell, list[str]]]:
+    """Returns each of the members' cells once, with the members that it is the cell of."""
     members_of = []
-    for cell in cells.values():
-        members_of.append((cell, [name for name in cell.members if stored.get(name) is cell]))
+    for cell in {id(cell): cell for cell in cells.values()}.values():
+        members_of.append((cell, [name for name in cell.members if cells.get(name) is cell]))
     return members_of
 
 
-def merge_parts(workdir: Workdir, program: Program, stored: Mapping[str, Cell]) -> dict[str, Cell]:
-    """Writes one file for a program with all members stored, and removes the parts; returns what is stored then."""
+def merge_parts(workdir: Workdir, program: Program, cells: Mapping[str, Cell]) -> dict[str, Cell]:
+    """Writes one file for a program with all members stored, and removes the parts; returns the members' cells then."""
     folder = workdir.results_of(program) / "parts"
-    results = results_of_members(program, stored)
-    if results is None or len(stored) < len(program.names) or not folder.is_dir():
-        return dict(stored)
+    results = results_of_members(program, cells)
+    if results is None or len(cells) < len(program.names) or not folder.is_dir():
+        return dict(cells)
     path = workdir.stored_results_of(program)
-    images = [cell.read_images().take(members) for cell, members in _cells_of(stored)]
+    images = [cell.read_images().take(members) for cell, members in _with_members(cells)]
     write(path, results, concatenate(images).take(program.names))
     shutil.rmtree(folder, ignore_errors=True)
     return dict.fromkeys(program.names, Cell(results, path))

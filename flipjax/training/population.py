@@ -306,8 +306,8 @@ def map_selected(
     values = []
     for rule, kept in enumerate(best):
         asked = later if later is not None and rule > 0 else function
-        wanted = stacks.put(layout, first_rule[rule] == rule)
-        values.append(program(experiment, layout, asked, kept.weights, wanted, strengths, *arguments))
+        computes = stacks.put(layout, first_rule[rule] == rule)
+        values.append(program(experiment, layout, asked, kept.weights, computes, strengths, *arguments))
 
     def gather(*leaves: jax.Array | None) -> np.ndarray:
         """Returns one leaf by rule and member, each from the rule that computed it; `later` gives None for some."""
@@ -332,27 +332,27 @@ def _map_selected(
     layout: Layout,
     function: Callable,
     weights: Weights,
-    wanted: jax.Array,
+    computes: jax.Array,
     strengths: jax.Array,
     *arguments: PyTree,
 ) -> PyTree:
-    """Maps a function over the stacked weights that are wanted, each with its cue; the others have zeros."""
+    """Maps a function over the stacked weights that `computes` chooses, each with its cue; the others have zeros."""
     call = jax.jit(functools.partial(function, dataclasses.replace(experiment, packed=layout.packed)), inline=True)
 
-    def of_device(weights: Weights, wanted: jax.Array, strengths: jax.Array, pool: Pool, *rest: PyTree) -> PyTree:
+    def of_device(weights: Weights, computes: jax.Array, strengths: jax.Array, pool: Pool, *rest: PyTree) -> PyTree:
         shapes = jax.eval_shape(call, take_member(weights, 0), pool, *rest)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
         def call_one(inputs: tuple[Weights, jax.Array, jax.Array]) -> PyTree:
-            member_weights, is_wanted, strength = inputs
+            member_weights, computes_it, strength = inputs
 
             def call_it() -> PyTree:
                 return call(member_weights, at_strength(pool, strength), *rest)
 
-            return jax.lax.cond(is_wanted, call_it, lambda: zeros)
+            return jax.lax.cond(computes_it, call_it, lambda: zeros)
 
         at_once = layout.width if layout.width > 1 else None
-        return jax.lax.map(call_one, (weights, wanted, strengths), batch_size=at_once)
+        return jax.lax.map(call_one, (weights, computes, strengths), batch_size=at_once)
 
     specs = [P(AXIS)] * 3 + [P()] * len(arguments)
-    return shard(layout, of_device, *specs)(weights, wanted, strengths, *arguments)
+    return shard(layout, of_device, *specs)(weights, computes, strengths, *arguments)

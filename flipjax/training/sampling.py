@@ -32,13 +32,13 @@ def directory(values: jax.Array, *, size: int) -> Directory:
     return Directory(jnp.argsort(values, stable=True).astype(jnp.int32), jnp.cumsum(counts) - counts, counts)
 
 
-def draw(key: jax.Array, entries: Directory, wanted: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Draws a position of each wanted value uniformly.
+def draw(key: jax.Array, entries: Directory, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Draws a position of each value uniformly.
 
     Args:
       key: PRNG key.
       entries: the positions by value.
-      wanted: (B,) integer in [0, V).
+      values: (B,) integer in [0, V).
 
     Returns:
       Positions (B,) int32, 0 for absent values; and whether each value is present, (B,) bool.
@@ -48,9 +48,9 @@ def draw(key: jax.Array, entries: Directory, wanted: jax.Array) -> tuple[jax.Arr
       >>> int(position[0]), present.tolist()
       (1, [True, False])
     """
-    counts = entries.counts[wanted]
-    step = jnp.floor(jax.random.uniform(key, wanted.shape) * counts).astype(jnp.int32)
-    position = entries.starts[wanted] + jnp.minimum(step, jnp.maximum(counts - 1, 0))
+    counts = entries.counts[values]
+    step = jnp.floor(jax.random.uniform(key, values.shape) * counts).astype(jnp.int32)
+    position = entries.starts[values] + jnp.minimum(step, jnp.maximum(counts - 1, 0))
     present = counts > 0
     return jnp.where(present, entries.order[jnp.where(present, position, 0)], 0), present
 
