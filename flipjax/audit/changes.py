@@ -17,6 +17,7 @@ from flipjax.metrics.decomposition import Ratio
 from flipjax.metrics.evaluate import ratios_of
 from flipjax.metrics.images import ALL, Images
 from flipjax.metrics.intervals import Estimate, paired_difference, paired_p_values
+from flipjax.metrics.permutation import false_discovery_q
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import title_of
@@ -178,10 +179,8 @@ def _with_images(change: Change, compared: ComparedAudits, c: int, inside: np.nd
 
 def _corrected(changes: Sequence[Change]) -> list[Change]:
     """Returns the changes with q (Benjamini and Hochberg, 1995); of what differs in no image it is 1."""
-    from scipy.stats import false_discovery_control  # Imported here because it is slow.
-
     tests = [change for change in changes if change.is_test]
-    q_values = iter(false_discovery_control([change.p for change in tests]).tolist() if tests else [])
+    q_values = iter(false_discovery_q([change.p for change in tests]).tolist() if tests else [])
     return [dataclasses.replace(change, q=next(q_values) if change.is_test else 1.0) for change in changes]
 
 

@@ -14,7 +14,7 @@ from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Ratio, flips_of, margins
 from flipjax.metrics.intervals import Estimate, difference_of, estimate_rate, estimate_rates, mean_of
-from flipjax.metrics.permutation import PermutationUnits, group_p_values, make_units
+from flipjax.metrics.permutation import PermutationUnits, false_discovery_q, group_p_values, make_units
 from flipjax.results.frames import DIGITS
 
 PAIRS = 400
@@ -252,12 +252,10 @@ def _units_of(
 
 def _corrected(rows: Sequence[GroupFlip]) -> list[GroupFlip]:
     """Returns the comparisons with q. A class that never flips is no test, because it cannot differ: q is 1."""
-    from scipy.stats import false_discovery_control  # Imported here because it is slow.
-
     family = _family_of(rows)
     q_values = {}
     if family:
-        corrected = false_discovery_control([row.p for row in family])
+        corrected = false_discovery_q([row.p for row in family])
         q_values = {(row.class_name, row.group): float(q) for row, q in zip(family, corrected, strict=True)}
     completed = []
     for row in rows:

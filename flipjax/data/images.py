@@ -144,8 +144,9 @@ def read_mask_header(path: Path) -> MaskHeader:
             if image.mode not in MASK_MODES or frames > 1:
                 expected = f"expected one mask of mode {', '.join(MASK_MODES)}"
                 raise BadFileError(f"{path}: {expected}; found mode {image.mode} and {frames} frames")
-            if image.getexif().get(ORIENTATION, 1) != 1:
-                raise BadFileError(f"{path}: {TURNED}")
+            # Of a PNG whose EXIF stands behind its pixels, `read_mask` finds it: pixels are decoded once.
+            if image.format != "PNG" or "exif" in image.info:
+                _check_orientation(image, path)
             palette = b""
             if image.mode == "P":
                 palette = bytes(image.getpalette("RGB") or ())
@@ -161,7 +162,15 @@ def read_mask_header(path: Path) -> MaskHeader:
 def read_mask(path: Path) -> np.ndarray:
     """Reads the class indices of a mask, integers (H, W); raises as `read_mask_header` and `labels_of` do."""
     read_mask_header(path)
-    return labels_of(read_image(path), str(path))
+    image = read_image(path)
+    _check_orientation(image, path)
+    return labels_of(image, str(path))
+
+
+def _check_orientation(image: Image.Image, path: Path) -> None:
+    """Raises BadFileError for a mask that EXIF turns."""
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        raise BadFileError(f"{path}: {TURNED}")
 
 
 def clashing_colours(palettes: Mapping[Path, bytes]) -> str:

@@ -1,4 +1,4 @@
-"""Tests by permutation of images, or of clusters of them: what is alike by chance changes places. NumPy only.
+"""Tests by permutation of images, or of clusters of them: what is alike by chance changes places. NumPy and SciPy.
 
 `group_p_values` tests whether the images of a group flip unlike those of other groups. For another statistic, compute
 it of each row of `permute_within`, and its p with `permutation_p`.
@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import betaln
 
 from flipjax.metrics.decomposition import divide
 
@@ -123,6 +125,24 @@ def permutation_p(extreme: np.ndarray, permutations: int) -> np.ndarray:
     return (np.asarray(extreme) + 1) / (permutations + 1)
 
 
+def false_discovery_q(p_values: ArrayLike) -> np.ndarray:
+    """Returns q of the p-values (n,) of a family, as `scipy.stats.false_discovery_control`, whose import is slow.
+
+    Source: Benjamini and Hochberg, Controlling the false discovery rate, 1995.
+
+    Example:
+        >>> false_discovery_q([0.01, 0.5, 0.02]).round(3).tolist()
+        [0.03, 0.5, 0.03]
+    """
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p)
+    scaled = p[order] * (len(p) / np.arange(1, len(p) + 1))
+    q = np.empty(len(p))
+    # No larger than any q of a larger p.
+    q[order] = np.minimum.accumulate(scaled[::-1])[::-1]
+    return np.clip(q, 0.0, 1.0)
+
+
 def group_p_values(classes: Sequence[PermutationUnits], *, seed: int = 0) -> list[np.ndarray]:
     """Tests each group of each class against the other groups of the class.
 
@@ -172,8 +192,6 @@ def _exact_p(units: PermutationUnits) -> np.ndarray | None:
     values = np.unique(units.share)
     if len(values) > 2 or units.stratum.any():
         return None
-    from scipy.stats import hypergeom  # Imported here because it is slow.
-
     total = len(units.share)
     high = int((units.share == values[-1]).sum())
     step = values[-1] - values[0]
@@ -183,8 +201,22 @@ def _exact_p(units: PermutationUnits) -> np.ndarray | None:
             counts = np.arange(max(0, high - (total - size)), min(size, high) + 1)
             possible = step * (counts / size - (high - counts) / (total - size))
             extreme = np.abs(possible) >= abs(difference) - ROUNDING
-            p[group] = min(1.0, hypergeom.pmf(counts[extreme], total, high, size).sum())
+            p[group] = min(1.0, _hypergeometric(counts[extreme], total, high, size).sum())
     return p
+
+
+def _hypergeometric(counts: np.ndarray, total: int, high: int, size: int) -> np.ndarray:
+    """Returns the probability that `size` of `total` units hold so many of the `high` ones, as `scipy.stats.hypergeom`.
+
+    Importing that would take longer than most tests.
+    """
+    ways = _log_choose(high, counts) + _log_choose(total - high, size - counts)
+    return np.exp(ways - _log_choose(total, np.array(size)))
+
+
+def _log_choose(number: int, counts: np.ndarray) -> np.ndarray:
+    """Returns the logarithm of the number of ways to choose so many of a number."""
+    return -betaln(number - counts + 1, counts + 1) - np.log(number + 1)
 
 
 @dataclasses.dataclass

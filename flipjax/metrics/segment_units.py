@@ -14,6 +14,8 @@ BOXES = {2: ("top", "left", "bottom", "right"), 3: ("first", "top", "left", "las
 """Columns of the bounding box of an image and of a volume; ends are exclusive."""
 _MOST_ENTRIES_A_PIXEL = 4
 """Entries of a table of pairs of parts for each pixel, at most; of more pairs those that occur are sorted."""
+_MOST_BITS = 64
+"""Parts whose boxes are found by a bit each, at most."""
 UNITS = ("class", "component")
 """What the pixels of a segment may have in common, see `flipjax.metrics.segment_tables`."""
 
@@ -90,20 +92,38 @@ class Units(NamedTuple):
 
     def columns(self) -> dict[str, np.ndarray]:
         """Returns the columns that follow from the units alone."""
-        from scipy import ndimage
-
         numbers = self.parts.numbers
         names = BOXES[numbers.ndim]
-        boxes = ndimage.find_objects(numbers, max_label=len(self.parts.classes))
-        corners = []
-        for part in self.chosen.tolist():
-            starts = [side.start for side in boxes[part]]
-            stops = [side.stop for side in boxes[part]]
-            corners.append([*starts, *stops])
         columns = {"class": self.classes, "instance": self.parts.ids[self.chosen], "pixels": self.pixels}
-        columns.update(zip(names, np.array(corners, np.int64).reshape(-1, len(names)).T, strict=True))
+        columns.update(zip(names, _find_boxes(self.parts, self.chosen).T, strict=True))
         columns["stratum"] = np.digitize(self.pixels / numbers.size, STRATA)
         return columns
+
+
+def _find_boxes(parts: Parts, chosen: np.ndarray) -> np.ndarray:
+    """Returns the boxes of chosen parts, that occur: first places, then the ends, int64 (n, 2 axes)."""
+    axes = parts.numbers.ndim
+    if len(parts.classes) < _MOST_BITS:
+        # A bit a part, which lines of pixels are joined by: four times as fast.
+        bits = np.uint64(1) << parts.numbers.astype(np.uint64)
+        starts = []
+        stops = []
+        for axis in range(axes):
+            others = tuple(other for other in range(axes) if other != axis)
+            lines = np.bitwise_or.reduce(bits, axis=others)
+            inside = (lines[:, None] >> (chosen + 1).astype(np.uint64)) & np.uint64(1)
+            starts.append(inside.argmax(0))
+            stops.append(len(lines) - inside[::-1].argmax(0))
+        return np.stack([*starts, *stops], axis=1)
+    from scipy import ndimage
+
+    boxes = ndimage.find_objects(parts.numbers, max_label=len(parts.classes))
+    corners = []
+    for part in chosen.tolist():
+        first = [side.start for side in boxes[part]]
+        last = [side.stop for side in boxes[part]]
+        corners.append([*first, *last])
+    return np.array(corners, np.int64).reshape(-1, 2 * axes)
 
 
 def choose_units(parts: Parts, part_of_entry: np.ndarray, pixels: np.ndarray, *, least: int = 1) -> Units:
@@ -133,11 +153,8 @@ def count_pairs(true: Parts, predicted: Parts, near: np.ndarray) -> PairCounts:
     rows = len(true.classes) + 1
     columns = len(predicted.classes) + 1
     size = 2 * rows * columns
-    dtype = np.int32
-    if size >= 1 << 31:
-        dtype = np.int64
-    # In place, as passes are bound by memory.
-    entry = true.numbers.astype(dtype)
+    # In the smallest integers and in place, as passes are bound by memory.
+    entry = true.numbers.astype(np.min_scalar_type(size))
     entry *= columns
     entry += predicted.numbers
     entry *= 2
@@ -148,12 +165,12 @@ def count_pairs(true: Parts, predicted: Parts, near: np.ndarray) -> PairCounts:
         pixels = counted[entries]
     else:
         entries, pixels = np.unique(entry, return_counts=True)
-    pair, is_near = np.divmod(entries, 2)
+    pair, is_near = np.divmod(entries.astype(np.int64), 2)
     true_number, predicted_number = np.divmod(pair, columns)
     counts = true_number > 0
     return PairCounts(
-        true_number[counts].astype(np.int64) - 1,
-        predicted_number[counts].astype(np.int64) - 1,
+        true_number[counts] - 1,
+        predicted_number[counts] - 1,
         is_near[counts] > 0,
         pixels[counts],
     )

@@ -4,9 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import false_discovery_control, hypergeom
 
 from flipjax.metrics import permutation
-from flipjax.metrics.permutation import PermutationUnits, group_p_values, make_units, permute_within
+from flipjax.metrics.permutation import PermutationUnits, false_discovery_q, group_p_values, make_units, permute_within
 
 
 def units_of(shares, sizes):
@@ -47,6 +50,18 @@ def test_values_change_places_within_their_stratum_alone():
         # Each order of two is drawn about 300 times, of three about 100.
         assert orders.tolist() == sorted(map(list, itertools.permutations(inside.tolist())))
         assert times.min() > 65
+
+
+@given(st.lists(st.sampled_from([0.0, 0.001, 0.01, 0.02, 0.04, 0.3, 0.9, 1.0]), min_size=1, max_size=12))
+def test_q_is_that_of_scipy(p_values):
+    np.testing.assert_array_equal(false_discovery_q(p_values), false_discovery_control(p_values))
+
+
+@pytest.mark.parametrize(("total", "high", "size"), [(7, 3, 3), (40, 1, 20), (5000, 70, 1900)], ids=str)
+def test_chances_of_whole_objects_are_scipy_s(total, high, size):
+    counts = np.arange(max(0, high - (total - size)), min(size, high) + 1)
+    expected = hypergeom.pmf(counts, total, high, size)
+    np.testing.assert_allclose(permutation._hypergeometric(counts, total, high, size), expected, rtol=1e-9)
 
 
 def test_a_single_unit_has_no_p():
