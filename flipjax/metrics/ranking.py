@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+from functools import cached_property
 
 import numpy as np
 
@@ -11,67 +12,121 @@ from flipjax.metrics.selective import auroc, first_sums, sort_scores
 
 DECILES = 10
 """Parts that ranked images are divided into."""
+_ROUNDING = 1e-9
+"""How far above chance a ceiling must be to leave room."""
 
 
-class Ranking(NamedTuple):
-    """Statistics of S resamples of images sorted by flip-risk; see `flipjax.metrics.quantities`."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ranking:
+    """N images sorted by flip-risk, in S resamples; what its numbers mean is in `flipjax.metrics.quantities`.
 
-    risk_auroc: np.ndarray
-    """(S,)."""
-    risk_aurc: np.ndarray
-    """(S,)."""
-    top_decile_flip_share: np.ndarray
-    """(S,)."""
-    top_decile_ceiling: np.ndarray
-    """(S,)."""
-    top_decile_of_ceiling: np.ndarray
-    """(S,)."""
-    risk_decile: np.ndarray
-    """(S, 10), nats."""
-    flip_by_risk_decile: np.ndarray
-    """(S, 10)."""
+    Images of equal risk share their mean flip share, so that their order does not matter.
+
+    Example:
+        >>> ranking = rank_images(np.array([0.0, 1.0, 0.5]), np.array([0.1, 0.3, 0.2]), np.ones((1, 3)))
+        >>> ranking.risk_auroc.tolist(), ranking.top_decile_flip_share.round(3).tolist()
+        ([1.0], [0.667])
+    """
+
+    flip: np.ndarray
+    """float64 (N,), flip shares in order of risk."""
+    risk: np.ndarray
+    """float64 (N,), nats, ascending."""
+    weights: np.ndarray
+    """float64 (S, N), how often each resample holds each image."""
+    ends_tie: np.ndarray
+    """bool (N,), whether an image is the last of those of its risk."""
     n_images_without_risk: np.ndarray
-    """int64 (S,)."""
+    """int64 (S,), images that have no flip share or no risk, and so no rank."""
+
+    @cached_property
+    def number(self) -> np.ndarray:
+        """Ranked images of each resample, int64 (S,)."""
+        return self.weights.sum(1).astype(np.int64)
+
+    @cached_property
+    def decile_edges(self) -> np.ndarray:
+        """The places at which deciles begin, and the end of the last, int64 (S, 11)."""
+        return np.arange(DECILES + 1) * self.number[:, None] // DECILES
+
+    @cached_property
+    def decile_sizes(self) -> np.ndarray:
+        """Images of each decile, int64 (S, 10)."""
+        return np.diff(self.decile_edges, axis=1)
+
+    @cached_property
+    def flips_of_first(self) -> np.ndarray:
+        """The summed flip shares of the first k images, for k from 0 to the most of any resample: (S, most + 1)."""
+        first = np.arange(int(self.number.max()) + 1)
+        places = np.broadcast_to(first, (len(self.weights), len(first)))
+        return first_sums(places, self.weights, self.flip, self.ends_tie)
+
+    @cached_property
+    def flips_of_deciles(self) -> np.ndarray:
+        """The summed flip shares of each decile, (S, 10)."""
+        return np.diff(np.take_along_axis(self.flips_of_first, self.decile_edges, axis=1), axis=1)
+
+    @cached_property
+    def flips(self) -> np.ndarray:
+        """The summed flip shares of all images, (S,)."""
+        return self.weights @ self.flip
+
+    @property
+    def risk_auroc(self) -> np.ndarray:
+        """(S,)."""
+        return auroc(self.risk, self.flip > 0.5, weights=self.weights)
+
+    @property
+    def risk_aurc(self) -> np.ndarray:
+        """(S,)."""
+        first = np.arange(1, self.flips_of_first.shape[1])
+        means = self.flips_of_first[:, 1:] / first
+        return divide(means.sum(1, where=first <= self.number[:, None]), self.number)
+
+    @property
+    def risk_decile(self) -> np.ndarray:
+        """(S, 10), nats."""
+        risk_of_first = first_sums(self.decile_edges, self.weights, self.risk)
+        return divide(np.diff(risk_of_first, axis=1), self.decile_sizes)
+
+    @property
+    def flip_by_risk_decile(self) -> np.ndarray:
+        """(S, 10)."""
+        return divide(self.flips_of_deciles, self.decile_sizes)
+
+    @property
+    def top_decile_flip_share(self) -> np.ndarray:
+        """(S,)."""
+        return divide(self.flips_of_deciles[:, -1], self.flips)
+
+    @cached_property
+    def top_decile_ceiling(self) -> np.ndarray:
+        """(S,)."""
+        by_flip = np.argsort(self.flip)
+        last_decile = self.decile_edges[:, -2:]
+        flips_of_first = first_sums(last_decile, self.weights.take(by_flip, axis=1), self.flip[by_flip])
+        return divide(np.diff(flips_of_first, axis=1)[:, 0], self.flips)
+
+    @property
+    def top_decile_of_ceiling(self) -> np.ndarray:
+        """(S,)."""
+        chance = 1 / DECILES
+        room = np.where(self.top_decile_ceiling > chance + _ROUNDING, self.top_decile_ceiling - chance, 0.0)
+        return divide(self.top_decile_flip_share - chance, room)
 
 
 def rank_images(flip: np.ndarray, risk: np.ndarray, counts: np.ndarray) -> Ranking:
     """Sorts images by flip-risk.
 
-    Images of equal risk share their mean flip share, so that their order does not matter.
-
     Args:
-        flip: flip shares (N,), NaN without true foreground.
-        risk: flip-risks (N,), NaN without predicted foreground.
-        counts: (S, N), how often each resample holds each image.
+        flip: flip shares (n,), NaN without true foreground.
+        risk: flip-risks (n,), NaN without predicted foreground.
+        counts: (S, n), how often each resample holds each image.
     """
-    ranked_images = np.flatnonzero(~np.isnan(flip) & ~np.isnan(risk))
-    order, ends = sort_scores(risk[ranked_images])
-    ranked_images = ranked_images[order]
-    flip = flip[ranked_images]
-    risk = risk[ranked_images]
+    has_rank = np.flatnonzero(~np.isnan(flip) & ~np.isnan(risk))
+    order, ends_tie = sort_scores(risk[has_rank])
+    ranked = has_rank[order]
     # Contiguous rows, along which sums run: twice as fast as what indexing returns.
-    weights = counts.take(ranked_images, axis=1)
-    ranked = weights.sum(1).astype(np.int64)
-    edges = np.arange(DECILES + 1) * ranked[:, None] // DECILES
-    sizes = np.diff(edges, axis=1)
-    most = int(ranked.max())
-    numbers = np.broadcast_to(np.arange(most + 1), (len(ranked), most + 1))
-    sums = first_sums(numbers, weights, flip, ends)
-    flips = np.diff(np.take_along_axis(sums, edges, axis=1), axis=1)
-    by_flip = np.argsort(flip)
-    largest = np.diff(first_sums(edges[:, -2:], weights.take(by_flip, axis=1), flip[by_flip]), axis=1)[:, 0]
-    total = weights @ flip
-    share = divide(flips[:, -1], total)
-    ceiling = divide(largest, total)
-    above = np.where(ceiling > 1 / DECILES + 1e-9, ceiling - 1 / DECILES, 0.0)
-    curve = sums[:, 1:] / numbers[:, 1:]
-    return Ranking(
-        risk_auroc=auroc(risk, flip > 0.5, weights=weights),
-        risk_aurc=divide(curve.sum(1, where=numbers[:, 1:] <= ranked[:, None]), ranked),
-        top_decile_flip_share=share,
-        top_decile_ceiling=ceiling,
-        top_decile_of_ceiling=divide(share - 1 / DECILES, above),
-        risk_decile=divide(np.diff(first_sums(edges, weights, risk), axis=1), sizes),
-        flip_by_risk_decile=divide(flips, sizes),
-        n_images_without_risk=counts.sum(1).astype(np.int64) - ranked,
-    )
+    weights = counts.take(ranked, axis=1)
+    without_risk = counts.sum(1).astype(np.int64) - weights.sum(1).astype(np.int64)
+    return Ranking(flip[ranked], risk[ranked], weights, ends_tie, without_risk)
