@@ -70,6 +70,8 @@ DATA = {
     "an ordered dict": "collections.OrderedDict(w=W[1000])",
     "dates": "np.array([int(W[1000])], 'M8[D]')",
     "a range": "range(int(W[1000]))",
+    "a path": "pathlib.Path(str(W[1000]))",
+    "a pattern": "re.compile(str(W[1000]))",
 }
 SOURCES = {
     **{name: of_data(data) for name, data in DATA.items()},

@@ -93,7 +93,6 @@ REFUSED = {
     "a lock in a list": ("[threading.Lock()]", r"loss.k\[0\], an object of _thread"),
     "a generator": ("(x for x in [1])", "loss.k, an object of builtins.generator"),
     "an open file": ("open(__file__)", "loss.k, an object of _io.TextIO"),
-    "a pattern": ("re.compile('a')", "loss.k, an object of re.Pattern"),
     "a data frame": ("pd.DataFrame({'n': ['a']})", r"loss.k\._\w+"),
     "a masked array": ("np.ma.masked_array([1.0], [True])", "loss.k, a masked array"),
     "a tracer": ("TRACERS", r"loss.k\[0\], an object of jax.*Tracer"),

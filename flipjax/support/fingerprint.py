@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import re
 import sys
 import sysconfig
 import types
@@ -127,6 +128,10 @@ class Walk:
             return [value.__name__, *self._files(vars(value))]
         if isinstance(value, property):
             return [self.digest(value.fget, name)]
+        if isinstance(value, Path):
+            return [str(value)]
+        if isinstance(value, re.Pattern):
+            return [self.digest((value.pattern, value.flags), name)]
         if hasattr(value, "__wrapped__"):
             # As a function under `jax.jit`, `functools.lru_cache` or `staticmethod`.
             return [self.digest(value.__wrapped__, name)]

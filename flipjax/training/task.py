@@ -43,8 +43,11 @@ class Task(NamedTuple):
     """What they are called and show."""
     parts: Parts
     """The images of training, validation and test."""
-    tables: dict[str, Table]
-    """The rows of `val` and `test`."""
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The rows of `val` and `test`."""
+        return {"val": self.parts.val, "test": self.parts.test}
 
 
 def make_task(program: Program, data: ArrayData | None = None) -> tuple[Program, Task]:
@@ -77,7 +80,6 @@ def _task_of(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, T
     check_pool(program, catalog)
     pool = at_strength(pool, program.settings[0].cue.cue_strength)
     parts = make_parts(catalog, spec.split, rho=program.rhos[0])
-    tables = {"val": parts.val, "test": parts.test}
     exchanged = spec.train.mirror_labels == "exchange"
     experiment = dataclasses.replace(
         spec,
@@ -91,7 +93,7 @@ def _task_of(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, T
         # Photos as they are found have a scene of their own, so no member has a rho.
         settings = tuple(_without_rho(setting) for setting in settings)
     loaded = dataclasses.replace(program, experiment=experiment, settings=settings)
-    return loaded, Task(pool, catalog, parts, tables)
+    return loaded, Task(pool, catalog, parts)
 
 
 def _without_rho(setting: Setting) -> Setting:
