@@ -166,12 +166,12 @@ def are_vertebrae(names: Sequence[str]) -> bool:
 
 def _spines(numbered: Mapping[Key, Mapping[int, int]]) -> list[dict[Key, str]]:
     """Returns the stems of each spine of two letters or more, with the letter of each."""
-    most = dict(SPINE)
+    last_of_letter = dict(SPINE)
     spines: dict[Key, dict[Key, str]] = defaultdict(dict)
     for stem, classes in numbered.items():
         if stem[-1] == NUMBER and len(stem) > 1 and stem[-2] in SPINE_LETTERS:
             letter = SPINE_LETTERS[stem[-2]]
-            if min(classes) >= 1 and max(classes) <= most[letter]:
+            if min(classes) >= 1 and max(classes) <= last_of_letter[letter]:
                 spines[stem[:-2]][stem] = letter
     return [stems for stems in spines.values() if len({*stems.values()}) == len(stems) > 1]
 
@@ -179,8 +179,8 @@ def _spines(numbered: Mapping[Key, Mapping[int, int]]) -> list[dict[Key, str]]:
 def _vertebrae() -> list[Vertebra]:
     """Returns all vertebrae, from the head down."""
     vertebrae = []
-    for letter, most in SPINE:
-        vertebrae += [(letter, number) for number in range(1, most + 1)]
+    for letter, last in SPINE:
+        vertebrae += [(letter, number) for number in range(1, last + 1)]
     return vertebrae
 
 

@@ -73,9 +73,9 @@ def _size_of_block(images: int, pixels: int, width: int) -> tuple[int, int]:
     scores = FEW_SCORES
     if pixels * images * width >= MANY_SCORES:
         scores = MANY_SCORES
-    most = max(SHORTEST, _power_below(scores // width))
-    length = min(most, max(SHORTEST, _power_above(pixels)))
-    return most // length, length
+    pixels_of_block = max(SHORTEST, _power_below(scores // width))
+    length = min(pixels_of_block, max(SHORTEST, _power_above(pixels)))
+    return pixels_of_block // length, length
 
 
 def _power_below(number: int) -> int:

@@ -215,10 +215,10 @@ def class_names(
     if len(given) == len(foreground):
         given = _with_background(given, foreground, outside)
     if len(given) != classes or len(set(given)) != classes or {"foreground", "mean"} & set(given):
-        wanted = f"{classes} different names"
+        expected = f"{classes} different names"
         if outside:
-            wanted += f", or {len(foreground)} without the background's"
-        raise ValueError(f"class_names: expected {wanted}, none of them foreground or mean, found {names!r}.")
+            expected += f", or {len(foreground)} without the background's"
+        raise ValueError(f"class_names: expected {expected}, none of them foreground or mean, found {names!r}.")
     return given
 
 
