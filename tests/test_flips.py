@@ -14,6 +14,7 @@ from flipjax.config import ConfigError, PoolSpec
 from flipjax.config.plan import plan
 from flipjax.data import benchmark, flips
 from flipjax.data.flips import drawing
+from flipjax.data.member_images import digests_of_member
 from flipjax.support.files import DamagedError
 from flipjax.training.task import check_sizes_of
 
@@ -34,7 +35,7 @@ def member():
 def test_a_members_images_have_the_recorded_digests(member):
     """`benchmark` compares them, too; here all of them are recorded."""
     recorded = flips.recorded_digests()["2 x 2"]
-    digests = flips.digests_of_member(member)
+    digests = digests_of_member(member)
     assert len(digests) == 18
     assert {part: recorded[part] for part in digests} == digests
 
@@ -67,7 +68,7 @@ def test_other_test_images_are_refused(drawn, member):
     images[0, 0, 0, 0] = np.nextafter(images[0, 0, 0, 0], np.float32(2))
     other = dataclasses.replace(member, test=member.test._replace(images=images))
     with pytest.raises(DamagedError, match="flips-1, 2 x 2, test: images: expected bytes"):
-        flips.check_digests(drawn[1], flips.digests_of_member(other))
+        flips.check_digests(drawn[1], digests_of_member(other))
 
 
 def test_levels_without_a_digest_are_given_as_well():

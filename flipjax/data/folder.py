@@ -17,14 +17,13 @@ from PIL.Image import Image
 
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import images, store
-from flipjax.data.images import BadFileError, Pixels, read_file, read_table
+from flipjax.data.images import BadFileError, Pixels, read_table
 from flipjax.data.overview import Overview, make_overview
 from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.data.store import BadFilesError, Reader, decoded, names_of, with_usual
 from flipjax.support.files import sha256
 from flipjax.support.terminal import listed
-from flipjax.support.threads import in_order
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Endings of the names of a composite folder's images."""
@@ -37,7 +36,7 @@ HIDDEN = (".", "Thumbs.db", "desktop.ini")
 
 
 def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
-    """Loads a folder, and caches its decoded pool under a digest of the files.
+    """Loads a folder, and caches its decoded pool under the sizes and times of its files.
 
     `list_folder` describes the layouts, `decoder_of` the pixels.
 
@@ -55,8 +54,8 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
     options = (catalog.kind, catalog.class_names, catalog.scene_names, catalog.problems, spec.size)
     items = [*catalog.objects, *catalog.scenes]
     names = itertools.chain.from_iterable(item.files for item in items)
-    digests = list(in_order(_digest_or_blank, [Path(catalog.source, name) for name in names]))
-    key = sha256(f"folder {store.FORMAT} {options}\n{items} {digests}")[:32]
+    states = [_state_of(Path(catalog.source, name)) for name in names]
+    key = sha256(f"folder {store.FORMAT} {Path(catalog.source).absolute()} {options}\n{items} {states}")[:32]
 
     def open_folder() -> tuple[Catalog, Reader]:
         return with_palettes_checked(catalog), decoder_of(catalog, size=spec.size)
@@ -124,12 +123,13 @@ def with_palettes_checked(catalog: Catalog) -> Catalog:
     return dataclasses.replace(catalog, problems=(*catalog.problems, problem))
 
 
-def _digest_or_blank(path: Path) -> str:
-    """Returns the digest of a file; nothing if it cannot be read, which decoding reports."""
+def _state_of(path: Path) -> str:
+    """Returns the size and time of a file, which change with it; nothing if there is none, which decoding reports."""
     try:
-        return sha256(read_file(path))
-    except BadFileError:
+        state = path.stat()
+    except OSError:
         return ""
+    return f"{state.st_size} {state.st_mtime_ns}"
 
 
 def list_folder(spec: PoolSpec) -> Catalog:

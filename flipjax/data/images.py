@@ -160,8 +160,7 @@ def read_mask_header(path: Path) -> MaskHeader:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Reads the class indices of a mask, integers (H, W); raises as `read_mask_header` and `labels_of` do."""
-    read_mask_header(path)
+    """Reads the class indices of a mask, integers (H, W); raises BadFileError for one that EXIF turns, or is none."""
     image = read_image(path)
     _check_orientation(image, path)
     return labels_of(image, str(path))

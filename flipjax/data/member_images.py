@@ -131,8 +131,21 @@ def benchmark(
         rho = math.nan
     images = Benchmark(train, val, test, class_names, catalog.scene_names, catalog.groups, rho, seed)
     if spec.name == flips.NAME:
-        flips.check_digests(catalog, flips.digests_of_member(images))
+        flips.check_digests(catalog, digests_of_member(images))
     return images
+
+
+def digests_of_member(member: Benchmark) -> dict[str, str]:
+    """Returns the digests of a member's images, masks, classes, scenes, groups and counterfactual sets by part.
+
+    Those of validation and test are equal for all members.
+    """
+    parts = {"val": member.val, "test": member.test, f"train, rho {member.rho:g}, seed {member.seed}": member.train}
+    digests = {}
+    for part, images in parts.items():
+        for name, array in images._asdict().items():
+            digests[f"{part}: {name}"] = flips.digest_of_array(array)
+    return digests
 
 
 def _images_of(pool: Pool, table: Table, all_groups: Groups) -> GroupedImages:

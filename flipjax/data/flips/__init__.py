@@ -11,7 +11,6 @@ import json
 import platform
 from collections.abc import Mapping
 from importlib import metadata, resources
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,6 @@ from flipjax.data.flips.drawing import KINDS, NUMBERS, draw_blossoms, draw_groun
 from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.store import pool_of, with_usual
 from flipjax.support.files import DamagedError
-
-if TYPE_CHECKING:
-    from flipjax.data.member_images import Benchmark
 
 __all__ = [
     "AT_ONCE",
@@ -35,7 +31,6 @@ __all__ = [
     "VERSIONS",
     "check_digests",
     "digest_of_array",
-    "digests_of_member",
     "digests_of_pool",
     "draw_pool",
     "form_of",
@@ -135,19 +130,6 @@ def _draw_grounds(number: int) -> np.ndarray:
 def digests_of_pool(pool: Pool) -> dict[str, str]:
     """Returns the digest of each array of a pool."""
     return {f"pool: {name}": digest_of_array(getattr(pool, name)) for name in ("images", "masks", "labels", "scenes")}
-
-
-def digests_of_member(member: "Benchmark") -> dict[str, str]:
-    """Returns the digests of a member's images, masks, classes, scenes, groups and counterfactual sets by part.
-
-    Those of validation and test are equal for all members.
-    """
-    parts = {"val": member.val, "test": member.test, f"train, rho {member.rho:g}, seed {member.seed}": member.train}
-    digests = {}
-    for part, images in parts.items():
-        for name, array in images._asdict().items():
-            digests[f"{part}: {name}"] = digest_of_array(array)
-    return digests
 
 
 def check_digests(catalog: Catalog, digests: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ from flipjax import configure, data
 from flipjax.config import PoolSpec
 from flipjax.data import flips
 from flipjax.data.arrays import ArrayData
+from flipjax.data.member_images import digests_of_member
 
 FILE = pathlib.Path(flips.__file__).parent / "digests.json"
 LEVELS = {
@@ -37,7 +38,7 @@ def make_digests() -> dict[str, dict[str, str]]:
         for rho in rhos:
             for seed in SEEDS:
                 member = data.benchmark(config, rho=rho, seed=seed, data=ArrayData(pool, catalog))
-                digests.update(flips.digests_of_member(member))
+                digests.update(digests_of_member(member))
         made[flips.form_of(catalog)] = digests
     return made
 
