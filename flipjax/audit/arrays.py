@@ -279,15 +279,15 @@ def _read_volume(path: Path, kind: str) -> np.ndarray:
     from nibabel.arrayproxy import ArrayProxy  # pyright: ignore[reportMissingImports]
 
     with _opened_volume(path) as volume:
-        stored = volume.dataobj
+        voxels = volume.dataobj
         if kind == INTENSITIES:
-            return np.asarray(stored, np.float32)
+            return np.asarray(voxels, np.float32)
         if kind not in SCORES:
-            return _class_indices(path, np.asarray(stored))
-        assert isinstance(stored, ArrayProxy)
-        if not np.issubdtype(stored.dtype, np.floating) and stored.slope == 1:
-            raise BrokenFileError(f"{path}: expected {kind} in floating point, found {stored.dtype}")
-        return np.asarray(stored, np.float32)
+            return _class_indices(path, np.asarray(voxels))
+        assert isinstance(voxels, ArrayProxy)
+        if not np.issubdtype(voxels.dtype, np.floating) and voxels.slope == 1:
+            raise BrokenFileError(f"{path}: expected {kind} in floating point, found {voxels.dtype}")
+        return np.asarray(voxels, np.float32)
 
 
 def _class_indices(path: Path, values: np.ndarray) -> np.ndarray:

@@ -35,10 +35,10 @@ def read_clusters(clusters: str, table: pd.DataFrame | None, names: Sequence[str
         if table is not None:
             columns = [*map(str, table)]
         texts = match_names(clusters, names, option="--clusters", columns=columns)
-    numbers, present = pd.factorize(np.array(texts, object), sort=True)
+    cluster_of_image, present = pd.factorize(np.array(texts, object), sort=True)
     if len(present) < 2:
         raise AuditError(f"--clusters: expected at least two clusters, which are resampled, found {listed(present)}")
-    return numbers.astype(np.int64)
+    return cluster_of_image.astype(np.int64)
 
 
 def fact_on_restarting(clusters: np.ndarray, groups: np.ndarray) -> str:

@@ -73,41 +73,41 @@ def open_coco(path: Path, *, truth: Coco | None = None) -> CocoImages:
         AuditError: the JSON has another format, the labels lack categories or images, or PNGs are missing or not RGB.
     """
     with naming(f"{path}: expected COCO's panoptic, instances or results JSON"):
-        stored = read_json(path)
-        if isinstance(stored, list):
+        content = read_json(path)
+        if isinstance(content, list):
             if truth is None or truth.panoptic:
                 raise AuditError(f"{path}: expected --labels in COCO's instances format beside results")
-            images = _results(path, stored, truth)
-        elif "images" in stored and not any("segments_info" in entry for entry in stored["annotations"]):
-            truth = truth or _instance_categories(stored)
-            images = _instances(path, stored["annotations"], truth)
+            images = _results(path, content, truth)
+        elif "images" in content and not any("segments_info" in entry for entry in content["annotations"]):
+            truth = truth or _instance_categories(content)
+            images = _instances(path, content["annotations"], truth)
         else:
             void = VOID if truth is None else len(truth.class_names)
-            truth = truth or _panoptic_categories(stored)
-            images = _panoptic(path, stored["annotations"], truth, void=void)
+            truth = truth or _panoptic_categories(content)
+            images = _panoptic(path, content["annotations"], truth, void=void)
     if not images:
         raise AuditError(f"{path}: expected images, found none")
     return CocoImages(truth, tuple(name for name, _ in images), tuple(array for _, array in images))
 
 
-def _category_names(stored: JsonObject) -> dict[int, str]:
+def _category_names(content: JsonObject) -> dict[int, str]:
     """Returns the names of the categories by id."""
-    return {int(entry["id"]): str(entry["name"]) for entry in stored["categories"]}
+    return {int(entry["id"]): str(entry["name"]) for entry in content["categories"]}
 
 
-def _panoptic_categories(stored: JsonObject) -> Coco:
+def _panoptic_categories(content: JsonObject) -> Coco:
     """Returns the categories of a panoptic file, which are all classes."""
-    names = _category_names(stored)
+    names = _category_names(content)
     categories = {category: c for c, category in enumerate(names)}
     return Coco(True, categories, tuple(names.values()), {})
 
 
-def _instance_categories(stored: JsonObject) -> Coco:
+def _instance_categories(content: JsonObject) -> Coco:
     """Returns the categories of an instances file, whose classes begin with the background, and its images."""
-    names = _category_names(stored)
+    names = _category_names(content)
     categories = {category: c for c, category in enumerate(names, 1)}
     images = {}
-    for entry in stored["images"]:
+    for entry in content["images"]:
         shape = (int(entry["height"]), int(entry["width"]))
         images[entry["id"]] = InstanceImage(Path(entry["file_name"]).stem, shape)
     return Coco(False, categories, ("background", *names.values()), images)

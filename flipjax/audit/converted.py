@@ -1,9 +1,11 @@
-"""Audits converted weights on a split of a configuration's pool."""
+"""Audits converted weights on a split of a configuration's pool.
+
+`evaluate_weights` reads the configuration and the weights, `audit_split` computes and counts logits in batches, and
+`swap_scenes` asks the same network on other scenes.
+"""
 
 import dataclasses
 import functools
-import math
-import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,8 +14,6 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from flipjax.audit.audits import stream
 from flipjax.audit.files import claimed
@@ -21,7 +21,7 @@ from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, Experiment, InterveneSpec, ModelSpec
 from flipjax.config.plan import plan, with_model
 from flipjax.config.program import Program
-from flipjax.data.pool import Pool, gather
+from flipjax.data.pool import Catalog, Pool, gather
 from flipjax.support.terminal import Bar
 from flipjax.training.assess import Questions
 from flipjax.training.network import Weights, evaluation_batch, first_weights, mean_surroundings, predict
@@ -29,90 +29,6 @@ from flipjax.training.task import Task, check_scenes, make_task, split_evenly, s
 
 Answer = TypeVar("Answer")
 """A pytree of arrays (n, ...), of n images."""
-
-
-class Predicted(NamedTuple):
-    """Images with what the network makes of them."""
-
-    images: jax.Array
-    """float32 (n, H, W, 3)."""
-    labels: jax.Array
-    """int32 (n, H, W)."""
-    logits: jax.Array
-    """float32 (n, H, W, C)."""
-
-
-def predict_rows(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> Predicted:
-    """Returns the images, labels and logits of pool rows (n, 2)."""
-    images, labels = gather(pool, rows)
-    return Predicted(images, labels, predict(experiment, weights, pool, rows))
-
-
-def map_rows(
-    function: Callable[..., Answer],
-    experiment: Experiment,
-    weights: Weights,
-    pool: Pool,
-    rows: np.ndarray,
-    *shared: tuple[jax.Array, ...],
-) -> Iterator[tuple[slice, Answer]]:
-    """Yields `function(experiment, weights, pool, rows, *shared)` of pool rows (n, 2) in batches, with their places.
-
-    Leaves are NumPy arrays. Shards images over devices, and shows progress on stderr.
-    """
-    devices = jax.devices()
-    size = len(devices) * min(evaluation_batch(experiment), math.ceil(len(rows) / len(devices)))
-    mesh = Mesh(np.array(devices), ("images",))
-    sharded = jax.shard_map(
-        functools.partial(function, experiment),
-        mesh=mesh,
-        check_vma=False,
-        in_specs=(P(), P(), P("images"), *[P()] * len(shared)),
-        out_specs=P("images"),
-    )
-    run = jax.jit(sharded)
-    weights, pool, shared = jax.device_put((weights, pool, shared), NamedSharding(mesh, P()))
-    with Bar(total=len(rows)) as bar:
-        for first in range(0, len(rows), size):
-            batch = slice(first, min(first + size, len(rows)))
-            count = batch.stop - first
-            # The last batch is filled up, so that all have one shape.
-            answer = jax.tree.map(np.asarray, run(weights, pool, np.resize(rows[batch], (size, 2)), *shared))
-            yield batch, jax.tree.map(operator.itemgetter(slice(count)), answer)
-            bar.advance(count, f"{batch.stop} of {len(rows)} images", last=batch.stop == len(rows))
-
-
-def swap_scenes(
-    experiment: Experiment, weights: Weights, task: Task, rows: np.ndarray, *, intervene: InterveneSpec
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns log-odds (n, K, F) on other scenes, and the split point (F,), fitted on the validation images.
-
-    The scenes are those of the training split; for photos, the mean surroundings of the validation images.
-    """
-    validation = np.asarray(task.tables["val"].rows)
-    if task.pool.kind == "composite":
-        scenes = training_scenes(task, intervene, seed=experiment.split.seed)
-    else:
-        surroundings = jax.jit(mean_surroundings, static_argnums=0)
-        scenes = surroundings(experiment, weights, task.pool, validation)[:, None], jnp.ones(1)
-    questions = Questions("given", logit_scores=False, mirror_and_fills=False, masks=False)
-    # Concatenated, because another number of images would compile another program.
-    both = np.concatenate([rows, validation])
-    batches = []
-    for _, assessed in map_rows(questions, experiment, weights, task.pool, both, scenes):
-        assert assessed.scene_log_odds is not None
-        batches.append(np.asarray(assessed.scene_log_odds))
-    odds = np.concatenate(batches)
-    return odds[: len(rows)], split_evenly(odds[len(rows) :])
-
-
-def _load_task(program: Program) -> tuple[Program, Task]:
-    try:
-        return make_task(program)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError("config.split", problem=str(error)) from error
 
 
 def evaluate_weights(
@@ -168,13 +84,23 @@ def evaluate_weights(
             "size": pool.size,
         }
         images = f"{split} images of {pool.name}, with 95% intervals over the images ({samples} resamples)"
-        evaluation = SplitEvaluation(program.experiment, trained, task, split, swapped)
-        return evaluation.audit(out, samples=samples, fact=f"{model} of {weights} on {images}.", options=options)
+        network = TrainedNetwork(program.experiment, trained, task)
+        fact = f"{model} of {weights} on {images}."
+        return audit_split(network, split, out=out, intervene=swapped, samples=samples, fact=fact, options=options)
+
+
+def _load_task(program: Program) -> tuple[Program, Task]:
+    try:
+        return make_task(program)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError("config.split", problem=str(error)) from error
 
 
 @dataclasses.dataclass(frozen=True)
-class SplitEvaluation:
-    """Weights and the images that they are evaluated on."""
+class TrainedNetwork:
+    """A network and the images that it is asked about."""
 
     experiment: Experiment
     """The pool, split and network."""
@@ -182,48 +108,130 @@ class SplitEvaluation:
     """The weights of the network."""
     task: Task
     """The pool, with the tables of its parts."""
-    split: str
-    """The part that is evaluated, `val` or `test`."""
-    intervene: InterveneSpec | None
-    """Which scenes to swap; None: none."""
 
-    def audit(self, out: Path, *, samples: int, fact: str, options: Mapping[str, object]) -> str:
-        """Writes an audit of the images, and returns its tables as text."""
-        table = self.task.tables[self.split]
-        catalog = self.task.catalog
-        rows = np.asarray(table.rows)
-        groups = np.asarray(table.groups)
-        names = self._names(rows)
-        pairs = None
-        if self.task.pool.kind == "composite":
-            pairs = np.asarray(table.pairs)
-        with stream(
-            out,
-            class_names=("background", *catalog.class_names),
-            all_groups=catalog.groups,
-            scene_names=catalog.scene_names,
-        ) as audit:
-            for batch, predicted in map_rows(predict_rows, self.experiment, self.weights, self.task.pool, rows):
-                audit.add(
-                    predicted.logits,
-                    predicted.labels,
-                    names=names[batch],
-                    groups=groups[batch],
-                    images=np.rint(255 * np.asarray(predicted.images)).astype(np.uint8),
-                )
-            scenes = None
-            if self.intervene:
-                scenes = swap_scenes(self.experiment, self.weights, self.task, rows, intervene=self.intervene)
-            audit.close(facts=[fact], options=options, samples=samples, pairs=pairs, scenes=scenes)
-        return audit.text
+    def ask(
+        self, question: Callable[..., Answer], rows: np.ndarray, *further: tuple[jax.Array, ...]
+    ) -> Iterator[tuple[slice, Answer]]:
+        """Yields `question(experiment, weights, pool, rows, *further)` of a batch of pool rows, with its place.
 
-    def _names(self, rows: np.ndarray) -> list[str]:
-        """Returns the names of images: object and, if scenes are photos, the scene."""
-        catalog = self.task.catalog
-        # The last one is of photos that show their scene themselves.
-        scene_names = [*catalog.scene_photo_names, ""]
-        names = []
-        for y, scene in rows:
-            parts = [catalog.object_names[y], scene_names[scene]]
-            names.append(" on ".join(part for part in parts if part))
-        return names
+        Leaves are NumPy arrays. Shows progress on stderr.
+
+        Args:
+            question: such as `predict_rows`.
+            rows: of the pool, (n, 2).
+            *further: pytrees of arrays that all batches share.
+        """
+        answer_batch = jax.jit(functools.partial(question, self.experiment))
+        size = min(evaluation_batch(self.experiment), len(rows))
+        with Bar(total=len(rows)) as bar:
+            for first in range(0, len(rows), size):
+                batch = slice(first, min(first + size, len(rows)))
+                count = batch.stop - first
+                # The last batch is filled up, so that all have one shape.
+                answer = answer_batch(self.weights, self.task.pool, np.resize(rows[batch], (size, 2)), *further)
+                yield batch, jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], answer)
+                bar.advance(count, f"{batch.stop} of {len(rows)} images", last=batch.stop == len(rows))
+
+
+class Predicted(NamedTuple):
+    """Images with what the network makes of them."""
+
+    images: jax.Array
+    """float32 (n, H, W, 3)."""
+    labels: jax.Array
+    """int32 (n, H, W)."""
+    logits: jax.Array
+    """float32 (n, H, W, C)."""
+
+
+def predict_rows(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> Predicted:
+    """Returns the images, labels and logits of pool rows (n, 2)."""
+    images, labels = gather(pool, rows)
+    return Predicted(images, labels, predict(experiment, weights, pool, rows))
+
+
+def audit_split(
+    network: TrainedNetwork,
+    split: str,
+    *,
+    out: Path,
+    intervene: InterveneSpec | None,
+    samples: int,
+    fact: str,
+    options: Mapping[str, object],
+) -> str:
+    """Writes an audit of a part of the pool, and returns its tables as text.
+
+    Args:
+        network: with the pool.
+        split: the part, `val` or `test`.
+        out: the folder.
+        intervene: which scenes to swap; None: none.
+        samples: number of resamples for intervals.
+        fact: a sentence on what is evaluated.
+        options: for summary.json.
+    """
+    catalog = network.task.catalog
+    table = network.task.tables[split]
+    rows = np.asarray(table.rows)
+    groups = np.asarray(table.groups)
+    names = image_names(catalog, rows)
+    pairs = None
+    if network.task.pool.kind == "composite":
+        pairs = np.asarray(table.pairs)
+    with stream(
+        out,
+        class_names=("background", *catalog.class_names),
+        all_groups=catalog.groups,
+        scene_names=catalog.scene_names,
+    ) as audit:
+        for batch, predicted in network.ask(predict_rows, rows):
+            audit.add(
+                predicted.logits,
+                predicted.labels,
+                names=names[batch],
+                groups=groups[batch],
+                images=np.rint(255 * np.asarray(predicted.images)).astype(np.uint8),
+            )
+        scenes = None
+        if intervene:
+            scenes = swap_scenes(network, rows, intervene=intervene)
+        audit.close(facts=[fact], options=options, samples=samples, pairs=pairs, scenes=scenes)
+    return audit.text
+
+
+def image_names(catalog: Catalog, rows: np.ndarray) -> list[str]:
+    """Returns the names of pool rows (n, 2): object and, if scenes are photos, the scene."""
+    # The last one is of photos that show their scene themselves.
+    scene_names = [*catalog.scene_photo_names, ""]
+    names = []
+    for y, scene in rows:
+        parts = [catalog.object_names[y], scene_names[scene]]
+        names.append(" on ".join(part for part in parts if part))
+    return names
+
+
+def swap_scenes(
+    network: TrainedNetwork, rows: np.ndarray, *, intervene: InterveneSpec
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns log-odds (n, K, F) on other scenes, and the split point (F,), fitted on the validation images.
+
+    The scenes are those of the training split; for photos, the mean surroundings of the validation images.
+    """
+    experiment = network.experiment
+    task = network.task
+    validation = np.asarray(task.tables["val"].rows)
+    if task.pool.kind == "composite":
+        scenes = training_scenes(task, intervene, seed=experiment.split.seed)
+    else:
+        surroundings = jax.jit(mean_surroundings, static_argnums=0)
+        scenes = surroundings(experiment, network.weights, task.pool, validation)[:, None], jnp.ones(1)
+    questions = Questions("given", logit_scores=False, mirror_and_fills=False, masks=False)
+    # Concatenated, because another number of images would compile another program.
+    both = np.concatenate([rows, validation])
+    batches = []
+    for _, assessed in network.ask(questions, both, scenes):
+        assert assessed.scene_log_odds is not None
+        batches.append(np.asarray(assessed.scene_log_odds))
+    odds = np.concatenate(batches)
+    return odds[: len(rows)], split_evenly(odds[len(rows) :])
