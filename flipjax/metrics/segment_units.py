@@ -104,14 +104,15 @@ def _find_boxes(parts: Parts, chosen: np.ndarray) -> np.ndarray:
     """Returns the boxes of chosen parts, that occur: first places, then the ends, int64 (n, 2 axes)."""
     axes = parts.numbers.ndim
     if len(parts.classes) < _MOST_BITS:
-        # A bit a part, which lines of pixels are joined by: four times as fast.
-        bits = np.uint64(1) << parts.numbers.astype(np.uint64)
+        # A bit a part, which lines of pixels are joined by: twice as fast.
+        bit_of_part = np.uint64(1) << np.arange(_MOST_BITS, dtype=np.uint64)
+        bits = bit_of_part[parts.numbers]
         starts = []
         stops = []
         for axis in range(axes):
             others = tuple(other for other in range(axes) if other != axis)
             lines = np.bitwise_or.reduce(bits, axis=others)
-            inside = (lines[:, None] >> (chosen + 1).astype(np.uint64)) & np.uint64(1)
+            inside = (lines[:, None] & bit_of_part[chosen + 1]) > 0
             starts.append(inside.argmax(0))
             stops.append(len(lines) - inside[::-1].argmax(0))
         return np.stack([*starts, *stops], axis=1)
