@@ -145,6 +145,7 @@ def outline(data: Source, options: Options) -> Iterator[str]:
     if obstacle is not None:
         yield f"nothing would be trained: {obstacle.reason} {obstacle.help}"
         return
+    yield from _notes_on_empty_groups(images, association)
     journal = open_journal(out_folder(data, options), images, options)
     network = first_network(data, images, options, journal.folder)
     side_by_side = "one network" if journal.wave == 1 else f"{journal.wave} networks"

@@ -12,10 +12,12 @@ from PIL import Image
 import flipjax
 from flipjax.__main__ import main
 from flipjax.assays import population
+from flipjax.assays.inputs import read_images
+from flipjax.assays.options import Options
 from flipjax.config import ConfigError
 
 CLASSES = ("disc", "oval")
-VALUES = ("mild", "warm")
+VALUES = ("mild", "warm", "hot")
 COUNT = 48
 
 
@@ -86,6 +88,16 @@ def few_photos() -> Photos:
     usual = plain.class_.copy()
     usual[:2] = 1 - usual[:2]
     return Photos(value=usual)
+
+
+def three_equal_values() -> Photos:
+    return Photos(value=(np.arange(COUNT) // 2) % 3)
+
+
+def a_value_of_one_class() -> Photos:
+    # The third value is shown with discs alone.
+    plain = Photos()
+    return Photos(value=np.where((plain.class_ == 0) & (np.arange(COUNT) % 3 == 0), 2, plain.value))
 
 
 def the_class_itself() -> Photos:
@@ -227,3 +239,43 @@ def test_the_reader_says_nothing_of_scenes_that_the_counts_decide(tmp_path: Path
     folder = the_class_itself().write(tmp_path / "photos")
     flipjax.assay(folder, attribute="scanner", size=16, out=tmp_path / "out")
     assert "by order" not in capsys.readouterr().err
+
+
+def test_three_equal_values_are_dealt_by_order_and_that_is_said(tmp_path: Path, capsys):
+    folder = three_equal_values().write(tmp_path / "photos")
+    before = files_of(folder)
+    line = ["assay", str(folder), "--attribute", "scanner", "--size", "16", "--folds", "2", "--dry_run"]
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    assert (
+        "No class shows scanner hot, mild, warm more often than the others: usual are, by order, hot+warm for disc, "
+        "mild for oval; --usual sets others."
+    ) in said
+    assert "on the first fold, which tell whether the classes are learnt" in said
+    assert main([*line, "--usual", "mild,hot+warm"]) == 0
+    assert "by order" not in capsys.readouterr().out
+    assert files_of(folder) == before
+
+
+def test_a_value_without_counter_examples_is_named(tmp_path: Path, capsys):
+    folder = a_value_of_one_class().write(tmp_path / "photos")
+    line = ["assay", str(folder), "--attribute", "scanner", "--size", "16", "--folds", "2", "--dry_run"]
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    assert "nothing would be trained: No image shows oval with scanner hot: the other groups are too few" in said
+    assert "Images of oval with scanner hot would tell." in said
+
+
+def test_grey_photos_of_many_sizes_are_read(tmp_path: Path):
+    folder = Photos().write(tmp_path / "photos")
+    for i in range(COUNT):
+        shape = (16 + i, 24)
+        mask = np.zeros(shape, np.uint8)
+        mask[4:12, 4:12] = 1 + i % 2
+        Image.fromarray(np.full(shape, 90 + i, np.uint8)).save(folder / "images" / f"{i}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{i}.png")
+    images = read_images(folder, Options(attribute="scanner", size=16, folds=2))
+    pixels, masks = images.pixels()
+    assert pixels.shape == (COUNT, 16, 16, 3)
+    assert (masks.max((1, 2)) == 1 + images.units.class_).all()
+    assert images.aspects is not None and len(set(images.aspects.tolist())) > 10
