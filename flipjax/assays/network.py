@@ -19,7 +19,7 @@ LARGER = 96
 """The side at which images are read for these by default."""
 UPDATES = 400
 """Batches that a network trains on by default: small ones have learnt by then, whatever the machine."""
-EPOCHS = (10, 40)
+EPOCHS = (5, 40)
 """The fewest and the most epochs by default."""
 FINE_TUNING = {
     "model.name": "smp_efficientnet_lite0",
