@@ -71,7 +71,7 @@ def test_beside_jax_alone_metrics_have_their_numbers_and_commands_say_what_they_
     assert main(f"{line}whole".split()) == 0
     names = {path.name for path in (tmp_path / "whole").iterdir()}
     assert names - {path.name for path in (tmp_path / "alone").iterdir()} == {"index.html", "figures"}
-    for name in ("images.csv", "summary.csv", "flip_matrix.csv", "decomposition.npz"):
+    for name in ("images.csv", "summary.json", "flip_matrix.csv", "decomposition.npz"):
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 

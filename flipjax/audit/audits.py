@@ -205,7 +205,8 @@ def audit_with(
         seen = {"photo": photo_by_name.get(pair.name), "volume": volume_by_name.get(pair.name)}
         pairs.append(dataclasses.replace(pair, **seen))
     _check_smallest(smallest, pairs, opened.encoding)
-    with files.claimed(out), closing(Tally(opened.encoding.spec, smallest)) as tally:
+    tally = Tally(opened.encoding.spec, smallest)
+    with files.claimed(out):
         print(describe_images([pair.labels.shape for pair in pairs], opened.encoding), file=sys.stderr, flush=True)
         _count_all(pairs, opened.encoding, tally, min_size=smallest)
         encoding = _with_classes(opened, tally)
@@ -222,7 +223,7 @@ def audit_with(
         facts = _facts_on(measured, (sources, *opened.facts, *facts_on_tables, *on_overlaps), encoding, settled)
         stored = {**options.as_json(), **encoding.as_json(), "class_names": list(settled.class_names)}
         document = make_document(audit, facts=facts, options=stored, limits=limits_in_words(tried))
-        files.write_audit(out, audit, document, tally.maps_of, gates=tried)
+        files.write_audit(out, audit, document, tally.pictures(), gates=tried)
     if junit:
         write_junit(junit, "flipjax audit", tried)
     return Audited(audit, terminal_text(document), failures(tried))

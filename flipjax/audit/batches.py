@@ -57,8 +57,8 @@ class SpecOptions(TypedDict, total=False):
 class AuditStream:
     """An audit that takes batches from any framework and writes the files of `flipjax audit`.
 
-    Keeps confusion matrices and segment rows in memory, and maps for the page in a temporary folder. Tables equal those
-    of the command byte for byte. A context manager: once closed, `summary` has the numbers of summary.json, `text` the
+    Keeps confusion matrices, segment rows and pictures of the worst images in memory. Tables equal those of the command
+    byte for byte. A context manager: once closed, `summary` has the numbers of summary.json, `text` the
     first tables. Threads may share it: batches are added one after the other, each whole.
 
     Example:
@@ -376,10 +376,9 @@ class AuditStream:
             all_facts.append(advice.replace("--clusters", "clusters to `add`, as of"))
         all_facts = [fact for fact in all_facts if fact]
         document = make_document(audit, facts=all_facts, options={**used, **options}, limits=limits_in_words(tried))
-        files.write_audit(self._folder, audit, document, self._tally.maps_of, gates=tried)
+        files.write_audit(self._folder, audit, document, self._tally.pictures(), gates=tried)
         if self._junit:
             write_junit(self._junit, "flipjax.audit.stream", tried)
-        self._tally.close()
         self.summary = dict(audit.summary)
         self.intervals = dict(audit.intervals)
         self.failed = failures(tried)
@@ -426,7 +425,6 @@ class AuditStream:
                 self.close()
         finally:
             self._closed = True
-            self._tally.close()
             self._claim.__exit__(*sys.exc_info())
 
 

@@ -12,12 +12,12 @@ from contextlib import closing
 
 import numpy as np
 
-from flipjax.audit.maps import ClassPair, ImageMaps, KeptMaps, Rank, make_maps
+from flipjax.audit.maps import ImagePictures, KeptImage, Rank, WorstImages, make_pictures, rank_of_image
 from flipjax.audit.measurements import EVERY_SIZE, Measurements, MinSize
 from flipjax.audit.opening import Encoding
 from flipjax.audit.pairs import Pair, in_options
 from flipjax.audit.problems import BrokenFileError
-from flipjax.audit.records import ImageRecord, load_photo, read_record, read_records
+from flipjax.audit.records import ImageRecord, read_record, read_records
 from flipjax.metrics import Decomposition, RegionSums, checks
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.kernels import read_pixels
@@ -27,8 +27,6 @@ from flipjax.support.threads import in_order
 
 TOLERANCE = 5e-3
 """How far probabilities may be from a sum of 1; half a percent bounds the rounding of float16 over 150 classes."""
-PIECES = 8
-"""Pieces that the images of one process are cut into; progress advances by one piece."""
 CONTEXT = "context_"
 """Beginning of the names of columns of which segments have one for each class."""
 
@@ -55,18 +53,15 @@ class ImageCounts:
     """The labels' shape."""
     spacing: tuple[float, ...] | None
     """Distance of pixels in mm, if known."""
-    maps: ImageMaps | None
-    """Maps for the page; None once it is known that the image is not shown."""
-    photo: Callable[[], np.ndarray] | None = None
-    """Reads the photo for the page."""
+    keep: Callable[[], KeptImage] | None
+    """Makes what the page needs of the image, if it is one of the worst; holds its values until then."""
 
     def rank(self, spec: LabelSpec) -> Rank:
         """Returns what decides whether the page shows the image."""
+        outcome = self.segments.true["outcome"]
+        whole = int(np.isin(outcome, ("flip", "miss")).sum())
         image = Decomposition(self.confusion, np.array(self.risk_sum, np.float32), spec.background)
-        risk = None
-        if spec.kind != "masks":
-            risk = float(image.flip_risk)
-        return Rank(float(image.flip), risk, self.segments.true)
+        return rank_of_image(whole, len(outcome), float(image.correct))
 
 
 def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVERY_SIZE) -> ImageCounts:
@@ -111,9 +106,7 @@ def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVE
         prediction, labels, of_masks, risks=risks, unit=record.unit, predicted_unit=record.predicted_unit
     )
     large, left_out = _of_size(columns, min_size.pixels(record.spacing))
-    photo = None
-    if record.photo is not None:
-        photo = functools.partial(load_photo, record.photo, labels.shape)
+    risk_map = risks.get("flip_risk")
     return ImageCounts(
         needed=needed,
         confusion=_confusion(columns.pixels, classes),
@@ -124,9 +117,21 @@ def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVE
         left_out=left_out,
         shape=labels.shape,
         spacing=record.spacing,
-        maps=make_maps(prediction, labels, of_masks, risks.get("flip_risk"), large.true),
-        photo=photo,
+        keep=functools.partial(_keep, record, prediction, labels, of_masks, risk_map, large.true),
     )
+
+
+def _keep(
+    record: ImageRecord,
+    prediction: np.ndarray,
+    labels: np.ndarray,
+    spec: LabelSpec,
+    risk: np.ndarray | None,
+    segments: dict[str, np.ndarray],
+) -> KeptImage:
+    """Returns what the page needs of an image."""
+    pictures = make_pictures(prediction, labels, spec, risk, segments, affine=record.affine, spacing=record.spacing)
+    return KeptImage(pictures, record.read_scan(labels.shape))
 
 
 def _needed(prediction: np.ndarray, labels: np.ndarray, counted: np.ndarray) -> int:
@@ -230,7 +235,7 @@ def _read_and_count(
 
 
 class Tally:
-    """Adds up images in the order in which they come, and keeps the maps that a page may show."""
+    """Adds up images in the order in which they come, and keeps pictures of the worst."""
 
     def __init__(self, spec: LabelSpec, min_size: MinSize = EVERY_SIZE):
         """Begins without images.
@@ -244,12 +249,13 @@ class Tally:
         self._spec = spec
         self._min_size = min_size
         self._parts: list[ImageCounts] = []
-        self._maps = KeptMaps()
+        self._worst = WorstImages()
 
     def add(self, name: str, counts: ImageCounts) -> None:
-        """Adds an image; raises AuditError if its photo is needed and does not fit."""
-        self._maps.add(len(self.names), counts.maps, counts.rank(self._spec), read_photo=counts.photo)
-        self._parts.append(dataclasses.replace(counts, maps=None, photo=None))
+        """Adds an image."""
+        if counts.keep is not None:
+            self._worst.add(len(self.names), counts.rank(self._spec), counts.keep)
+        self._parts.append(dataclasses.replace(counts, keep=None))
         self.names.append(name)
 
     @property
@@ -286,17 +292,13 @@ class Tally:
             smaller_segments=np.array([part.left_out for part in parts], np.int64),
         )
 
-    def maps_of(self, index: int, *, pair: ClassPair | None = None) -> dict[str, np.ndarray] | None:
-        """Returns the maps of an image, as `KeptMaps.read`, or None if they were not kept."""
-        return self._maps.read(index, self._spec, pair=pair)
+    def pictures(self) -> dict[int, ImagePictures]:
+        """Returns the pictures of the worst images by number; raises AuditError if a photo does not fit its labels."""
+        return self._worst.pictures()
 
     def set_classes(self, spec: LabelSpec) -> None:
         """Sets the number of classes once it is known."""
         self._spec = spec
-
-    def close(self) -> None:
-        """Forgets the maps."""
-        self._maps.close()
 
 
 def _resized(confusion: np.ndarray, classes: int) -> np.ndarray:

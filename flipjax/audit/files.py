@@ -5,14 +5,14 @@ import dataclasses
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from flipjax.audit.arrays import check_folder
 from flipjax.audit.gates import TriedGate
-from flipjax.audit.maps import ReadMaps
+from flipjax.audit.maps import ImagePictures
 from flipjax.audit.objects import SegmentCounts, write_segments
 from flipjax.audit.problems import AuditError
 from flipjax.audit.results import Audit
@@ -114,17 +114,17 @@ def write_audit(
     folder: Path,
     audit: Audit,
     document: Document,
-    maps_of: ReadMaps,
+    pictures: Mapping[int, ImagePictures],
     *,
     gates: Sequence[TriedGate] = (),
 ) -> None:
-    """Writes all files and, if its packages are installed, the page. `maps_of` returns an image's maps, if kept."""
+    """Writes all files and, if its packages are installed, the page, with pictures of the worst images by number."""
     write_tables(folder, audit, document, gates=gates)
     if draws_pages():
         from flipjax.audit import page  # Imported here, because tables need no drawing packages.
 
-        items = page.draw_items(audit, maps_of)
-        segments = page.draw_segments(audit, maps_of)
+        items = page.draw_items(audit, pictures)
+        segments = page.draw_segments(audit, pictures)
         page.write_audit_page(folder, audit, document, items, segments)
 
 

@@ -1,14 +1,13 @@
-"""Maps of images for the page: made as an image is counted, and kept only of images that the page may show."""
+"""Pictures of the worst images for the page: kept while images are counted, with their photo or scan read at the end.
+
+A volume is shown in the anatomical view, and in the slice, with the largest wrong area (`choose_layout`): as radiology
+shows it, with the head or the front above and the patient's right on the left.
+"""
 
 import dataclasses
 import heapq
 import math
-import shutil
-import tempfile
-from collections import Counter
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,298 +15,325 @@ from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.segment_units import BOXES
 
 LARGEST_SIDE = 256
-"""Most rows and columns of a map; larger images are thinned."""
-RISKIEST = 12
-"""Images of the highest flip-risk that keep their maps."""
-MOST_FLIPPED = 12
-"""Images of the largest flip share that keep their maps."""
-SURE = 256
-"""Images with a flip share above SURE_ABOVE that keep their maps, where scores tell which of these look sure."""
-SURE_ABOVE = 0.1
-"""Flip share above which an image that looks sure is worth showing."""
-LARGEST_SEGMENTS = 3
-"""Flipped segments of each pair of classes whose images keep their maps."""
-
-NONE = -1
-"""No image."""
+"""Most rows and columns of a picture; larger images are thinned."""
+WORST = 12
+"""Images that are kept, at most."""
+WINDOW = (1.0, 99.0)
+"""Percentiles of a slice's intensities that are black and white."""
+VIEWS = {"axial": (2, 1, 0), "coronal": (1, 2, 0)}
+"""Directions of the body that a view's slices lie along, that its rows and that its columns do: 0 from right to left, 1
+from front to back, 2 from head to feet. Both views show the sides of the body, which sagittal ones do not."""
+SIDES = ("R", "L")
+"""What is on the left and on the right of a view: the patient's right and left."""
 
 ClassPair = tuple[int, int]
 """A true class and the class that is predicted for it."""
+Rank = tuple[float, float]
+"""What images are ranked by, the worst highest: see `rank_of_image`."""
 
 
-class ReadMaps(Protocol):
-    """Returns the maps of an image by name, as `KeptMaps.read` does, or None if they were not kept."""
+def rank_of_image(whole: int, segments: int, correct: float) -> Rank:
+    """Returns what images are ranked by: the share of whole segments that are wrong, then of wrong foreground.
 
-    def __call__(self, index: int, *, pair: ClassPair | None = None) -> Mapping[str, np.ndarray] | None:
-        """Reads the maps of an image, or of a volume's slice that shows a flipped segment of a pair."""
-        ...
+    Args:
+        whole: segments that flip or are missed as a whole.
+        segments: all true segments.
+        correct: share of the true foreground that is correct; NaN without any.
+
+    Example:
+        >>> rank_of_image(1, 4, 0.75), rank_of_image(0, 0, math.nan)
+        ((0.25, 0.25), (0.0, 0.0))
+    """
+    return whole / max(segments, 1), 0.0 if math.isnan(correct) else 1 - correct
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageMaps:
-    """The maps of one image, or of one slice of a volume, thinned to LARGEST_SIDE."""
+class Layout:
+    """Which pixels of an image, or of one slice of a volume, a picture shows, and where."""
 
+    rows: np.ndarray
+    """Index along the image's axis of each row of the picture, int (h,)."""
+    columns: np.ndarray
+    """Index of each column, int (w,)."""
+    row_axis: int = 0
+    """The image's axis that goes down the picture."""
+    column_axis: int = 1
+    """The image's axis that goes to the right."""
+    axis: int = 2
+    """The axis of a volume that slices lie along."""
+    number: int | None = None
+    """The number of the slice along it; None for an image."""
+    view: str = ""
+    """A key of VIEWS, or nothing where it is not known how the volume lies."""
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """Letters of what is on the left and on the right; blank where it is not known."""
+        return SIDES if self.view else ("", "")
+
+    @property
+    def title(self) -> str:
+        """What is shown of a volume, such as `coronal slice 12`; nothing of an image."""
+        if self.number is None:
+            return ""
+        return f"{self.view} slice {self.number}".strip()
+
+    def cut(self, values: np.ndarray) -> np.ndarray:
+        """Returns the pixels of an array (*spatial, ...) that the picture shows, (h, w, ...)."""
+        plane = values
+        if self.number is not None:
+            plane = np.take(values, self.number, axis=self.axis)
+            if self.row_axis > self.column_axis:
+                plane = np.swapaxes(plane, 0, 1)
+        return plane[np.ix_(self.rows, self.columns)]
+
+    def box(self, segment: Mapping[str, int], margin: int) -> tuple[slice, slice]:
+        """Returns the rows and columns of the picture that show a segment's box, with a margin."""
+        names = BOXES[2 if self.number is None else 3]
+        axes = len(names) // 2
+        sides = []
+        for axis, indices in ((self.row_axis, self.rows), (self.column_axis, self.columns)):
+            inside = np.flatnonzero((indices >= segment[names[axis]]) & (indices < segment[names[axis + axes]]))
+            first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, len(indices))
+            around = max(margin, (last - first) // 4)
+            sides.append(slice(max(0, first - around), min(len(indices), last + around)))
+        return sides[0], sides[1]
+
+
+def layout_of_image(shape: Sequence[int]) -> Layout:
+    """Returns the layout of an image, thinned to LARGEST_SIDE.
+
+    Example:
+        >>> layout_of_image((600, 300)).rows[:3].tolist()
+        [0, 3, 6]
+    """
+    step = math.ceil(max(shape) / LARGEST_SIDE)
+    return Layout(np.arange(0, shape[0], step), np.arange(0, shape[1], step))
+
+
+def choose_layout(
+    wrong: np.ndarray, *, affine: np.ndarray | None = None, spacing: Sequence[float] | None = None
+) -> Layout:
+    """Returns the layout of a volume: of all views and slices that with the largest area that is wrong.
+
+    Args:
+        wrong: bool, three axes.
+        affine: (4, 4), from indices to mm towards the patient's right, front and head (NIfTI, nibabel); None shows
+            slices along the last axis, in the order of the array.
+        spacing: mm along each axis; None: 1.
+
+    Example:
+        >>> wrong = np.zeros((4, 5, 6), bool)
+        >>> wrong[1:3, 2, 3:6] = True
+        >>> layout = choose_layout(wrong, affine=np.eye(4))
+        >>> layout.title, layout.sides, layout.rows.tolist()
+        ('coronal slice 2', ('R', 'L'), [5, 4, 3, 2, 1, 0])
+    """
+    sizes = np.ones(3) if spacing is None else np.asarray(spacing, np.float64)
+    if affine is None:
+        number = int(wrong.sum((0, 1)).argmax())
+        rows, columns = _indices(wrong.shape, sizes, 0, 1)
+        return Layout(rows, columns, number=number)
+    direction, backwards = _directions(affine)
+    best: tuple[float, Layout] | None = None
+    for view, bodies in VIEWS.items():
+        axis, row_axis, column_axis = (direction.index(body) for body in bodies)
+        areas = wrong.sum((row_axis, column_axis)) * sizes[row_axis] * sizes[column_axis]
+        number = int(areas.argmax())
+        if best is not None and areas[number] <= best[0]:
+            continue
+        rows, columns = _indices(wrong.shape, sizes, row_axis, column_axis)
+        rows = rows[::-1] if backwards[row_axis] else rows
+        columns = columns[::-1] if backwards[column_axis] else columns
+        best = (float(areas[number]), Layout(rows, columns, row_axis, column_axis, axis, number, view))
+    assert best is not None
+    return best[1]
+
+
+def _directions(affine: np.ndarray) -> tuple[list[int], list[bool]]:
+    """Returns the direction of the body that each axis runs along, as in VIEWS, and whether it runs the other way."""
+    from nibabel.orientations import io_orientation  # Affines come from NIfTI files alone.
+
+    oriented = io_orientation(affine)
+    # Axes of the affine run to the right, the front and the head; pictures run from there.
+    return [int(axis) for axis in oriented[:, 0]], [bool(flip > 0) for flip in oriented[:, 1]]
+
+
+def _indices(shape: Sequence[int], sizes: np.ndarray, row_axis: int, column_axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows and columns of a picture whose pixels are squares of at least the finer spacing."""
+    extents = [shape[axis] * sizes[axis] for axis in (row_axis, column_axis)]
+    side = max(min(sizes[row_axis], sizes[column_axis]), max(extents) / LARGEST_SIDE)
+    indices = []
+    for axis, extent in zip((row_axis, column_axis), extents, strict=True):
+        count = max(1, round(extent / side))
+        places = (np.arange(count) + 0.5) * shape[axis] / count
+        indices.append(np.minimum(places.astype(np.int64), shape[axis] - 1))
+    return indices[0], indices[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """What the page shows of an image, or of a slice of a volume."""
+
+    layout: Layout
+    """Where its pixels come from."""
     truth: np.ndarray
-    """Class indices (H, W); any value where ignored."""
+    """Class indices (h, w); any value where ignored."""
     prediction: np.ndarray
-    """Class indices (H, W)."""
+    """Class indices (h, w)."""
     ignored: np.ndarray | None
-    """Ignored pixels, bool (H, W); None if there are none."""
+    """Ignored pixels, bool (h, w); None if there are none."""
     risk: np.ndarray | None
-    """Entropy over the foreground classes, float32 (H, W); None for masks."""
-    step: int
-    """Pixels of the image from one pixel of the map to the next."""
-    slice_number: int | None = None
-    """The index along a volume's last axis of the slice with the most flipped voxels; None for images."""
-    slices: "Mapping[ClassPair, ImageMaps]" = dataclasses.field(default_factory=dict)
+    """Entropy over the foreground classes, float32 (h, w); None for masks."""
+    image: np.ndarray | None = None
+    """The photo or scan, uint8 (h, w, 3), if there is one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagePictures:
+    """The pictures of one image."""
+
+    whole: Picture
+    """All of an image; of a volume the view and slice with the largest wrong area."""
+    slices: Mapping[ClassPair, Picture] = dataclasses.field(default_factory=dict)
     """The slices in which a volume's largest flipped segment of each pair of classes flips most; empty for images."""
 
+    def of_pair(self, pair: ClassPair) -> Picture:
+        """Returns the picture that shows a flipped segment of a pair."""
+        return self.slices.get(pair, self.whole)
 
-@dataclasses.dataclass(frozen=True)
-class Rank:
-    """What decides whether the page shows an image."""
-
-    flip: float
-    """Its flip share; NaN if undefined."""
-    risk: float | None
-    """Its flip-risk; NaN if undefined, None for masks."""
-    segments: Mapping[str, np.ndarray]
-    """Columns of its true segments."""
+    def with_scan(self, scan: np.ndarray) -> "ImagePictures":
+        """Returns the pictures with the photo (H, W, 3), or the volume of intensities, beneath."""
+        slices = {pair: _with_scan(picture, scan) for pair, picture in self.slices.items()}
+        return ImagePictures(_with_scan(self.whole, scan), slices)
 
 
-def make_maps(
+def _with_scan(picture: Picture, scan: np.ndarray) -> Picture:
+    cut = picture.layout.cut(scan)
+    if cut.dtype != np.uint8 or cut.ndim == 2:
+        cut = np.repeat(to_grey(cut)[..., None], 3, axis=-1)
+    return dataclasses.replace(picture, image=cut)
+
+
+def to_grey(intensities: np.ndarray) -> np.ndarray:
+    """Returns intensities (h, w) as uint8, from the first to the last of the percentiles WINDOW.
+
+    Example:
+        >>> to_grey(np.array([[-1000.0, 0.0, 50.0, np.nan]])).tolist()
+        [[0, 243, 255, 0]]
+    """
+    known = np.where(np.isfinite(intensities), intensities, np.nanmin(intensities, initial=0))
+    low, high = np.percentile(known, WINDOW)
+    shades = np.clip((known - low) / max(high - low, 1e-9), 0, 1)
+    return np.round(255 * shades).astype(np.uint8)
+
+
+def make_pictures(
     prediction: np.ndarray,
     labels: np.ndarray,
     spec: LabelSpec,
     risk: np.ndarray | None,
-    segments: Mapping[str, np.ndarray] | None = None,
-) -> ImageMaps:
-    """Returns the maps of an image.
+    segments: Mapping[str, np.ndarray],
+    *,
+    affine: np.ndarray | None = None,
+    spacing: Sequence[float] | None = None,
+) -> ImagePictures:
+    """Returns the pictures of an image.
 
     Args:
-        prediction: class indices (H, W), or of a volume three axes, of which the last counts slices.
+        prediction: class indices (H, W), or three axes.
         labels: class indices of the same shape.
         spec: their description, with `num_classes`.
         risk: entropy of the same shape; None for masks.
         segments: columns of the true segments, of which those of a volume that flip have slices of their own.
+        affine: as in `choose_layout`.
+        spacing: as in `choose_layout`.
     """
     if labels.ndim == 2:
-        return _thinned(prediction, labels, spec, risk)
-    maps = _slice_maps(prediction, labels, spec, risk, _worst_slice(prediction, labels, spec))
-    slices = {}
-    for pair, number in _segment_slices(prediction, labels, segments or {}).items():
-        slices[pair] = _slice_maps(prediction, labels, spec, risk, number)
-    return dataclasses.replace(maps, slices=slices)
-
-
-def _slice_maps(
-    prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec, risk: np.ndarray | None, number: int
-) -> ImageMaps:
-    """Returns the maps of one slice of a volume."""
-    if risk is not None:
-        risk = risk[..., number]
-    maps = _thinned(prediction[..., number], labels[..., number], spec, risk)
-    return dataclasses.replace(maps, slice_number=number)
-
-
-def _thinned(prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec, risk: np.ndarray | None) -> ImageMaps:
-    """Returns maps (H, W) with every `step`-th row and column."""
-    step = math.ceil(max(labels.shape) / LARGEST_SIDE)
-    truth = np.ascontiguousarray(labels[::step, ::step])
-    ignored = None
-    if spec.ignore_index is not None and (truth == spec.ignore_index).any():
-        ignored = truth == spec.ignore_index
-    if risk is not None:
-        risk = np.array(risk[::step, ::step], np.float32)
-    return ImageMaps(
-        truth=truth,
-        prediction=np.ascontiguousarray(prediction[::step, ::step]),
-        ignored=ignored,
-        risk=risk,
-        step=step,
-    )
-
-
-def _worst_slice(prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec) -> int:
-    """Returns the slice with the most flipped voxels; of volumes without flips, the one with the most wrong voxels."""
+        return ImagePictures(_take(layout_of_image(labels.shape), prediction, labels, spec, risk))
     wrong = prediction != labels
     if spec.ignore_index is not None:
         wrong &= labels != spec.ignore_index
-    voxels = np.nonzero(wrong)
     foreground = spec.foreground(spec.num_classes or 0)
-    flipped = foreground[labels[voxels]] & foreground[prediction[voxels]]
-    slices = voxels[-1]
-    if flipped.any():
-        slices = slices[flipped]
-    return int(np.bincount(slices, minlength=labels.shape[-1]).argmax())
+    # What is lost of the true foreground counts; only without that, what is predicted in vain.
+    lost = np.zeros_like(wrong)
+    lost[wrong] = foreground[labels[wrong]]
+    layout = choose_layout(lost if lost.any() else wrong, affine=affine, spacing=spacing)
+    slices = {}
+    for pair, box in _flipped_boxes(segments).items():
+        flips = (labels[box] == pair[0]) & (prediction[box] == pair[1])
+        across = tuple(axis for axis in range(3) if axis != layout.axis)
+        number = box[layout.axis].start + int(flips.sum(across).argmax())
+        slices[pair] = _take(dataclasses.replace(layout, number=number), prediction, labels, spec, risk)
+    return ImagePictures(_take(layout, prediction, labels, spec, risk), slices)
 
 
-def _segment_slices(
-    prediction: np.ndarray, labels: np.ndarray, segments: Mapping[str, np.ndarray]
-) -> dict[ClassPair, int]:
-    """Returns the slice in which the largest flipped segment of each pair of classes flips most."""
-    slices: dict[ClassPair, int] = {}
-    if not segments:
-        return slices
+def _take(
+    layout: Layout, prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec, risk: np.ndarray | None
+) -> Picture:
+    """Returns the pixels of a layout, copies of their own."""
+    truth = layout.cut(labels)
+    ignored = None
+    if spec.ignore_index is not None and (truth == spec.ignore_index).any():
+        ignored = truth == spec.ignore_index
+    shown_risk = None if risk is None else np.asarray(layout.cut(risk), np.float32)
+    return Picture(layout, truth, layout.cut(prediction), ignored, shown_risk)
+
+
+def _flipped_boxes(segments: Mapping[str, np.ndarray]) -> dict[ClassPair, tuple[slice, slice, slice]]:
+    """Returns the box of a volume's largest flipped segment of each pair of classes."""
+    boxes: dict[ClassPair, tuple[slice, slice, slice]] = {}
     flipped = np.flatnonzero(segments["outcome"] == "flip")
-    largest_first = flipped[np.argsort(-segments["pixels"][flipped], kind="stable")]
-    for row in largest_first.tolist():
-        truth = int(segments["class"][row])
-        predicted = int(segments["predicted"][row])
-        if (truth, predicted) in slices:
-            continue
-        box = box_of(segments, row)
-        flips = (labels[box] == truth) & (prediction[box] == predicted)
-        slices[truth, predicted] = box[-1].start + int(flips.sum((0, 1)).argmax())
-    return slices
+    for row in flipped[np.argsort(-segments["pixels"][flipped], kind="stable")].tolist():
+        pair = (int(segments["class"][row]), int(segments["predicted"][row]))
+        first_x, first_y, first_z, last_x, last_y, last_z = (int(segments[name][row]) for name in BOXES[3])
+        boxes.setdefault(pair, (slice(first_x, last_x), slice(first_y, last_y), slice(first_z, last_z)))
+    return boxes
 
 
-def box_of(segments: Mapping[str, np.ndarray], row: int) -> tuple[slice, slice, slice]:
-    """Returns the bounding box of a segment of a volume."""
-    first_x, first_y, first_z, last_x, last_y, last_z = (int(segments[name][row]) for name in BOXES[3])
-    return slice(first_x, last_x), slice(first_y, last_y), slice(first_z, last_z)
+@dataclasses.dataclass(frozen=True)
+class KeptImage:
+    """An image whose pictures the page may show."""
+
+    pictures: ImagePictures
+    """Without photo or scan."""
+    read_scan: Callable[[], np.ndarray] | None
+    """Reads the photo (H, W, 3) or the volume of intensities; None without one."""
 
 
-class _Highest:
-    """The images of the largest values so far; of equal values the first ones."""
-
-    def __init__(self, most: int):
-        self._most = most
-        self._heap: list[tuple[float, int]] = []
-
-    def add(self, value: float, index: int) -> int:
-        """Takes an image and returns the one that is dropped for it, itself if it is not high enough, or NONE."""
-        entry = (value, -index)
-        if len(self._heap) < self._most:
-            heapq.heappush(self._heap, entry)
-            return NONE
-        return -heapq.heappushpop(self._heap, entry)[1]
-
-
-class Shown:
-    """Chooses, while images come in order, those whose maps a page may show at the end."""
+class WorstImages:
+    """The worst images so far, at most WORST; of equal ones the first."""
 
     def __init__(self) -> None:
         """Begins without images."""
-        self._riskiest = _Highest(RISKIEST)
-        self._flipped = _Highest(MOST_FLIPPED)
-        self._sure = _Highest(SURE)
-        self._segments: dict[ClassPair, _Highest] = {}
-        self._reasons = Counter[int]()
+        self._heap: list[tuple[Rank, int]] = []
+        self._kept: dict[int, KeptImage] = {}
 
-    def add(self, index: int, rank: Rank) -> set[int]:
-        """Takes the next image, and returns the images that are no longer shown, maybe itself."""
-        pushed_out = {index}
-        if rank.flip > 0:
-            pushed_out.add(self._enter(self._flipped, rank.flip, index))
-        if rank.risk is not None and not math.isnan(rank.risk):
-            pushed_out.add(self._enter(self._riskiest, rank.risk, index))
-            if rank.flip > SURE_ABOVE:
-                pushed_out.add(self._enter(self._sure, rank.flip, index))
-        segments = rank.segments
-        for row in np.flatnonzero(segments["outcome"] == "flip").tolist():
-            pair = (int(segments["class"][row]), int(segments["predicted"][row]))
-            largest = self._segments.setdefault(pair, _Highest(LARGEST_SEGMENTS))
-            pushed_out.add(self._enter(largest, int(segments["pixels"][row]), index))
-        return {image for image in pushed_out if image != NONE and not self._reasons[image]}
-
-    def _enter(self, highest: _Highest, value: float, index: int) -> int:
-        """Enters an image into a list; returns the one that it pushes out, or NONE."""
-        self._reasons[index] += 1
-        dropped = highest.add(value, index)
-        if dropped != NONE:
-            self._reasons[dropped] -= 1
-        return dropped
-
-
-class KeptMaps:
-    """The maps of the images that the page may show, in a temporary folder."""
-
-    def __init__(self) -> None:
-        """Makes the folder."""
-        self._folder = tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True)
-        self._shown = Shown()
-
-    def add(
-        self, index: int, maps: ImageMaps | None, rank: Rank, *, read_photo: Callable[[], np.ndarray] | None = None
-    ) -> None:
-        """Keeps the maps of an image if it may be shown, and forgets those of others.
+    def add(self, index: int, rank: Rank, make: Callable[[], KeptImage]) -> None:
+        """Takes the next image; makes its pictures only if it is kept so far.
 
         Args:
             index: of the image, increasing.
-            maps: its maps; None if it is known that it will not be shown.
-            rank: decides whether it may be shown.
-            read_photo: returns its photo, if any; called only if the maps are kept.
+            rank: the worst highest; (0, 0) if nothing is wrong.
+            make: returns what is kept of it.
         """
-        dropped = self._shown.add(index, rank)
-        for other in dropped - {index}:
-            shutil.rmtree(self._folder_of(other), ignore_errors=True)
-        if maps is None or index in dropped:
+        if max(rank) <= 0:
             return
-        self._folder_of(index).mkdir()
-        photo = None
-        if read_photo is not None:
-            photo = read_photo()
-        self._write(self._path(index, None), maps, photo)
-        for pair, of_slice in maps.slices.items():
-            self._write(self._path(index, pair), of_slice, None)
+        entry = (rank, -index)
+        if len(self._heap) < WORST:
+            heapq.heappush(self._heap, entry)
+        else:
+            dropped = -heapq.heappushpop(self._heap, entry)[1]
+            if dropped == index:
+                return
+            del self._kept[dropped]
+        self._kept[index] = make()
 
-    def _write(self, path: Path, maps: ImageMaps, photo: np.ndarray | None) -> None:
-        """Writes the maps of an image, with the photo at their resolution."""
-        arrays = {"truth": maps.truth, "prediction": maps.prediction, "step": np.array(maps.step)}
-        if maps.ignored is not None:
-            arrays["ignored"] = maps.ignored
-        if maps.risk is not None:
-            arrays["risk"] = maps.risk
-        if maps.slice_number is not None:
-            arrays["slice_number"] = np.array(maps.slice_number)
-        if photo is not None:
-            arrays["image"] = photo[:: maps.step, :: maps.step]
-        np.savez(path, allow_pickle=False, **arrays)
-
-    def _folder_of(self, index: int) -> Path:
-        return Path(self._folder.name) / str(index)
-
-    def _path(self, index: int, pair: ClassPair | None) -> Path:
-        name = "image" if pair is None else f"{pair[0]}_{pair[1]}"
-        return self._folder_of(index) / f"{name}.npz"
-
-    def read(self, index: int, spec: LabelSpec, *, pair: ClassPair | None = None) -> dict[str, np.ndarray] | None:
-        """Returns the maps of an image by name, or None if they were not kept.
-
-        Args:
-            index: of the image.
-            pair: of a volume, the classes of a flipped segment, whose slice is read; None: the slice with most flips.
-            spec: with `num_classes`, which stands for ignored pixels in `truth`.
-
-        Returns:
-            `truth`, `prediction`, `errors` (codes of `flipjax.metrics.error_map`), `risk` (NaN for masks), `step`, and
-            maybe `image` and `slice_number`.
-        """
-        from flipjax.metrics import error_map
-
-        path = self._path(index, pair)
-        if not path.is_file():
-            return None
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored)
-        classes = spec.num_classes or 0
-        ignored = arrays.pop("ignored", None)
-        if ignored is not None:
-            arrays["truth"] = np.where(ignored, classes, arrays["truth"])
-        errors = error_map(
-            arrays["prediction"],
-            arrays["truth"],
-            kind="masks",
-            background=spec.background,
-            ignore_index=classes,
-            num_classes=classes,
-        )
-        arrays["errors"] = np.asarray(errors)
-        if "risk" not in arrays:
-            arrays["risk"] = np.full(arrays["truth"].shape, np.nan)
-        return arrays
-
-    def close(self) -> None:
-        """Deletes the folder."""
-        self._folder.cleanup()
+    def pictures(self) -> dict[int, ImagePictures]:
+        """Returns the pictures of the images that are kept, with their photos or scans, which are read now."""
+        pictures = {}
+        for index, kept in sorted(self._kept.items()):
+            pictures[index] = kept.pictures
+            if kept.read_scan is not None:
+                pictures[index] = kept.pictures.with_scan(kept.read_scan())
+        return pictures

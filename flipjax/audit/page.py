@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 from matplotlib.colors import to_hex
 
+from flipjax import metrics
 from flipjax.audit import charts
-from flipjax.audit.maps import ReadMaps
+from flipjax.audit.maps import ImagePictures, Picture
 from flipjax.audit.results import Audit
 from flipjax.audit.tables import PAIRS, WHOLE_SEGMENTS
 from flipjax.metrics.classes import background_classes
-from flipjax.metrics.segment_units import BOXES
 from flipjax.report.charts import fill_rows
 from flipjax.report.document import Block, Document, Front, Numbers
 from flipjax.report.gallery.items import Item, Palette
 from flipjax.report.html import Gallery, write_page
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
 from flipjax.report.style import class_colours
-from flipjax.results.frames import Row, records_of
+from flipjax.results.frames import records_of
 
 WORST = "The worst: the largest share of segments that flip or are missed whole, then of wrong foreground."
 """Caption of the images."""
@@ -27,8 +27,6 @@ CUT = "The largest flipped segments of the most frequent pairs, with a margin; f
 """Caption of the cut-outs of segments."""
 FIRST_ITEMS = 2
 """Images beside the findings."""
-SHOWN = 12
-"""Images that are shown, at most."""
 NAMED = 12
 """Classes in the legend, at most."""
 PAIRS_SHOWN = 12
@@ -37,10 +35,6 @@ EACH = 3
 """Segments of a pair that are shown."""
 MARGIN = 8
 """Pixels of a map around a segment, at least."""
-IMAGE_BOX = BOXES[2]
-"""Columns of the box of a segment along the two axes of a map: their starts, then their ends."""
-VOLUME_BOX = (*BOXES[3][:2], *BOXES[3][3:5])
-"""Those columns for a segment of a volume, whose slices lie along its last axis."""
 
 
 def write_audit_page(
@@ -87,13 +81,12 @@ def anchor_of(truth: int, predicted: int) -> str:
     return f"flip-{truth}-{predicted}"
 
 
-def draw_items(audit: Audit, maps_of: ReadMaps) -> list[Item]:
-    """Returns the worst images that kept their maps, the worst first."""
+def draw_items(audit: Audit, pictures: Mapping[int, ImagePictures]) -> list[Item]:
+    """Returns the worst images, the worst first."""
     items = []
-    for index in audit.worst_images[:SHOWN]:
-        maps = maps_of(index)
-        if maps is not None:
-            items.append(make_item(audit, index, _what_is_wrong(audit, index), maps))
+    for index in audit.worst_images:
+        if index in pictures:
+            items.append(make_item(audit, index, _what_is_wrong(audit, index), pictures[index].whole))
     return items
 
 
@@ -109,12 +102,12 @@ def _what_is_wrong(audit: Audit, index: int) -> str:
     return "; ".join(words) or "no whole segment wrong"
 
 
-def draw_segments(audit: Audit, maps_of: ReadMaps) -> list[Item]:
-    """Returns crops of the largest flipped segments of the most frequent class pairs; of volumes, of their slices."""
+def draw_segments(audit: Audit, pictures: Mapping[int, ImagePictures]) -> list[Item]:
+    """Returns crops of the largest flipped segments of the most frequent class pairs, in the worst images."""
     pair = ["class", "predicted"]
-    volumes = audit.measured.are_volumes
     flips = audit.objects.flipped.sort_values("pixels", ascending=False, kind="stable")
-    if volumes:
+    flips = flips[flips["image"].isin(pictures)]
+    if audit.measured.are_volumes:
         # The slice of the largest segment alone is kept.
         flips = flips.drop_duplicates(["image", *pair])
     rows = audit.objects.flipped_pairs[:PAIRS_SHOWN][pair].merge(flips.groupby(pair).head(EACH))
@@ -122,16 +115,9 @@ def draw_segments(audit: Audit, maps_of: ReadMaps) -> list[Item]:
     for row, repeated in zip(records_of(rows), rows.duplicated(pair), strict=True):
         truth = row["class"]
         predicted = row["predicted"]
-        if volumes:
-            maps = maps_of(row["image"], pair=(truth, predicted))
-            box = VOLUME_BOX
-        else:
-            maps = maps_of(row["image"], pair=None)
-            box = IMAGE_BOX
-        if maps is None:
-            continue
+        picture = pictures[row["image"]].of_pair((truth, predicted))
         name = f"{audit.class_names[truth]} as {audit.class_names[predicted]}"
-        item = make_item(audit, row["image"], name, maps, cut=_cut(row, maps, box))
+        item = make_item(audit, row["image"], name, picture, cut=picture.layout.box(row, MARGIN))
         item = dataclasses.replace(item, flip=float(row["predicted_share"]), flip_risk=float(row["flip_risk"]))
         if not repeated:
             item = dataclasses.replace(item, anchor=anchor_of(truth, predicted))
@@ -139,44 +125,43 @@ def draw_segments(audit: Audit, maps_of: ReadMaps) -> list[Item]:
     return items
 
 
-def _cut(segment: Row, maps: Mapping[str, np.ndarray], box: Sequence[str]) -> tuple[slice, ...]:
-    """Returns the box of a segment in its maps, with a margin."""
-    step = int(maps["step"])
-    sides = []
-    for low, high, size in zip(box[:2], box[2:], maps["truth"].shape, strict=True):
-        first = segment[low] // step
-        # Rounded up.
-        last = -(-segment[high] // step)
-        margin = max(MARGIN, (last - first) // 4)
-        sides.append(slice(max(0, first - margin), min(size, last + margin)))
-    return tuple(sides)
+WHOLE = (slice(None), slice(None))
+"""The cut that shows all of a picture."""
 
 
-def make_item(
-    audit: Audit, index: int, kind: str, maps: Mapping[str, np.ndarray], *, cut: tuple[slice, ...] = ()
-) -> Item:
-    """Returns one image of an audit, or a cut of it, with its maps."""
+def make_item(audit: Audit, index: int, kind: str, picture: Picture, *, cut: tuple[slice, slice] = WHOLE) -> Item:
+    """Returns the picture of an image of an audit, or a cut of it."""
+    classes = len(audit.class_names)
+    title = picture.layout.title
     name = str(audit.images["name"].loc[index])
-    if "slice_number" in maps:
-        name += f", slice {int(maps['slice_number'])}"
-    group = ""
-    if "group" in audit.images:
-        group = str(audit.images["group"].loc[index])
-    image = None
-    if "image" in maps:
-        image = maps["image"][cut]
+    truth = picture.truth.astype(np.int32)
+    ignore_index = None
+    if picture.ignored is not None:
+        ignore_index = classes
+        truth = np.where(picture.ignored, ignore_index, truth)
+    errors = metrics.error_map(
+        picture.prediction,
+        truth,
+        kind="masks",
+        num_classes=classes,
+        background=audit.background,
+        ignore_index=ignore_index,
+    )
+    risk = np.full(truth.shape, np.nan, np.float32) if picture.risk is None else picture.risk
     return Item(
-        name=name,
+        name=f"{name}, {title}" if title else name,
         member="",
-        group=group,
+        group=str(audit.images["group"].loc[index]) if "group" in audit.images else "",
         kind=kind,
         flip=float(np.asarray(audit.decomposition.flip)[index]),
         flip_risk=float(np.asarray(audit.decomposition.flip_risk)[index]),
-        truth=maps["truth"][cut],
-        prediction=maps["prediction"][cut],
-        errors=maps["errors"][cut],
-        risk=maps["risk"][cut],
-        image=image,
+        truth=truth[cut],
+        prediction=picture.prediction[cut],
+        errors=np.asarray(errors)[cut],
+        risk=risk[cut],
+        image=None if picture.image is None else picture.image[cut],
+        outlined=True,
+        sides=picture.layout.sides,
     )
 
 

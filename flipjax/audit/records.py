@@ -1,7 +1,8 @@
 """Reads the images of an audit, one at a time, as the records that are counted."""
 
 import dataclasses
-from collections.abc import Generator, Sequence
+import functools
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,7 +35,24 @@ class ImageRecord:
     photo: np.ndarray | Path | None = None
     """The photo uint8 (H, W, 3) for the page, or its file, which is read if the page may show it."""
     pair: Pair | None = None
-    """The files, for messages; None in a stream."""
+    """The files, for messages and for what the page shows of them; None in a stream."""
+
+    @property
+    def affine(self) -> np.ndarray | None:
+        """From indices of a volume to mm in the scanner, (4, 4); None if no file says it."""
+        if self.pair is None:
+            return None
+        if self.pair.labels.affine is not None:
+            return self.pair.labels.affine
+        return self.pair.prediction.affine
+
+    def read_scan(self, shape: tuple[int, ...]) -> Callable[[], np.ndarray] | None:
+        """Returns a function that reads the photo, or the volume that the labels of this shape were drawn on."""
+        if self.pair is not None and self.pair.volume is not None:
+            return self.pair.volume.read
+        if self.photo is not None:
+            return functools.partial(load_photo, self.photo, shape)
+        return None
 
 
 def read_records(pairs: Sequence[Pair], encoding: Encoding) -> Generator[ImageRecord | BrokenFileError]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from flipjax.audit.flips import GroupFlip, common_and_rare, compare_groups, flip
 from flipjax.audit.group_names import key_names, name_groups, with_names
 from flipjax.audit.groups import ImageGroups
 from flipjax.audit.kinds import KindsOfFlips, kinds_of_flips
+from flipjax.audit.maps import rank_of_image
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects, count_objects
 from flipjax.audit.rows import image_table
@@ -137,17 +137,6 @@ class Audit:
     def foreground(self) -> list[int]:
         """The other classes."""
         return self.measured.foreground
-
-
-def rank_of_image(whole: int, segments: int, correct: float) -> tuple[float, float]:
-    """Returns what images are ranked by, the worst highest: whole segments that are wrong, then wrong foreground.
-
-    Args:
-        whole: segments that flip or are missed as a whole.
-        segments: all true segments.
-        correct: share of the true foreground that is correct; NaN without any.
-    """
-    return whole / max(segments, 1), 0.0 if math.isnan(correct) else 1 - correct
 
 
 def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, samples: int = 1000) -> Audit:

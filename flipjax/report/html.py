@@ -9,7 +9,7 @@ from typing import ClassVar
 import jinja2
 
 from flipjax.report.charts import Chart
-from flipjax.report.document import Block, Document, Section, terminal_text, visible, write_latex, write_summary
+from flipjax.report.document import Block, Document, terminal_text, visible, write_latex, write_summary
 from flipjax.report.gallery.items import Item, Palette, colour_bar, tile_uris
 from flipjax.report.style import OUTCOMES
 from flipjax.results.learning import MARGIN
@@ -51,7 +51,7 @@ def write_page(folder: Path, document: Document) -> None:
         ...     "Flip rises with rho." in Path(folder, "index.html").read_text()
         True
     """
-    sections = [Section(section.title, _drawable(section.blocks)) for section in document.sections]
+    sections = [dataclasses.replace(section, blocks=_drawable(section.blocks)) for section in document.sections]
     front = dataclasses.replace(document.front, charts=_drawable(document.front.charts))
     blocks = [block for section in sections for block in section.blocks]
     for block in (*blocks, *front.charts):

@@ -1,4 +1,4 @@
-"""Which images keep their maps: those that a page may show at the end, whatever came in between."""
+"""Which images are shown, and how: the worst ones, volumes as radiology shows them, photos and scans beneath."""
 
 import numpy as np
 import pytest
@@ -6,101 +6,138 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax.audit import maps
-from flipjax.audit.maps import KeptMaps, Rank, Shown, make_maps
-from flipjax.metrics import error_map
+from flipjax.audit.maps import ImagePictures, KeptImage, Layout, Picture, WorstImages, choose_layout, make_pictures
 from flipjax.metrics.classes import LabelSpec
 
 SPEC = LabelSpec(kind="masks", num_classes=3, ignore_index=9)
-MISSES = {"outcome": np.array(["miss"]), "class": np.array([1]), "predicted": np.array([0]), "pixels": np.array([5])}
+VOLUME = LabelSpec(kind="masks", num_classes=3, spatial_ndim=3)
+NO_SEGMENTS = {"outcome": np.zeros(0, "<U7"), "pixels": np.zeros(0, int)}
+SHARES = st.sampled_from([0.0, 0.05, 0.2, 0.2, 0.7, 1.0])
 
 
-def segments_of(flips):
-    """Columns of flipped segments: (class, predicted, pixels) each."""
-    outcome = np.array(["flip"] * len(flips), "<U7")
-    truth, predicted, pixels = np.array(flips, int).reshape(-1, 3).T
-    return {"outcome": outcome, "class": truth, "predicted": predicted, "pixels": pixels}
+def kept_image(number):
+    picture = Picture(Layout(np.arange(1), np.arange(1)), np.full((1, 1), number), np.zeros((1, 1), int), None, None)
+    return KeptImage(ImagePictures(picture), None)
 
 
-def shown_at_the_end(ranks):
-    """The images that a page may show, from all of them at once: a slow twin of `Shown`."""
-
-    def highest(entries, most):
-        return {index for _, index in sorted(entries, key=lambda entry: (-entry[0], entry[1]))[:most]}
-
-    flips = [(rank.flip, index) for index, rank in enumerate(ranks) if rank.flip > 0]
-    kept = highest(flips, maps.MOST_FLIPPED)
-    scored = [(rank, index) for index, rank in enumerate(ranks) if rank.risk is not None and not np.isnan(rank.risk)]
-    kept |= highest([(rank.risk, index) for rank, index in scored], maps.RISKIEST)
-    kept |= highest([(rank.flip, index) for rank, index in scored if rank.flip > maps.SURE_ABOVE], maps.SURE)
-    by_pair = {}
-    for index, rank in enumerate(ranks):
-        for truth, predicted, pixels in zip(
-            rank.segments["class"], rank.segments["predicted"], rank.segments["pixels"], strict=True
-        ):
-            by_pair.setdefault((truth, predicted), []).append((pixels, index))
-    for entries in by_pair.values():
-        kept |= highest(entries, maps.LARGEST_SEGMENTS)
-    return kept
-
-
-SHARES = st.sampled_from([float("nan"), 0.0, 0.05, 0.2, 0.2, 0.7, 1.0])
-FLIPS = st.lists(st.tuples(st.integers(1, 2), st.integers(1, 2), st.integers(1, 3)), max_size=4)
-RANKS = st.builds(Rank, flip=SHARES, risk=st.none() | SHARES, segments=FLIPS.map(segments_of))
-
-
-@given(st.lists(RANKS, max_size=60))
+@given(st.lists(st.tuples(SHARES, SHARES), max_size=60))
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
-def test_what_is_kept_is_what_a_page_may_show(ranks):
-    shown, kept = Shown(), set()
+def test_what_is_kept_are_the_worst_images_whatever_came_before(ranks):
+    worst = WorstImages()
+    made = []
     for index, rank in enumerate(ranks):
-        kept.add(index)
-        kept -= shown.add(index, rank)
-    assert kept == shown_at_the_end(ranks)
+        worst.add(index, rank, lambda index=index: made.append(index) or kept_image(index))
+    wrong = [(rank, -index) for index, rank in enumerate(ranks) if max(rank) > 0]
+    expected = sorted(-index for _, index in sorted(wrong, reverse=True)[: maps.WORST])
+    pictures = worst.pictures()
+    assert list(pictures) == expected and len(made) <= len(wrong)
+    assert [pictures[index].whole.truth.item() for index in expected] == expected
 
 
-@pytest.fixture
-def kept():
-    store = KeptMaps()
-    yield store
-    store.close()
+def test_photos_are_read_of_the_images_that_are_shown_alone():
+    worst, read = WorstImages(), []
+    for index in range(maps.WORST + 4):
+        image = kept_image(index).pictures
+        photo = np.full((1, 1, 3), index, np.uint8)
+        worst.add(
+            index,
+            (0.0, 0.01 * index),
+            lambda image=image, photo=photo: KeptImage(image, lambda: read.append(1) or photo),
+        )
+    pictures = worst.pictures()
+    assert list(pictures) == list(range(4, maps.WORST + 4)) and len(read) == maps.WORST
+    assert pictures[7].whole.image.tolist() == [[[7, 7, 7]]]
 
 
-def test_maps_are_read_as_they_were_made(kept):
+def test_a_picture_of_an_image_has_its_pixels():
     labels = np.array([[1, 2, 9], [0, 1, 1]])
     prediction = np.array([[1, 1, 0], [2, 0, 1]])
-    photo = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
-    made = make_maps(prediction, labels, SPEC, None)
-    kept.add(0, made, Rank(0.5, None, MISSES), read_photo=lambda: photo)
-    found = kept.read(0, SPEC)
-    assert found["truth"].tolist() == [[1, 2, 3], [0, 1, 1]]
-    assert found["prediction"].tolist() == prediction.tolist()
-    expected = error_map(prediction, labels, kind="masks", num_classes=3, ignore_index=9)
-    assert found["errors"].tolist() == np.asarray(expected).tolist()
-    assert np.isnan(found["risk"]).all() and found["image"].tolist() == photo.tolist()
+    picture = make_pictures(prediction, labels, SPEC, None, NO_SEGMENTS).whole
+    assert picture.truth.tolist() == labels.tolist() and picture.prediction.tolist() == prediction.tolist()
+    assert picture.ignored.tolist() == [[False, False, True], [False] * 3] and picture.risk is None
+    assert picture.layout.sides == ("", "") and picture.layout.title == ""
 
 
-def test_large_images_are_thinned(kept):
+def test_large_images_are_thinned():
     labels = np.zeros((600, 300), np.uint8)
     risk = np.arange(labels.size, dtype=np.float32).reshape(labels.shape)
-    made = make_maps(labels, labels, SPEC, risk)
-    assert made.step == 3 and made.truth.shape == (200, 100) and made.ignored is None
-    np.testing.assert_array_equal(made.risk, risk[::3, ::3])
+    picture = make_pictures(labels, labels, SPEC, risk, NO_SEGMENTS).whole
+    assert picture.truth.shape == (200, 100) and picture.ignored is None
+    np.testing.assert_array_equal(picture.risk, risk[::3, ::3])
 
 
-def test_images_that_are_not_shown_keep_nothing(kept):
-    made = make_maps(np.ones((2, 2), int), np.ones((2, 2), int), SPEC, None)
-    photos = []
-    for index in range(maps.MOST_FLIPPED + 3):
-        kept.add(
-            index, made, Rank(index / 100, None, MISSES), read_photo=lambda: photos.append(1) or np.zeros((2, 2, 3))
-        )
-    # The first does not flip, two are pushed out by later ones.
-    found = [index for index in range(maps.MOST_FLIPPED + 3) if kept.read(index, SPEC) is not None]
-    assert found == list(range(3, maps.MOST_FLIPPED + 3))
-    assert len(photos) == maps.MOST_FLIPPED + 2
+BODY = np.zeros((4, 6, 8), int)
+BODY[0, 0, 0] = 1
+"""A body of 4 x 6 x 8 mm in NIfTI's directions: index 0 is the patient's left, back and feet."""
 
 
-VOLUME = LabelSpec(kind="masks", num_classes=3, spatial_ndim=3)
+def stored(order, flips):
+    """The body as a scanner may store it: axes in another order and the other way, with the affine that says so."""
+    values = np.transpose(BODY, order)
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1
+    for axis, body in enumerate(order):
+        affine[body, axis] = 1
+        if axis in flips:
+            values = np.flip(values, axis)
+            affine[body, axis] = -1
+            affine[body, 3] = values.shape[axis] - 1
+    return values, affine
+
+
+ORDERS = [
+    ((0, 1, 2), ()),
+    ((0, 1, 2), (0,)),
+    ((0, 1, 2), (0, 1)),
+    ((2, 1, 0), ()),
+    ((1, 2, 0), (0, 2)),
+    ((2, 0, 1), (1,)),
+]
+
+
+@pytest.mark.parametrize(("order", "flips"), ORDERS, ids=str)
+def test_a_volume_is_shown_as_radiology_shows_it_however_it_is_stored(order, flips):
+    pytest.importorskip("nibabel", reason="affines come from NIfTI, and nibabel is no dependency")
+    values, affine = stored(order, flips)
+    labels = np.ones_like(values)
+    # Wrong in the whole lowest slice, and the patient's left back corner there is class 2.
+    feet, _ = stored(order, flips)
+    lowest = np.transpose(np.indices(BODY.shape)[2] == 0, order)
+    for axis in flips:
+        lowest = np.flip(lowest, axis)
+    prediction = np.where(lowest, 2, 1)
+    labels[feet == 1] = 2
+    prediction[feet == 1] = 1
+    picture = make_pictures(prediction, labels, VOLUME, None, NO_SEGMENTS, affine=affine, spacing=(1, 1, 1)).whole
+    assert picture.layout.view == "axial" and picture.layout.sides == ("R", "L")
+    assert picture.truth.shape == (6, 4)
+    # The front is above and the patient's right on the left: the left back corner is below on the right.
+    assert np.argwhere(picture.truth == 2).tolist() == [[5, 3]]
+
+
+def test_the_view_and_slice_with_the_largest_wrong_area_is_shown():
+    pytest.importorskip("nibabel", reason="affines come from NIfTI, and nibabel is no dependency")
+    wrong = np.zeros((6, 6, 6), bool)
+    wrong[1:4, 2, 1:5] = True  # 12 voxels of a coronal slice,
+    wrong[:, :, 4] |= np.eye(6, dtype=bool)  # 8 of an axial one.
+    layout = choose_layout(wrong, affine=np.eye(4))
+    assert (layout.view, layout.number, layout.title) == ("coronal", 2, "coronal slice 2")
+    # Of voxels that are flat from head to feet, an axial slice shows more tissue.
+    assert choose_layout(wrong, affine=np.diag([3.0, 3.0, 1.0, 1.0]), spacing=(3, 3, 1)).view == "axial"
+
+
+def test_a_volume_of_which_nothing_says_how_it_lies_has_no_sides():
+    labels = np.ones((3, 4, 6), np.uint8)
+    prediction = labels.copy()
+    prediction[:2, :2, 4] = 2
+    picture = make_pictures(prediction, labels, VOLUME, None, NO_SEGMENTS).whole
+    assert picture.layout.title == "slice 4" and picture.layout.sides == ("", "")
+    np.testing.assert_array_equal(picture.prediction, prediction[..., 4])
+
+
+def test_pixels_of_pictures_are_squares():
+    layout = choose_layout(np.ones((10, 20, 3), bool), spacing=(2.0, 1.0, 5.0))
+    assert (len(layout.rows), len(layout.columns)) == (20, 20)
 
 
 def columns_of_volume(rows):
@@ -116,7 +153,7 @@ def columns_of_volume(rows):
     }
 
 
-def test_flipped_segments_of_a_volume_have_the_slice_where_they_flip_most(kept):
+def test_flipped_segments_of_a_volume_have_the_slice_where_they_flip_most():
     labels = np.zeros((6, 6, 6), np.uint8)
     labels[:3, :3, :4] = 1
     labels[4:, 4:, 4:] = 2
@@ -132,25 +169,14 @@ def test_flipped_segments_of_a_volume_have_the_slice_where_they_flip_most(kept):
             ("correct", 2, 2, (4, 4, 4), (6, 6, 6)),
         ]
     )
-    made = make_maps(prediction, labels, VOLUME, None, segments)
-    assert {pair: of_slice.slice_number for pair, of_slice in made.slices.items()} == {(1, 2): 3, (2, 1): 5}
-    kept.add(0, made, Rank(0.5, None, MISSES))
-    found = kept.read(0, VOLUME, pair=(2, 1))
-    assert found["slice_number"] == 5
-    np.testing.assert_array_equal(found["truth"], labels[..., 5])
-    np.testing.assert_array_equal(found["prediction"], prediction[..., 5])
-    assert kept.read(0, VOLUME)["slice_number"] == 3
-    assert kept.read(0, VOLUME, pair=(1, 1)) is None
+    pictures = make_pictures(prediction, labels, VOLUME, None, segments)
+    assert {pair: of_slice.layout.number for pair, of_slice in pictures.slices.items()} == {(1, 2): 3, (2, 1): 5}
+    np.testing.assert_array_equal(pictures.of_pair((2, 1)).truth, labels[..., 5])
+    assert pictures.of_pair((1, 1)) is pictures.whole and pictures.whole.layout.number == 3
 
 
-def test_the_largest_segment_of_a_pair_has_the_slice(kept):
-    labels = np.ones((4, 4, 4), np.uint8)
-    prediction = np.full((4, 4, 4), 2, np.uint8)
-    segments = columns_of_volume(
-        [
-            ("flip", 1, 2, (0, 0, 0), (1, 1, 1)),
-            ("flip", 1, 2, (0, 0, 2), (4, 4, 4)),
-            ("flip", 1, 2, (0, 0, 1), (1, 1, 2)),
-        ]
-    )
-    assert make_maps(prediction, labels, VOLUME, None, segments).slices[1, 2].slice_number == 2
+def test_a_cut_shows_the_box_of_a_segment_in_any_layout():
+    layout = Layout(np.arange(7, -1, -1), np.arange(0, 12, 2), 2, 1, axis=0, number=3, view="coronal")
+    segment = {"first": 0, "top": 4, "left": 1, "last": 2, "bottom": 8, "right": 3}
+    # Rows run along the third axis, backwards: 2 and 1 are the sixth and seventh; columns 4 and 6 the third and fourth.
+    assert layout.box(segment, margin=0) == (slice(5, 7), slice(2, 4))

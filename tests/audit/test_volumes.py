@@ -10,9 +10,7 @@ from audited import audit, refused, rows_of, segments_of
 
 from flipjax import metrics
 from flipjax.audit import audit_files, stream
-from flipjax.audit.maps import make_maps
 from flipjax.audit.measurements import MinSize
-from flipjax.metrics.classes import LabelSpec
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 CLASSES = ["background", "liver", "spleen", "lesion"]
@@ -128,19 +126,6 @@ def test_a_model_predicts_volumes(tmp_path):
     found = audit_files(None, labels, model=Volumes(), images=images, out=tmp_path / "out").audit
     expected = metrics.decompose(MASKS, LABELS, kind="masks", spatial_ndim=3, num_classes=4)
     assert found.confusion.tolist() == np.asarray(expected.confusion).sum(0).tolist()
-
-
-def test_the_map_of_a_volume_is_the_slice_with_the_most_flips():
-    labels = np.ones((3, 4, 6), np.uint8)
-    prediction = labels.copy()
-    prediction[..., 1] = 0  # All missed, none flipped.
-    prediction[:2, :2, 4] = 2
-    spec = LabelSpec(kind="masks", num_classes=3, spatial_ndim=3)
-    maps = make_maps(prediction, labels, spec, None)
-    assert maps.slice_number == 4
-    np.testing.assert_array_equal(maps.prediction, prediction[..., 4])
-    # Without flips: the slice with the most wrong voxels.
-    assert make_maps(np.where(prediction == 2, 1, prediction), labels, spec, None).slice_number == 1
 
 
 def test_pages_name_the_slice(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import functools
 import io
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -31,6 +32,10 @@ from flipjax.support.terminal import listed
 
 SMALL_SIDE = 96
 """Pixels of the longer side up to which photos are stored as PNG."""
+OUTLINED = 256
+"""Pixels of the longer side that an image with contours has at least, so that they are thin lines."""
+CONTOUR = 2
+"""Pixels of the width of a contour, of such an image."""
 FADE = 0.3
 """How much of a photo shows below flip-risk."""
 LEAST_ERROR = 0.05
@@ -77,6 +82,10 @@ class Item:
     """NaN without scene swap."""
     anchor: str = ""
     """Its anchor on the page."""
+    outlined: bool = False
+    """Whether truth and prediction are drawn as contours on its image, if it has one."""
+    sides: tuple[str, str] = ("", "")
+    """Letters of what is on its left and on its right, such as R and L; blank where it is not known."""
 
     @property
     def error(self) -> str:
@@ -122,10 +131,25 @@ def tiles(item: Item, palette: Palette) -> dict[str, np.ndarray]:
         pictures["image"] = item.image
     pictures["truth"] = classes[item.truth]
     pictures["prediction"] = classes[item.prediction]
+    if item.outlined and item.image is not None:
+        pictures["truth"] = _outline_tile(item.image, item.truth, palette)
+        pictures["prediction"] = _outline_tile(item.image, item.prediction, palette)
     pictures["outcome"] = outcomes[item.errors]
     if np.isfinite(item.risk).any():
         pictures["flip-risk"] = _risk_tile(item, palette)
     return pictures
+
+
+def _outline_tile(image: np.ndarray, labels: np.ndarray, palette: Palette) -> np.ndarray:
+    """Returns an image with the contours of its foreground classes, uint8, of a side of OUTLINED pixels or more."""
+    factor = math.ceil(OUTLINED / max(labels.shape))
+    enlarged = np.kron(labels, np.ones((factor, factor), labels.dtype))
+    pixels = np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
+    contour = np.zeros(enlarged.shape, bool)
+    for axis, distance in itertools.product((0, 1), range(-CONTOUR, CONTOUR + 1)):
+        contour |= np.roll(enlarged, distance, axis) != enlarged
+    contour &= ~np.isin(enlarged, background_classes(palette.background)) & (enlarged < palette.classes)
+    return np.where(contour[..., None], _colours(palette.colours)[enlarged], pixels)
 
 
 def _risk_tile(item: Item, palette: Palette) -> np.ndarray:
@@ -148,7 +172,7 @@ def tile_uris(item: Item, palette: Palette) -> dict[str, str]:
     """Returns the pictures of an item as data URIs, by name."""
     uris = {}
     for name, pixels in tiles(item, palette).items():
-        photo = item.image is not None and name in ("image", "flip-risk")
+        photo = item.image is not None and (item.outlined or name in ("image", "flip-risk"))
         uris[name] = data_uri(pixels, drawing=not photo)
     return uris
 
