@@ -6,13 +6,14 @@ Its `schema` lists every array's axes and digest, so that a reader takes, and ch
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from flipjax.results.arrays import NamedArrays, Table
+from flipjax.results.arrays import Curves, NamedArrays, Table
 from flipjax.support.files import digest, replacing
 from flipjax.support.npz import open_npz
 
@@ -75,7 +76,9 @@ def schema_of(path: Path) -> str:
 
 
 def concatenate(tables: Sequence[Table]) -> Table:
-    """Returns the members of all tables of one program."""
+    """Returns the members of all tables of one program, with the curves of any: those of earlier versions had fewer."""
+    measures = list(dict.fromkeys(itertools.chain.from_iterable(_measures_of(table) for table in tables)))
+    tables = [_with_measures(table, measures) for table in tables]
     changed = {}
     for name in tables[0].arrays():
         axes = tables[0].axes_of(name)
@@ -83,6 +86,21 @@ def concatenate(tables: Sequence[Table]) -> Table:
             values = [getattr(table, name) for table in tables]
             changed[name] = np.concatenate(_alike(values, axes), axis=axes.index("member"))
     return dataclasses.replace(tables[0], **changed)
+
+
+def _measures_of(table: NamedArrays) -> list[str]:
+    """Returns the names of a table's curves; none of a table without curves."""
+    return table.measure.tolist() if isinstance(table, Curves) else []
+
+
+def _with_measures(table: Table, measures: Sequence[str]) -> Table:
+    """Returns a table with the named curves, NaN where it has none."""
+    own_measures = _measures_of(table)
+    if not isinstance(table, Curves) or own_measures == measures:
+        return table
+    curves = np.full((*table.curves.shape[:2], len(measures)), np.nan)
+    curves[..., [measures.index(name) for name in own_measures]] = table.curves
+    return dataclasses.replace(table, measure=np.array(measures), curves=curves)
 
 
 def _alike(values: list[np.ndarray], axes: tuple[str, ...]) -> list[np.ndarray]:

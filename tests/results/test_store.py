@@ -69,6 +69,15 @@ def test_parts_of_a_program_are_joined_with_curves_of_any_length(cell):
     np.testing.assert_array_equal(joined.take(["a", "b"]).values, cell.results.values)
 
 
+def test_parts_that_an_earlier_version_stored_have_no_value_of_a_new_curve(cell):
+    earlier, later = (cell.results.take([name]) for name in ("a", "b"))
+    earlier = dataclasses.replace(earlier, measure=np.array(["loss"]), curves=np.ones((1, 2, 1)))
+    later = dataclasses.replace(later, measure=np.array(["flip", "loss"]), curves=np.full((1, 2, 2), 2.0))
+    joined = concatenate([earlier, later])
+    assert joined.measure.tolist() == ["loss", "flip"]
+    np.testing.assert_array_equal(joined.curves[:, 0], [[1, np.nan], [2, 2]])
+
+
 def test_a_data_set_has_the_axes_of_the_grid(cell):
     pytest.importorskip("xarray", reason="it is no dependency")
     data = to_xarray(cell, images=True)
