@@ -231,6 +231,14 @@ def read_photo(path: Path) -> np.ndarray:
         return images.read_photo(path)
 
 
+def check_photo(path: Path) -> None:
+    """Raises BrokenFileError, without reading pixels, for a photo that `read_photo` refuses by its header."""
+    from flipjax.data import images
+
+    with image_errors():
+        images.check_photo(path)
+
+
 @contextlib.contextmanager
 def image_errors() -> Iterator[None]:
     """Converts errors of the pools' reader of images, which name the file, to a BrokenFileError."""

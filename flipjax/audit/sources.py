@@ -228,7 +228,7 @@ def find_photos(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | N
     """Returns the photos of images by name.
 
     Raises:
-        AuditError: the folder is missing, or an image has no photo or several.
+        AuditError: the folder is missing, an image has no photo or several, or photos have more than 8 bits.
     """
     if not folder.is_dir():
         raise AuditError(f"--images: expected a folder of photos ({' '.join(PHOTOS)}), found {folder}")
@@ -239,6 +239,13 @@ def find_photos(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | N
         raise AuditError(
             f"--images: expected a photo named as each image in {folder}; none for {listed(without_photo)}"
         )
+    broken = []
+    for name in names:
+        try:
+            arrays.check_photo(folder / photos[name])
+        except BrokenFileError as error:
+            broken.append(error)
+    raise_broken(broken)
     return {name: folder / photos[name] for name in names}
 
 

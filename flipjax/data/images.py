@@ -125,6 +125,17 @@ def read_photo(path: Path, *, name: str = "") -> np.ndarray:
     return np.asarray(rgb(read_image(path, name=name, turn=True), name or str(path)))
 
 
+def check_photo(path: Path) -> None:
+    """Raises BadFileError, without reading pixels, for a photo of more than 8 bits a channel or no photo at all."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            check_bits(image, str(path))
+    except BadFileError:
+        raise
+    except Exception as error:  # Pillow raises many exception types for damaged files.
+        raise BadFileError(f"{path}: unreadable: {error or type(error).__name__}") from error
+
+
 class MaskHeader(NamedTuple):
     """What is known of a mask before its pixels are read."""
 

@@ -79,6 +79,13 @@ def photos(folder, *, make, suffix=".png"):
     return [f"--images={folder / 'photos'}", f"--labels={folder / 'l'}"]
 
 
+def page(folder, *, make):
+    """Writes masks, and photos for the page as `make` returns them."""
+    options = masks(folder)
+    save_all(folder / "photos", [np.dstack([RED[mask]] * 3) for mask in PREDICTED], make)
+    return [*options, f"--images={folder / 'photos'}"]
+
+
 def photo_layout(name, make, expected=None, **options):
     expected = matrix() if expected is None else expected
     return Layout(name, functools.partial(photos, make=make, **options), expected, model=see)
@@ -186,6 +193,8 @@ LAYOUTS = [
     photo_layout("photos with an opaque alpha", opaque),
     photo_layout("photos with transparent pixels", see_through, "transparent pixels"),
     photo_layout("photos called .PNG", lambda picture: (Image.fromarray(picture), {}), suffix=".PNG"),
+    Layout("a page with photos that EXIF turns", functools.partial(page, make=held_upright), matrix()),
+    Layout("a page with photos of 16 bits", functools.partial(page, make=of_16_bits), "12 broken files: "),
     mask_layout("masks with VOC's palette", form=lambda mask: with_palette(mask, VOC)),
     mask_layout("palettes cut to the used colours", form=lambda mask: with_palette(mask, VOC, optimize=True)),
     mask_layout(
