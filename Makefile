@@ -19,8 +19,8 @@ sweep: $(DEV)  ## Train the grid on the embedded pool; results in runs/
 smoke: $(DEV)  ## The same in half a minute to one, on a tiny grid
 	$(BIN)/python -m flipjax.sweep --config configs/smoke.py $(ARGS)
 
-test: $(DEV)  ## The whole suite; what it compiles is kept for the next time (ARGS=--cache-clear forgets it)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(DEV)  ## The whole suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 fuzz: $(DEV)  ## The suite's damaged files of every kind that flipjax writes or reads, many more of them
 	FLIPJAX_FUZZ=$(or $(FUZZ),5000) $(BIN)/python -m pytest $(FUZZED) -k test_a_damaged_file $(ARGS)

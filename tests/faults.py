@@ -61,10 +61,8 @@ def sweep(*arguments):
 def whole_run(*options):
     """A finished run of CONFIG, which the tests of this process share and none changes: its folder and its file.
 
-    Beside them the number of programs that were compiled, by name: quickly, as the runs that are compared with it.
+    Beside them the number of programs that were compiled, by name.
     """
-    from conftest import compiling
-
     place, compiled = pathlib.Path(tempfile.mkdtemp(prefix="flipjax-run-")), collections.Counter()
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     config = place / "tiny.py"
@@ -74,7 +72,7 @@ def whole_run(*options):
         compiled[fun_name.removeprefix("jit(").removesuffix(")")] += event.endswith("backend_compile_duration")
 
     jax.monitoring.register_event_duration_secs_listener(note)
-    with compiling(quick=True), mock.patch.object(page, "build_report", BUILD_REPORT):
+    with mock.patch.object(page, "build_report", BUILD_REPORT):
         code, text = sweep("--config", config, "--workdir", place / "whole", *options)
     jax.monitoring.unregister_event_duration_listener(note)
     assert code == 0, text

@@ -52,7 +52,7 @@ def test_an_own_loss_takes_the_place_of_the_cross_entropy():
 
     own = ce * np.array([1, 2, 1])
     for knobs, wanted in (({}, ce), ({"own_loss": 1.0}, own), ({"own_loss": 2.0, "dice": 0.5}, 2 * own + dice / 2)):
-        np.testing.assert_allclose(image_loss(Knobs(**knobs)), wanted, rtol=1e-6)
+        np.testing.assert_allclose(image_loss(Knobs(**knobs)), wanted, rtol=1e-5)
     assert np.isinf(losses.guess_loss(Knobs(own_loss=1.0), num_classes=3))
 
 
@@ -181,7 +181,8 @@ def test_what_does_not_fit_is_one_line(tiny, place):
         assert caught.value.field == f"config.{place}" and "\n" not in str(caught.value)
 
 
-def test_an_array_of_jax_in_the_file_leaves_a_device_a_core(tmp_path):
+def test_an_array_of_jax_in_the_file_leaves_a_device_a_core(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
     text = "import jax.numpy as jnp\nfrom flipjax.config import default_config as get_config\nA = jnp.ones(2)\n"
     (tmp_path / "own.py").write_text(text)
     code = f"import sys; from flipjax.config.reading import read_config; read_config({str(tmp_path / 'own.py')!r})"

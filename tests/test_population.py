@@ -21,6 +21,7 @@ from flipjax.training.network import evaluate
 from flipjax.training.own import check_own
 from flipjax.training.population import take_member
 
+pytestmark = pytest.mark.usefixtures("compiled_as_for_users")
 PACKED = PopulationSpec(map="packed", width=2)
 ONEDNN = PopulationSpec(map="loop", convolutions="onednn")
 
@@ -42,7 +43,7 @@ def trained(train, members):
     return train(members)
 
 
-def test_members_stop_at_different_epochs_and_are_dealt_anew(trained):
+def test_members_stop_at_different_epochs_and_are_dealt_anew(two_devices, trained):
     last = trained.states[-1]
     assert trained.layout.devices == 2 and trained.current.states.status.sharding.num_devices == 2
     assert len(set(last.epoch.tolist())) > 1
@@ -96,7 +97,7 @@ def test_of_oneDNN_alone_is_among_others_and_continued_is_unbroken(onednn, tiny,
     assert_same(again.states[-1], whole.states[-1])
 
 
-def test_packed_members_stay_close_to_the_loop_and_skip_who_stopped(train, trained, members, quick_compilation):
+def test_packed_members_stay_close_to_the_loop_and_skip_who_stopped(two_devices, train, trained, members):
     packed = train(members, spec=PACKED, states=trained.states[0], epochs=1)
     assert (packed.layout.devices, packed.layout.width) == (2, 2)  # Three slots a device: the second chunk has one.
     for name in ("train_loss", "valid_loss"):  # A learning rate of 100 magnifies what rounding does.
@@ -110,7 +111,7 @@ def test_packed_members_stay_close_to_the_loop_and_skip_who_stopped(train, train
     assert_same(*(take_member(states, np.array([1, 2])) for states in (after.states[1], before)))
 
 
-def test_packed_decompositions_are_those_of_the_loop(train, trained, members, quick_compilation):
+def test_packed_decompositions_are_those_of_the_loop(train, trained, members):
     pool, (rows, *_) = trained.shared
     made = trained.current, train(members, spec=PACKED, states=trained.states[-1]).current
     loop, packed = (population.map_selected(each, evaluate, pool, rows) for each in made)
@@ -124,7 +125,7 @@ def dropping(num_classes, rngs):
     return nnx.Sequential(Net(num_classes, rngs), nnx.Dropout(0.5, rngs=rngs))
 
 
-def test_dropout_is_a_members_own_and_continued(tiny, pool, validation, make_member, quick_compilation):
+def test_dropout_is_a_members_own_and_continued(tiny, pool, validation, make_member):
     recipe = dataclasses.replace(tiny.train, epochs=2)
     experiment = dataclasses.replace(tiny, train=recipe, model=ModelSpec(build=dropping))
     check_own(experiment)
@@ -149,7 +150,7 @@ def test_dropout_is_a_members_own_and_continued(tiny, pool, validation, make_mem
     ],
     ids=["five", "one", "one device", "vmap", "packed", "many under vmap"],
 )
-def test_layout_follows_the_backend_the_members_and_the_config(members, spec, devices, width):
+def test_layout_follows_the_backend_the_members_and_the_config(two_devices, members, spec, devices, width):
     layout = make_layout(PopulationSpec(**spec), members=members)
     assert (layout.devices, layout.width) == (devices, width)
 
@@ -160,8 +161,10 @@ def test_a_pack_of_a_network_that_has_none_is_refused():
 
 
 def test_more_devices_than_there_are_are_refused():
-    with pytest.raises(ConfigError, match=r"config\.population\.devices: expected at most 2 \(cpu\); found 3"):
-        make_layout(PopulationSpec(devices=3), members=5)
+    devices = jax.device_count()
+    message = rf"config\.population\.devices: expected at most {devices} \(cpu\); found {devices + 1}"
+    with pytest.raises(ConfigError, match=message):
+        make_layout(PopulationSpec(devices=devices + 1), members=9)
 
 
 @settings(max_examples=150)

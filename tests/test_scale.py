@@ -117,7 +117,7 @@ def test_an_error_for_want_of_memory_halves_the_wave(tmp_path, monkeypatch):
     assert faults.same(tmp_path / "run", "results.csv", "history.csv")
 
 
-def test_devices_that_share_batches_agree_with_one(tmp_path):
+def test_devices_that_share_batches_agree_with_one(two_devices, tmp_path):
     # Less to compile.
     options = ["population.batch_devices=2", "intervene.scenes=none", "intervene.scores=none"]
     whole = faults.whole_run()[0]
