@@ -47,7 +47,7 @@ def test_cross_entropy_is_that_of_float64(classes):
     labels[0] = 0  # An image without foreground.
     exact, truth = softmax(logits.astype(np.float64)), np.eye(classes)[labels]
     wanted = -np.log((exact * truth).sum(-1)).mean((1, 2))
-    np.testing.assert_allclose(cross_entropy(logits, labels), wanted, rtol=1e-6)
+    np.testing.assert_allclose(cross_entropy(logits, labels), wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_dice_is_that_of_float64(classes, include_background, smooth):
     overlap, mass = (exact * truth).sum((1, 2)), (exact + truth).sum((1, 2))
     wanted = 1 - (2 * overlap + smooth) / (mass + smooth)
     result = soft_dice_loss(logits, labels, include_background=include_background, smooth=smooth)
-    np.testing.assert_allclose(result, wanted[:, 0 if include_background else 1 :].mean(1), rtol=2e-6)
+    np.testing.assert_allclose(result, wanted[:, 0 if include_background else 1 :].mean(1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, soft_dice_loss])
@@ -123,8 +123,8 @@ def test_no_gradient_flows_through_the_weights():
     loss, weights = group_dro(losses, groups, EVEN, step_size=1.0)
     gradient = np.asarray(jax.jit(jax.grad(lambda x: group_dro(x, groups, EVEN, step_size=1.0)[0]))(losses))
     # The loss is linear in the image losses once the weights are constants: weight over the group's count.
-    np.testing.assert_allclose(gradient, np.asarray(weights)[[0, 1, 1]] / [1, 2, 2], rtol=1e-6)
-    np.testing.assert_allclose(gradient @ losses, loss, rtol=1e-6)
+    np.testing.assert_allclose(gradient, np.asarray(weights)[[0, 1, 1]] / [1, 2, 2], rtol=1e-5)
+    np.testing.assert_allclose(gradient @ losses, loss, rtol=1e-5)
     slopes = jax.jit(jax.jacobian(lambda x: group_dro(x, groups, EVEN)[1]))(losses)
     np.testing.assert_array_equal(slopes, np.zeros((4, 3)))
 
@@ -145,8 +145,8 @@ def test_all_methods_share_one_trace():
         if knobs.dro:
             absent = "zero" if knobs.dro_reference else "keep"
             wanted = group_dro(losses, groups, EVEN, step_size=knobs.dro_step, absent=absent)
-        np.testing.assert_allclose(loss, wanted[0], rtol=1e-6)
-        np.testing.assert_allclose(weights, wanted[1], rtol=1e-6)
+        np.testing.assert_allclose(loss, wanted[0], rtol=1e-5)
+        np.testing.assert_allclose(weights, wanted[1], rtol=1e-5)
     assert len(traces) == 1
 
 

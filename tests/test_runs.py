@@ -68,7 +68,7 @@ def test_the_readme_from_python(tmp_path, monkeypatch):
     assert (tmp_path / "model.safetensors").is_file()
 
 
-def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule(without_page, exact_compilation):
+def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule(without_page):
     changes = {"axes.rho": (1.0,), "axes.method": ("ce", "dfr"), "train.selection": ("val_loss", "last")}
     changes |= {"population.keep": "all", "intervene.scenes": "none", "intervene.scores": "none"}
     run = flipjax.run(faults.whole_run()[1], changes)
@@ -82,7 +82,9 @@ def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule(without_p
             for part in ("val", "test"):
                 own, stored = getattr(images, part), member.decomposition(part, rule)
                 found = model.decompose(own.images, own.masks)
-                jax.tree.map(np.testing.assert_array_equal, found, stored)
+                np.testing.assert_array_equal(found.confusion, stored.confusion)
+                # Sums of floats of another program.
+                np.testing.assert_allclose(found.risk_sum, stored.risk_sum, rtol=1e-5)
     path = next(run.folder.glob("cells/*/weights/*"))
     path.unlink()
     with pytest.raises(FileNotFoundError, match=path.name):

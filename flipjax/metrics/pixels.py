@@ -70,7 +70,8 @@ def count_pixels(
         prediction, labels = _counted_masks(outputs, labels, classes, spec.ignore_index)
         counts = _scattered_counts(labels, prediction, classes)
         return counts, jnp.full(counts.shape[:-2], jnp.nan, jnp.float32)
-    outputs = _chunked(outputs, spec.spatial_ndim, 1)
+    # Fused with what makes the outputs, the entropies of one network would round otherwise in each program.
+    outputs = lax.optimization_barrier(_chunked(outputs, spec.spatial_ndim, 1))
     labels = _chunked(labels, spec.spatial_ndim, 0)
     labels = counted_label(labels, classes, spec.ignore_index)
     predicted_risk = partial(_predicted_risk, background=spec.background_classes)

@@ -30,7 +30,7 @@ from flipjax.training.network import logits_of, model_of
 ABOUT = "flipjax_model"
 """Key of the metadata of a file that holds the description of its network, after the description's SHA-256."""
 BATCH = 16
-"""Batch size; equals a sweep's evaluation batch for images up to 256 pixels, so that results agree bit for bit."""
+"""Batch size; equals a sweep's evaluation batch for images up to 256 pixels."""
 
 
 @functools.partial(
@@ -159,7 +159,7 @@ class Model:
     def decompose(self, images: ArrayLike, labels: ArrayLike) -> metrics.Decomposition:
         """Returns `flipjax.metrics.decompose` of images and labels (n, H, W), leaves numpy.
 
-        On a sweep's images of at most 256 pixels the result equals the stored one bit for bit.
+        On a sweep's images the counts are those stored, and flip-risk agrees with the stored one to rounding.
 
         Raises:
             ValueError: as `logits` and `flipjax.metrics.decompose`, or as many images as labels are missing.

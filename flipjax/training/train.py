@@ -7,7 +7,7 @@ In three lines::
     grid = jax.jit(lambda members: jax.lax.map(train, members))(train.members(rho=(0.5, 0.95), seed=range(4)))
 
 On a CPU `flipjax.backend.fast_jit(..., convolutions=train.convolutions)` compiles as a sweep does: faster, and from
-JAX 0.11 on to the same bits.
+JAX 0.11 on to the same weights.
 """
 
 import dataclasses
@@ -96,9 +96,9 @@ class Train:
     It is also a pytree of the pool, the tables and the starting weights. When closed over, these are constants of the
     program; pass a large pool as an argument instead: `jax.jit(lambda train, member: train(member))`.
 
-    On a CPU `lax.map` is faster than vmap and equals a sweep bit for bit, from JAX 0.11 on if compiled by
-    `flipjax.backend.fast_jit` with `convolutions=train.convolutions`; on accelerators vmap trains members side by side,
-    equal to rounding.
+    On a CPU `lax.map` is faster than vmap, and its weights, counts and entropies equal a sweep's in bits, from JAX 0.11
+    on if compiled by `flipjax.backend.fast_jit` with `convolutions=train.convolutions`. Losses agree to rounding, and
+    so do members that vmap trains side by side on accelerators.
 
     Attributes:
         data: pool and tables.
