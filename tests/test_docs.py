@@ -120,3 +120,14 @@ def test_the_example_of_a_constant_is_true(module, name):
     home = home_of(module, name)
     test = doctest.DocTestParser().get_doctest(docstring_of(module, name), dict(vars(home)), name, home.__file__, 0)
     assert doctest.DocTestRunner().run(test) == doctest.TestResults(failed=0, attempted=len(test.examples))
+
+
+PROMISES = (pathlib.Path(flipjax.__file__).parent / "RELIABILITY.md").read_text().splitlines()
+TESTS_OF_PROMISES = {line.split("**")[1]: re.findall(r"`([\w/.]+\.py)`", line) for line in PROMISES if "| **" in line}
+
+
+@pytest.mark.parametrize("names", TESTS_OF_PROMISES.values(), ids=TESTS_OF_PROMISES)
+def test_a_promise_names_tests_that_are_there(names):
+    assert names
+    for name in names:
+        assert (pathlib.Path(__file__).parent / name).is_file(), name

@@ -25,6 +25,7 @@ GUIDES = (
     "flipjax/sweep/README.md",
     "flipjax/PAPER.md",
     "flipjax/GLOSSARY.md",
+    "flipjax/RELIABILITY.md",
 )
 PROJECT = ("flipjax/ARCHITECTURE.md", "sweeps/benchmarks/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 SCRIPTS = ("sweeps/examples", "sweeps/clusters")
