@@ -213,6 +213,17 @@ def test_the_projection_never_saw_a_test_image():
     assert (task.pool.features.maps != other.pool.features.maps).any()
 
 
+def test_folds_of_a_composite_pool_share_their_images():
+    pools = []
+    for fold in (0, 1):
+        changes = {"split__folds": 2, "grid__split__fold": (fold,), "axes__rho": (0.75,), "split__n_train": 0}
+        program, task = task_of(cut_outs(), **changes)
+        assert program.experiment.split.fold == 0 and task.pool.features.maps.shape[:2] == (2, 32)
+        pools.append(task.pool)
+    np.testing.assert_array_equal(pools[0].features.places, pools[1].features.places)
+    assert (pools[0].features.projection[0] != pools[1].features.projection[0]).any()
+
+
 def test_features_do_not_depend_on_the_members_that_are_left(composite):
     program, task = composite
     left = dataclasses.replace(program, settings=program.settings[3:])

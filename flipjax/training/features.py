@@ -24,8 +24,8 @@ FITTED = 128
 def with_features(program: Program, pool: Pool, catalog: Catalog, parts: Parts) -> Pool:
     """Returns the pool with the features of all images that the members of a program train on or are evaluated on.
 
-    In a photo pool these are all photos. In a composite pool a row of a table, an object on a scene photo, is an image,
-    and `Features.places` says where its features are.
+    In a photo pool these are all photos. In a composite pool a row of a table, an object on a scene photo, is an image;
+    the rows of a counterfactual set are as many images. `Features.places` says where the features of a row are.
 
     The projection is fitted on training images alone, of the lowest level of rho and the split's seed: neither
     validation nor test images are among them, nor, with folds, any image of the tested fold. It is the same for all
@@ -94,7 +94,12 @@ def check_places(pool: Pool, rows: np.ndarray) -> None:
 
 
 def _rows_of(program: Program, catalog: Catalog, parts: Parts) -> np.ndarray:
-    """Returns the different rows (n, 2) of a program's tables, sorted; of photos all."""
+    """Returns the different rows (n, 2) of a program's tables, sorted; of photos, and with folds, those of all images.
+
+    So the folds of a pool have arrays of one shape, and share compiled programs.
+    """
+    if parts.found_images is not None:
+        return parts.found_images.rows
     if catalog.kind == "photo":
         photos = np.arange(len(catalog.objects))
         return np.stack([photos, np.full(len(photos), -1)], axis=1)
