@@ -13,6 +13,7 @@ from . import monitor as monitor
 from . import report as report
 from . import results as results
 from . import training as training
+from . import tuning as tuning
 from .assays.conduct import assay as assay
 from .assays.results import Assay as Assay
 from .assays.results import open_assay as open_assay
@@ -24,3 +25,5 @@ from .support.version import __version__ as __version__
 from .training.model import Model as Model
 from .training.model import load_model as load_model
 from .training.train import make_train as make_train
+from .tuning.protocol import Tuned as Tuned
+from .tuning.protocol import tune as tune

@@ -28,6 +28,7 @@ COMMANDS: dict[str, Command] = {
     "assay": Command(
         "flipjax.assays.__main__", "tell whether models use an attribute of your images, and what ends it"
     ),
+    "tune": Command("flipjax.tuning.__main__", "compare methods once each is tuned with the same budget"),
     "monitor": Command("flipjax.monitor.__main__", "flag images of a deployed model and test its scores for drift"),
     "data": Command("flipjax.data.__main__", "check a folder of photos, prepare the paper's data sets"),
     "report": Command("flipjax.report.__main__", "redraw a run's page from its stored results"),

@@ -25,7 +25,7 @@ LAYERS = (
     ("training", "report"),
     ("sweep",),
     ("runs",),
-    ("assays", "audit", "monitor"),
+    ("assays", "audit", "monitor", "tuning"),
     ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}

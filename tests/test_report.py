@@ -24,7 +24,7 @@ from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
 from flipjax.results.run import SHOWN
 from flipjax.results.text import TextTable
 
-FIGURES = {"flip", "gap", "shares", "top_decile", "coverage", "deciles", "flip_matrix", "training"}
+FIGURES = {"flip", "gap", "shares", "coverage", "deciles", "flip_matrix", "training"}
 TERMS = {"rho", "common, rare", "correct, flip, miss", "95% interval", "verdict", "classes not learnt", "IoU gap"}
 TERMS |= {"flip-risk", "counterfactual pair", "scores of images", "risk-coverage"}
 

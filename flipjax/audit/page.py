@@ -13,7 +13,6 @@ from flipjax.audit.maps import ImagePictures, Picture
 from flipjax.audit.results import Audit
 from flipjax.audit.tables import PAIRS, WHOLE_SEGMENTS
 from flipjax.metrics.classes import background_classes
-from flipjax.report.charts import fill_rows
 from flipjax.report.document import Block, Document, Front, Numbers
 from flipjax.report.gallery.items import Item, Palette
 from flipjax.report.html import Gallery, write_page
@@ -41,7 +40,7 @@ def write_audit_page(
     folder: Path, audit: Audit, document: Document, items: Sequence[Item], segments: Sequence[Item] = ()
 ) -> None:
     """Writes a self-contained index.html, and its figures as SVG and PNG."""
-    after: dict[str, list[Block]] = {"Flip-risk": [*fill_rows(charts.ranking_charts(audit)[::-1])]}
+    after: dict[str, list[Block]] = {"Flip-risk": [*charts.ranking_charts(audit)[::-1]]}
     if segments:
         after["Flips"] = [Gallery(segments, palette_of(audit, segments), CUT)]
     if items[FIRST_ITEMS:]:

@@ -23,12 +23,6 @@ NOTE_INCHES = 0.3
 """Inches of the note below the panels."""
 PANELS = 18
 """Panels that are drawn, at most."""
-ROW = 12.08
-"""Inches of a page's width."""
-GAP = 0.164
-"""Inches between two charts beside each other."""
-STRETCH = 1.6
-"""Largest factor by which a chart is stretched to fill the page."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +63,6 @@ class Chart:
     """All panels, in rows."""
     columns: int = 3
     """Panels beside each other, at most."""
-    stretch: float = 1.0
-    """Scales the widths of the panels."""
 
     @property
     def drawn(self) -> Sequence[Panel]:
@@ -81,8 +73,7 @@ class Chart:
     def widths(self) -> list[float]:
         """The width of each column, in inches."""
         columns = min(self.columns, len(self.drawn))
-        widths = [max(panel.size[0] for panel in self.drawn[column::columns]) for column in range(columns)]
-        return [self.stretch * width for width in widths]
+        return [max(panel.size[0] for panel in self.drawn[column::columns]) for column in range(columns)]
 
     @property
     def size(self) -> tuple[float, float]:
@@ -113,28 +104,6 @@ class Chart:
     def uri(self) -> str:
         """The SVG as a data URI."""
         return f"data:image/svg+xml;base64,{base64.b64encode(self.files['svg']).decode()}"
-
-
-def fill_rows(charts: Sequence[Chart]) -> list[Chart]:
-    """Returns the charts that have panels, side by side where they fit, stretched to the page's width."""
-    rows: list[list[Chart]] = []
-    for chart in charts:
-        if not chart.panels:
-            continue
-        if not rows or _width(rows[-1]) + GAP + chart.size[0] > ROW:
-            rows.append([])
-        rows[-1].append(chart)
-    filled = []
-    for row in rows:
-        gaps = GAP * (len(row) - 1)
-        stretch = (ROW - gaps) / (_width(row) - gaps)
-        filled += [dataclasses.replace(chart, stretch=min(STRETCH, max(1.0, stretch))) for chart in row]
-    return filled
-
-
-def _width(row: Sequence[Chart]) -> float:
-    """Returns the inches of charts side by side, with the gaps between them."""
-    return sum(chart.size[0] for chart in row) + GAP * (len(row) - 1)
 
 
 def make_figure(chart: Chart) -> Figure:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from flipjax.report.charts import Chart, fill_rows
+from flipjax.report.charts import Chart
 from flipjax.report.document import Document, Front, Section
 from flipjax.report.gallery.items import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
 from flipjax.report.html import Gallery, write_report
@@ -191,15 +191,16 @@ def _sections(shown: StoredRun, items: Sequence[Item], charts_over_rho: Sequence
     galleries = []
     if items:
         galleries.append(Gallery(items, palette_of(shown), CAPTION))
+    first, *further = result_tables(shown)
     return [
-        Section("Results", result_tables(shown)),
-        Section("Flip over rho", fill_rows(charts_over_rho)),
-        Section("Flip-risk", [*fill_rows(risk_charts(shown)), *score_tables(shown)]),
-        Section("Methods and selection", [*fill_rows(method_charts(shown)), *difference_tables(shown)]),
-        Section("Classes and groups", [*class_charts(shown), *group_tables(shown)]),
-        Section("Training", fill_rows(training_charts(shown))),
-        Section("Images", galleries),
-        Section("How it was made", [made_of(shown), members_table(shown)]),
+        Section("Results", [first]),
+        Section("Changes and further results", [*further, *charts_over_rho], folded=True),
+        Section("Methods and selection", [*method_charts(shown), *difference_tables(shown)], folded=True),
+        Section("Classes and groups", [*class_charts(shown), *group_tables(shown)], folded=True),
+        Section("Flip-risk and other scores", [*risk_charts(shown), *score_tables(shown)], folded=True),
+        Section("Training", training_charts(shown), folded=True),
+        Section("Images", galleries, folded=True),
+        Section("How it was made", [made_of(shown), members_table(shown)], folded=True),
     ]
 
 

@@ -6,23 +6,11 @@ from flipjax.backend.software import differing_software
 from flipjax.report.document import Numbers
 from flipjax.results import text
 from flipjax.results.estimates import means_of
-from flipjax.results.frames import Row, records_of
-from flipjax.results.measures import SCORE_QUANTITIES
-from flipjax.results.quantities import SCORES, column, key_of, own_keys, title_of
-from flipjax.results.rows import COMPARED
+from flipjax.results.frames import records_of
+from flipjax.results.quantities import SCORES, column, own_keys, title_of
 from flipjax.results.run import StoredRun
-from flipjax.results.scores import WANTED_RISK
 from flipjax.results.text import COLUMNS, FURTHER, TextTable, varying_axes
 
-THRESHOLD = (
-    "val_coverage",
-    "val_risk",
-    "test_coverage",
-    "test_risk",
-    "group/common/test_risk",
-    "group/rare/test_risk",
-)
-"""Quantities of scores.csv that describe a threshold."""
 OF_GROUPS = {"fg_flip": "Flip", "iou/group": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
 """Quantities of the tables of groups, with their titles."""
 LONG = 24
@@ -105,43 +93,24 @@ def group_tables(run: StoredRun) -> list[Numbers]:
 
 
 def score_tables(run: StoredRun) -> list[Numbers]:
-    """Returns tables of all stored scores; nothing if flip-risk is the only one."""
+    """Returns a table of the stored scores but flip-risk, whose AUROC the first table has; nothing without others."""
     rows = run.compared_scores
     if len(rows):
         of_rule = rows["selection"] == run.rows["selection"].iloc[0]
-        rows = rows[of_rule & rows["member"].isin(run.kept()["member"])]
-    if rows.empty or rows["score"].nunique() < 2:
+        of_others = rows["score"] != "flip_risk"
+        rows = rows[of_rule & of_others & rows["member"].isin(run.kept()["member"])]
+    if rows.empty:
         return []
     names = list(rows.columns)
     axes = [name for name in names[1 : names.index("threshold")] if name != "seed"]
-    rows = rows.rename(columns={f"{key}_{side}": key_of(key, side) for key in SCORE_QUANTITIES for side in COMPARED})
+    rows = rows.rename(columns={"auroc_all": "auroc"})
     rows = rows.assign(score=[SCORES[name].title for name in rows["score"]], status="")
-    means = means_of(rows[[*axes, "status", "auroc", "augrc", *THRESHOLD]], axes)
-    varying = varying_axes(means)
-    most = means["n"].max()
-
-    def cell(row: Row, first: Row) -> str:
-        return text.mean_text(row, most)
-
-    setting = [*varying]
-    if "rho" in means:
-        setting.append("rho")
-    auroc = text.by_rho(means[means["quantity"] == "auroc"], varying)
-    augrc = text.by_rho(means[means["quantity"] == "augrc"], varying)
-    threshold = text.wide(means, setting, text.titles(THRESHOLD), cell)
-    return [
-        _folded_if_long("AUROC of image scores over all groups, for images with a flip share above 0.5", auroc),
-        _folded_if_long(
-            "AUGRC of image scores (area under risk times coverage; lower is better). scores.csv also has AURC and "
-            "E-AURC, for common and rare groups, too",
-            augrc,
-        ),
-        _folded_if_long(
-            "Share of images kept by a threshold chosen on validation images for a mean flip of at most "
-            f"{WANTED_RISK:g}, and their mean flip, on validation and test images; means over the seeds that keep any",
-            threshold,
-        ),
-    ]
+    means = means_of(rows[[*axes, "status", "auroc"]], axes)
+    caption = (
+        "AUROC of image scores for images with a flip share above 0.5, beside that of flip-risk in Results; scores.csv "
+        "has other measures, thresholds, and common and rare groups"
+    )
+    return [_folded_if_long(caption, text.by_rho(means, varying_axes(means)))]
 
 
 def made_of(run: StoredRun) -> Numbers:

@@ -33,10 +33,6 @@ AUROC = (
     Line("group/rare/risk_auroc", "entropy, rare", RARE, "s"),
     Line("swap_auroc", "scene swap, all", REPAIRED, "D"),
 )
-TENTHS = (
-    Line("top_decile_flip_share", "flip-risk", WHOLE),
-    Line("top_decile_ceiling", "best ranking", COMMON, "^"),
-)
 PULL = Line("scene_pull", "pull of the scene", FLIP)
 CONTEXT = Line("context_use", "context use", REPAIRED)
 FLIP_SHARE = "flip, share of the true foreground"
@@ -151,16 +147,6 @@ def risk_charts(run: StoredRun) -> list[Chart]:
             AUROC,
             y="AUROC",
             reference=panels.ReferenceLevel(0.5, "chance"),
-        ),
-        _line_chart(
-            run,
-            "top_decile",
-            "Top-decile flip share",
-            "Sum of the flip shares of the tenth of the images with the highest flip-risk, over that of all, and "
-            "the largest of any tenth.",
-            TENTHS,
-            y="share of all flips",
-            reference=panels.ReferenceLevel(0.1, "flips spread evenly"),
         ),
     ]
     if run.has(RARE_ERROR.quantity):

@@ -261,15 +261,14 @@ def in_order(rows: pd.DataFrame, axes: Sequence[str], quantities: Iterable[str])
 
 
 def trend_table(trends: pd.DataFrame) -> TextTable:
-    """Returns means at both ends of rho and the change, one row per setting and judged quantity."""
+    """Returns the change between both ends of rho, one row per setting and judged quantity."""
     axes = varying_axes(trends, until="from")
     rows = []
     for row in in_order(trends, axes, JUDGED):
         setting = [value_text(name, row[name]) for name in axes]
         levels = f"{level_text(row['from'])} to {level_text(row['to'])}"
-        ends = [number(row["before"]), number(row["after"])]
-        rows.append([*setting, title_of(row["quantity"]), levels, str(row["n"]), *ends, difference_text(row)])
-    return TextTable([*axes, "quantity", "rho", "seeds", "before", "after", "change"], rows, len(axes) + 1)
+        rows.append([*setting, title_of(row["quantity"]), levels, str(row["n"]), difference_text(row)])
+    return TextTable([*axes, "quantity", "rho", "seeds", "change"], rows, len(axes) + 1)
 
 
 def comparison_table(comparison: pd.DataFrame, axis: str = "method", *, axes: Sequence[str] | None = None) -> TextTable:

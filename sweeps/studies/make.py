@@ -81,7 +81,6 @@ RUNS = {
         "--config.population.keep=none",
     ),
     "dose": (str(HERE / "dose/config.py"),),
-    "tuned_methods": (str(HERE / "tuned_methods/config.py"),),
 }
 """The sweep behind each run folder: configuration and overrides."""
 NEEDS = {
@@ -89,6 +88,7 @@ NEEDS = {
     "scene_swap": ("scene_swap", "fresh"),
     "monitor": ("fresh", "photos_grid"),
     "published_models": (),
+    "tuned_methods": (),
 }
 NEEDS["one_scale"] = tuple(name for name in RUNS if name.startswith("one_scale"))
 NEEDS["classes"] = ("classes", "classes_many", "classes_methods")
@@ -103,7 +103,7 @@ COMMANDS = {
     "one_scale": ("one_scale/study.py {runs}",),
     "phase_diagram": ("phase_diagram/study.py {runs}/phase_diagram",),
     "dose": ("dose/study.py {runs}/dose",),
-    "tuned_methods": ("tuned_methods/study.py {runs}/tuned_methods {runs}/tuned_fresh",),
+    "tuned_methods": ("tuned_methods/study.py {runs}/tuned_methods",),
     "published_models": (
         "published_models/ask.py {data} {runs}/published_models --photos {photos}",
         "published_models/study.py {data} {runs}/published_models",

@@ -36,6 +36,16 @@ for (const search of document.querySelectorAll("[data-search]")) {
     search.querySelector("output").value = `${shown} of ${rows.length} rows`;
   });
 }
+// A link to a folded section opens it.
+const open = () => {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let node = target; node; node = node.parentElement) {
+    if (node.tagName === "DETAILS") node.open = true;
+  }
+  if (target) target.scrollIntoView();
+};
+addEventListener("hashchange", open);
+addEventListener("load", open);
 // Paper has no clicks: what is folded is printed, too.
 addEventListener("beforeprint", () => {
   for (const folded of document.querySelectorAll("details:not([open])")) {

@@ -1,13 +1,12 @@
-"""Methods compared once tuned: python sweeps/studies/tuned_methods/study.py RUN FRESH
+"""Methods compared once tuned: python sweeps/studies/tuned_methods/study.py FOLDER
 
-RUN is the run folder that make.py trains, of config.py. Chooses each method's draw, trains the winners and the untuned
-methods with fresh seeds in the folder FRESH, and writes winners.csv, methods.csv, ranks.csv, comparison.csv and
-tuned.png beside this file. As on a run's page, members that hardly find the object are in no mean.
+FOLDER is that of `flipjax.tune`, which this calls: eight draws of each method of config.py, three rules that choose the
+draw, and five fresh seeds. Writes winners.csv, methods.csv, ranks.csv, comparison.csv and tuned.png beside this file.
+As on a run's page, members that hardly find the object are in no mean.
 """
 
 import json
 import pathlib
-import runpy
 import sys
 
 import matplotlib
@@ -21,79 +20,38 @@ import matplotlib.pyplot as plt
 import flipjax
 from flipjax.results.estimates import compare
 from flipjax.results.rows import NOT_LEARNT
-from flipjax.results.run import mark_unlearnt
 from flipjax.results.verdicts import JUDGED, judge
+from flipjax.tuning.protocol import RULES
 
 HERE = pathlib.Path(__file__).parent
 CHOOSERS = {
-    "worst-group IoU, with group labels": ("val_worst_group_iou", "valid_worst_group_iou", -1),
-    "loss at rho, without": ("val_loss_at_rho", "valid_loss_at_rho", 1),
-    "flip-risk, without labels": ("label_free_risk", "valid_risk", 1),
+    "worst-group IoU, with group labels": "val_worst_group_iou",
+    "loss at rho, without": "val_loss_at_rho",
+    "flip-risk, without labels": "label_free_risk",
 }
-"""How a draw is chosen: the rule of the epoch, the measure of the validation images, and its sign (least is best)."""
+"""How a draw is chosen: the rule of the epoch and the draw."""
 LABELLED = next(iter(CHOOSERS))
 UNTUNED = "untuned"
-RULE_OF = {UNTUNED: "val_loss"} | {name: rule for name, (rule, *_) in CHOOSERS.items()}
-FRESH = tuple(range(10, 15))
-TEST = 400
-"""Seeds and test images of the winners; draws are chosen without a test."""
+RULE_OF = {UNTUNED: UNTUNED} | CHOOSERS
+"""What stands in the column `selection` of the tuned results."""
+NAME_OF = {rule: name for name, rule in RULE_OF.items()}
+DRAWS, DRAWN, FRESH, TEST = 8, 35, range(10, 15), 400
+"""Draws of a method and their seed; seeds and test images of the winners."""
 SAMPLES = 2000
 BLUE, ORANGE, GREY, GREEN = "#0072b2", "#d55e00", "#8a8a8a", "#009e73"
 
 
-def scores(run):
-    """Returns a row a member and chooser: axes, and the measure of its validation images at the epoch kept."""
-    table, history = pd.read_csv(run / "results.csv"), pd.read_csv(run / "history.csv")
-    history = history.set_index(["member", "epoch"])
-    parts = []
-    for name, (rule, measure, sign) in CHOOSERS.items():
-        rows = table[(table["selection"] == rule) & (table["split"] == "test") & (table["group"] == "all")]
-        places = pd.MultiIndex.from_frame(rows[["member", "best_epoch"]])
-        values = sign * history[measure].reindex(places).to_numpy()
-        values = np.where((rows["status"] == "diverged") | ~np.isfinite(values), np.inf, values)
-        parts.append(rows.assign(chooser=name, score=values))
-    return pd.concat(parts, ignore_index=True)
-
-
-def setting_of(members, settings):
-    """Returns the number of each member's setting: a program trains them in order, each with every rho and seed."""
-    numbers = members.str[1:].astype(int)
-    assert (numbers.max() + 1) % len(settings) == 0, "two settings train alike"
-    return numbers // ((numbers.max() + 1) // len(settings))
-
-
-def winners_of(run, settings):
-    """Returns the chosen draw, by method, rho and chooser: the least mean over seeds."""
-    rows = scores(run)
-    rows["draw"] = setting_of(rows["member"], settings)
-    means = rows.groupby(["method", "rho", "chooser", "draw"])["score"].mean().reset_index()
-    best = means.loc[means.groupby(["method", "rho", "chooser"])["score"].idxmin()]
-    return best.assign(setting=[json.dumps(settings[draw]) for draw in best["draw"]]).reset_index(drop=True)
-
-
-def train_winners(config, winners, folder):
-    """Trains each distinct winner and every untuned method with fresh seeds.
-
-    Returns the rows of results.csv of the test, for every method, rho and chooser, which is named in `selection`.
-    """
-    untuned = [{"method": method} for method in winners["method"].unique()]
-    asked = [(row.rho, row.chooser, json.loads(row.setting)) for row in winners.itertuples()]
-    asked += [(rho, UNTUNED, setting) for rho in winners["rho"].unique() for setting in untuned]
-    settings = [{"rho": float(rho), **setting} for rho, _, setting in asked]
-    distinct = [setting for place, setting in enumerate(settings) if setting not in settings[:place]]
-    config.axes.update(rho=config.axes.rho[:1], seed=FRESH)
-    config.members = distinct
-    run = flipjax.run(config, workdir=folder)
-    results = mark_unlearnt(run.results, run.cells)
-    results = results[results["split"] == "test"]
-    setting_number = setting_of(results["member"], distinct)
-    parts = []
-    for (_, chooser, _), setting in zip(asked, settings, strict=True):
-        chosen = (setting_number == distinct.index(setting)) & (results["selection"] == RULE_OF[chooser])
-        parts.append(results[chosen].assign(selection=chooser))
-    rows = pd.concat(parts, ignore_index=True)
-    strengths = rows.columns[rows.columns.get_loc("method") + 1 : rows.columns.get_loc("split")]
-    return rows.drop(columns=strengths)
+def winners_of(tuned):
+    """Returns the chosen draw, by method, rho and chooser; the least score is best."""
+    chosen = tuned.chosen.assign(chooser=tuned.chosen["rule"].map(NAME_OF))
+    numbers = [name for name in chosen.columns[chosen.columns.get_loc("chosen") + 1 :] if name != "chooser"]
+    settings = []
+    for row in chosen.to_dict("records"):
+        drawn = {name: row[name] for name in numbers if row[name] == row[name]}
+        settings.append(json.dumps({"method": row["method"]} | drawn))
+    signed = chosen["score"] * [RULES[rule].sign for rule in chosen["rule"]]
+    winners = chosen.assign(score=signed, setting=settings)[["method", "rho", "chooser", "draw", "score", "setting"]]
+    return winners.sort_values(["method", "rho", "chooser"]).reset_index(drop=True)
 
 
 def members_of(rows):
@@ -191,13 +149,18 @@ def draw(ranks):
 
 
 def main():
-    run, fresh = map(pathlib.Path, sys.argv[1:])
-    config = runpy.run_path(str(HERE / "config.py"))["get_config"]()
-    config.split.n_test = TEST
-    settings = [dict(setting) for setting in config.members]
-    winners = winners_of(run, settings)
+    tuned = flipjax.tune(
+        HERE / "config.py",
+        draws=DRAWS,
+        rules=tuple(CHOOSERS.values()),
+        fresh=FRESH,
+        fresh_changes={"split.n_test": TEST},
+        seed=DRAWN,
+        workdir=sys.argv[1],
+    )
+    winners = winners_of(tuned)
     winners.to_csv(HERE / "winners.csv", index=False)
-    rows = train_winners(config, winners, fresh)
+    rows = tuned.results.assign(selection=tuned.results["selection"].map(NAME_OF))
     members = members_of(rows)
     members.to_csv(HERE / "methods.csv", index=False, float_format="%.4f")
     comparison = judge(compare(rows, axis="selection", reference=LABELLED))

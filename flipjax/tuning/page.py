@@ -1,0 +1,105 @@
+"""The page of tuned methods: what was drawn, chosen and found."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from flipjax.report.charts import Chart
+from flipjax.report.document import Document, Numbers, Section
+from flipjax.report.grid_panels import forest_panels
+from flipjax.report.html import write_report
+from flipjax.report.page_tables import marked
+from flipjax.results import sentences
+from flipjax.results.estimates import aggregate
+from flipjax.results.frames import groups_of, records_of
+from flipjax.results.rows import member_quantities
+from flipjax.results.text import TextTable, comparison_table, legend, number, summary_table, value_text
+from flipjax.tuning.draws import DrawRange
+from flipjax.tuning.protocol import UNTUNED, Tuned
+
+
+def write_page(tuned: Tuned, ranges: Mapping[str, DrawRange]) -> str:
+    """Writes report/ into the folder, and returns the page's first tables as text."""
+    return write_report(tuned.folder / "report", make_document(tuned, ranges))
+
+
+def make_document(tuned: Tuned, ranges: Mapping[str, DrawRange]) -> Document:
+    """Returns the page."""
+    records = member_quantities(tuned.results)
+    rules = [rule for rule in tuned.results["selection"].unique() if rule != UNTUNED]
+    draws = tuned.draws["draw"].nunique() // tuned.draws["method"].nunique()
+    note = f"Fresh seeds: {records['seed'].nunique()}."
+    facts = [
+        f"{tuned.draws['method'].nunique()} methods, {draws} random draws each, chosen on validation by "
+        f"{' and '.join(rules)}; tested once, with fresh seeds. {tuned.fresh.statuses()}"
+    ]
+    methods_caption = "Methods, each tuned by " + rules[0]
+    charts = [
+        Chart(
+            "methods", "Differences between tuned methods", f"{methods_caption}.", note, forest_panels(tuned.methods)
+        ),
+        Chart(
+            "tuning",
+            "What tuning changed",
+            f"Differences of each method from itself as it stands ({UNTUNED}).",
+            note,
+            forest_panels(tuned.tuning, "selection"),
+        ),
+    ]
+    of_methods = f"{methods_caption}: difference from the first; {legend(tuned.methods, 'comparisons of methods')}"
+    of_tuning = f"Difference from {UNTUNED}; {legend(tuned.tuning, 'comparisons with methods as they stand')}"
+    found = marked("Test results: mean over fresh seeds", summary_table(aggregate(tuned.results)))
+    return Document(
+        title=tuned.folder.resolve().name,
+        facts=facts,
+        lines=[
+            *_lost(tuned.draws),
+            *sentences.classes_warning(records, classes=tuned.fresh.classes),
+            *sentences.verdicts(tuned.methods),
+            *sentences.verdicts(tuned.tuning, axis="selection"),
+        ],
+        sections=[
+            Section("Found", [found, *charts]),
+            Section(
+                "Verdicts",
+                [
+                    marked(of_methods, comparison_table(tuned.methods)),
+                    marked(of_tuning, comparison_table(tuned.tuning, "selection")),
+                ],
+            ),
+            Section("Chosen", [_table("The best draw by validation, a mean over its seeds", tuned.chosen)]),
+            Section("Drawn", [_ranges_table(ranges), _table("All draws", tuned.draws, folded=True)]),
+        ],
+        terms=["correct, flip, miss", "common, rare", "IoU gap", "95% interval", "verdict", "classes not learnt"],
+        config=tuned.fresh.record.get("config", {}),
+    )
+
+
+def _lost(draws: pd.DataFrame) -> list[str]:
+    """Returns a sentence for each method, rho and rule of which no draw could be chosen."""
+    lines = []
+    for values, rows in groups_of(draws, ["method", "rho", "rule"]):
+        method, rho, rule = values
+        if not rows["chosen"].any():
+            lines.append(
+                f"Warning: every draw of {method} at rho {value_text('rho', rho)} diverged; {rule} chose none."
+            )
+    return lines
+
+
+def _table(caption: str, draws: pd.DataFrame, *, folded: bool = False) -> Numbers:
+    """Returns a table of draws with their numbers and their validation."""
+    names = [str(name) for name in draws if name not in ("chosen", "score")]
+    rows = []
+    for row in records_of(draws):
+        mark = "*" if folded and row["chosen"] else ""
+        rows.append([*(value_text(name, row[name]) for name in names), number(row["score"], ".4f") + mark])
+    if folded:
+        caption += "; * chosen"
+    return Numbers(caption, TextTable([*names, "validation"], rows, 4), folded=folded, searched=folded)
+
+
+def _ranges_table(ranges: Mapping[str, DrawRange]) -> Numbers:
+    """Returns the declared ranges."""
+    rows = [[name, str(drawn_range)] for name, drawn_range in ranges.items()]
+    return Numbers("Ranges that were declared", TextTable(["number", "drawn from"], rows), words=True)
