@@ -44,6 +44,7 @@ PACKAGES = (
     "flipjax.runs",
     "flipjax.results",
     "flipjax.assays",
+    "flipjax.tuning",
     "flipjax.audit",
     "flipjax.monitor",
     "flipjax.models",
