@@ -358,8 +358,8 @@ def suffixes_of(kind: str) -> tuple[str, ...]:
     """Returns the suffixes of files that may hold this kind of array.
 
     Example:
-        >>> suffixes_of("logits")
-        ('.npy', '.npz', '.nii', '.nii.gz')
+        >>> ".png" in suffixes_of("logits"), ".png" in suffixes_of("masks")
+        (False, True)
     """
     entries = [entry for entry in FORMATS if entry.scores or kind not in (*SCORES, INTENSITIES)]
     return tuple(suffix for entry in entries for suffix in entry.suffixes)

@@ -11,15 +11,15 @@ DRO = ("group_dro", "group_dro_reference")
 """Methods that weigh groups.
 
 Example:
-    >>> [METHODS[name].knobs["dro"] for name in DRO]
-    [1.0, 1.0]
+    >>> {METHODS[name].knobs["dro"] for name in DRO}
+    {1.0}
 """
 CUTMIX = ("bg_cutmix", "bg_cutmix_reference")
 """Methods that mix backgrounds.
 
 Example:
-    >>> [METHODS[name].knobs["cutmix"] for name in CUTMIX]
-    [0.5, 0.5]
+    >>> {METHODS[name].knobs["cutmix"] for name in CUTMIX}
+    {0.5}
 """
 
 
@@ -72,8 +72,8 @@ class Augmentation:
     """A member's augmentation of training images: keys of `config.train`.
 
     Example:
-        >>> Augmentation(), Augmentation(crop=1.0).crop
-        (Augmentation(hflip=0.5, crop=0.0, jitter=0.0), 1.0)
+        >>> Augmentation().hflip, Augmentation(crop=1.0).crop
+        (0.5, 1.0)
     """
 
     hflip: Scalar = traced(0.5, within(0, 1), "probability of the horizontal flip; for symmetric classes")

@@ -66,8 +66,9 @@ MODELS: dict[str, Callable[..., "nnx.Module"]] = {
 """Functions of a `ModelSpec` and `num_classes`, `rngs` that return a fresh network in training mode, float32.
 
 Example:
-    >>> list(MODELS)
-    ['unet', 'smp_resnet50', 'smp_mit_b2', 'smp_efficientnet_lite0', 'frozen']
+    >>> from flipjax.config import MODEL_NAMES
+    >>> {*MODELS} == {*MODEL_NAMES}
+    True
 """
 
 __all__ = ["MODELS", "build_frozen", "build_large", "build_small"]
