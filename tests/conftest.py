@@ -9,10 +9,10 @@ import sys
 import tempfile
 
 # After the flags of whoever starts the suite. Devices that wait for each other would end the process after 40 s, which
-# a busy machine takes.
-WAIT = "--xla_cpu_collective_call_terminate_timeout_seconds=300"
-if WAIT not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {WAIT}"
+# a busy machine takes; one module of LLVM a program takes less memory and processor time than 32 parts of it.
+FLAGS = "--xla_cpu_collective_call_terminate_timeout_seconds=300 --xla_cpu_parallel_codegen_split_count=1"
+if FLAGS not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 # Most of the suite's time is compilation: without most optimisations it takes two thirds. 0 compiles as for users.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # The workers and the commands that tests start share a cache, which is empty at first.

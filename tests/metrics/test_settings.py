@@ -95,7 +95,9 @@ def test_an_audit_of_batches_is_the_same_with_64_bits(tmp_path, without_pictures
     expected = rates_of_stream(tmp_path / "plain")
     assert expected
     with jax.enable_x64(True):
-        np.testing.assert_equal(rates_of_stream(tmp_path / "wide"), expected)
+        found = rates_of_stream(tmp_path / "wide")
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5)
 
 
 def test_debugging_finds_what_a_user_computes():
