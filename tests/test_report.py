@@ -129,7 +129,7 @@ def test_a_report_is_made_again_only_of_other_results(tmp_path, without_pictures
     make_run(tmp_path, SETTINGS[:1])
     text = build_report(tmp_path)
     made = [path.stat().st_mtime_ns for path in (tmp_path / "report").rglob("*")]
-    assert build_report(tmp_path) == text and max(made) == (tmp_path / "report/made_of.json").stat().st_mtime_ns
+    assert build_report(tmp_path) == text and max(made) == (tmp_path / "report/summary.txt").stat().st_mtime_ns
     (tmp_path / "report" / "index.html").unlink()
     assert build_report(tmp_path) == text and (tmp_path / "report" / "index.html").is_file()
     make_run(tmp_path, SETTINGS[:1], shift=0.2)

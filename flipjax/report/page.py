@@ -7,8 +7,6 @@ the page together: facts and findings in sentences, a chart and two images besid
 *rho* is the fraction of a class's training images that show the usual scene of the class.
 """
 
-import contextlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,12 +33,12 @@ from flipjax.report.sections import (
 )
 from flipjax.results import sentences
 from flipjax.results.frames import write_csv
-from flipjax.results.run import SHOWN, StoredRun, load, token_of
+from flipjax.results.run import SHOWN, StoredRun, changed_after, load
 from flipjax.results.text import level_text, varying_axes
-from flipjax.support.files import read_json, write_text
+from flipjax.support.files import write_text
 
-MADE_OF = "made_of.json"
-"""Name of the file with the token of the results that a page was made of (`source`), and the page's terminal text."""
+TEXT = "summary.txt"
+"""Name of the file with the page's terminal text, which is written last."""
 TOO_SHORT = ("smoke",)
 """Configurations that show that everything runs, and are too short to learn."""
 
@@ -48,7 +46,7 @@ TOO_SHORT = ("smoke",)
 def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str:
     """Writes `report/` into the folder of a run from its stored results, and returns its first tables as text.
 
-    Skips the work if results, configuration and flipjax match the existing report, unless `again`. See `flipjax.run`
+    Skips the work if the report is newer than results, pictures and configuration, unless `again`. See `flipjax.run`
     for an example.
 
     Writes summary.csv, trend.csv, comparison.csv (of methods), selection.csv (of selection rules) and, beside
@@ -61,11 +59,9 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
     """
     run_folder = workdir.folder if isinstance(workdir, StoredRun) else Path(workdir)
     folder = run_folder / "report"
-    token = token_of(run_folder)
-    if not again:
-        existing_text = _existing_text(folder, token)
-        if existing_text is not None:
-            return existing_text
+    complete = all((folder / name).is_file() for name in ("index.html", "summary.md", "summary.csv"))
+    if complete and not again and not changed_after(run_folder, folder / TEXT):
+        return (folder / TEXT).read_text()
     run = workdir if isinstance(workdir, StoredRun) else load(workdir)
     tables = {"summary": run.means, "trend": run.trend, "comparison": run.comparison, "selection": run.selection}
     for name, table in tables.items():
@@ -73,18 +69,8 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
     write_csv(run.folder / "scores.csv", run.compared_scores)
     text = write_report(folder, make_document(run, folder / "figures"))
     # Written last, to mark the report as complete.
-    write_text(folder / MADE_OF, json.dumps({"source": token, "text": text}, indent=1) + "\n")
+    write_text(folder / TEXT, text)
     return text
-
-
-def _existing_text(folder: Path, token: str) -> str | None:
-    """Returns the terminal text of the report in the folder if it is complete and was made of these results."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        stored = read_json(folder / MADE_OF)
-        complete = all((folder / name).is_file() for name in ("index.html", "summary.md", "summary.csv"))
-        if complete and stored["source"] == token:
-            return str(stored["text"])
-    return None
 
 
 def make_document(run: StoredRun, figures: Path) -> Document:

@@ -18,7 +18,6 @@ from flipjax.config import ConfigError
 from flipjax.results.frames import Row, groups_of, records_of, write_csv
 from flipjax.results.rows import axes_of, member_quantities, quantities_in
 from flipjax.results.run import StoredRun, load
-from flipjax.support.files import sha256_of, write_text
 
 TABLES = ("results", "images", "scores", "history", "summary")
 """The tables that `csv` writes, attributes of `StoredRun`."""
@@ -81,23 +80,19 @@ def _finite(numbers: Row) -> dict[str, float]:
 
 
 def to_csv(run: StoredRun, folder: Path) -> None:
-    """Writes members.csv, images.csv, scores.csv, history.csv, summary.csv and a list of their digests.
+    """Writes results.csv, images.csv, scores.csv, history.csv and summary.csv.
 
     Raises:
-        ConfigError: a file of one of these names was not written by an export, or was edited since.
+        ConfigError: a file of one of these names has other columns, so that no export wrote it.
     """
     # Reads every table before writing, so that a damaged run leaves no partial export.
     tables = {folder / f"{name}.csv": getattr(run, name) for name in TABLES}
-    listing = folder / "export.sha256"
-    digests = ""
-    if listing.is_file():
-        digests = listing.read_text(errors="replace")
-    for path in tables:
-        if path.exists() and sha256_of(path) not in digests:
+    for path, table in tables.items():
+        header = ",".join(map(str, table))
+        if path.exists() and path.read_text(errors="replace").partition("\n")[0] != header:
             raise ConfigError("--out", "a folder without tables, or those of an export", f"{path}, which none wrote")
     for path, table in tables.items():
         write_csv(path, table)
-    write_text(listing, "".join(f"{sha256_of(path)}  {path.name}\n" for path in tables if path.exists()))
 
 
 def to_mlflow(run: StoredRun, project: str, mlflow: ModuleType) -> None:

@@ -1,10 +1,9 @@
-"""Converts rows to data frames, and reads and writes CSV; results.csv has a digest file beside it."""
+"""Converts rows to data frames, and reads and writes CSV."""
 
 import csv
 import io
 import itertools
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.support.files import DamagedError, sha256, sha256_of, write_text
+from flipjax.support.files import DamagedError, write_text
 from flipjax.support.terminal import listed, one_line
 
 Row = dict[str, Any]
@@ -20,12 +19,8 @@ Row = dict[str, Any]
 
 DIGITS = 6
 """Decimals of stored values."""
-DIGEST = "results.sha256"
-"""The file beside results.csv that holds its digest."""
 TEXTS = ("member", "split", "group", "group_name", "status", "selection", "values", "interval")
 """Columns that are text, whatever it looks like."""
-FORMULA = re.compile(r"\s*[=+@\-\uff1d\uff0b\uff20\uff0d](?!\d+(\.\d+)?(e-?\d+)?$).", re.S)
-"""Text that a spreadsheet would evaluate as a formula; a leading apostrophe prevents it."""
 
 
 def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
@@ -101,34 +96,21 @@ def write_csv(path: str | Path, table: pd.DataFrame | Iterable[Row]) -> None:
         write_text(path, frame.map(_cell).to_csv(index=False, lineterminator="\n"))
 
 
-def write_results(folder: Path, table: pd.DataFrame | Iterable[Row]) -> None:
-    """Writes results.csv and its SHA-256 in the format of `sha256sum`, which `read_csv` verifies."""
-    # An interruption at any point leaves no digest that contradicts a complete file.
-    (folder / DIGEST).unlink(missing_ok=True)
-    write_csv(folder / "results.csv", table)
-    write_text(folder / DIGEST, f"{sha256_of(folder / 'results.csv')}  results.csv\n")
-
-
 def _cell(value: object) -> object:
     """Returns a value as a cell of a CSV holds it."""
     if isinstance(value, float) and not math.isfinite(value):
         return math.nan
-    if isinstance(value, str) and FORMULA.match(value):
-        return f"'{value}"
     return value
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
-    """Reads a table of `write_csv` or `write_results`, with the column types of `to_frame`.
+    """Reads a table of `write_csv`, with the column types of `to_frame`.
 
     Raises:
-        DamagedError: the table is unreadable, results.csv differs from its digest, or columns are repeated or unnamed.
+        DamagedError: the table is unreadable, or columns are repeated or unnamed.
     """
     path = Path(path)
     data = path.read_bytes()
-    listing = path.parent / DIGEST
-    if path.name == "results.csv" and listing.is_file() and sha256(data) not in listing.read_text(errors="replace"):
-        raise DamagedError(f"{path}: not as the sweep wrote it; its command writes it again, or delete {DIGEST}")
     texts = dict.fromkeys(TEXTS, str)
     try:
         frame = pd.read_csv(io.BytesIO(data), dtype=texts, keep_default_na=False, na_values=[""])

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib.util
-import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +24,10 @@ from flipjax.results.record import RECORD, known_record, planned_members
 from flipjax.results.resamples import IMAGES_INTERVAL, Resamples
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
-from flipjax.results.store import BLANK, GALLERY, STORED, read, schema_of
+from flipjax.results.store import BLANK, GALLERY, STORED, read
 from flipjax.results.tables import history_table, image_tables, join, results_table, typed
 from flipjax.results.verdicts import FEWEST, JUDGED, Differences, differences_of
-from flipjax.support.files import DamagedError, replacing, sha256, sha256_of
+from flipjax.support.files import DamagedError, replacing
 from flipjax.support.terminal import listed
 
 if TYPE_CHECKING:
@@ -378,21 +375,15 @@ def _checked(cell: Cell, config: Mapping[str, object]) -> Cell:
     return cell
 
 
-def token_of(folder: Path) -> str:
-    """Returns a digest of all that a run's tables, pictures and page are made of, whatever the times of its files.
-
-    Each file lists the digests of its arrays, so that little is read.
-    """
-    record = known_record(folder)
-    # A run that was continued has the same tables, whenever its sessions began.
-    record["sessions"] = []
-    inputs: list[object] = [version("flipjax"), record]
-    for pattern in (STORED, BLANK, "parts/*.npz"):
-        for path in sorted(folder.glob(f"cells/*/{pattern}")):
-            inputs.append([str(path.relative_to(folder)), schema_of(path)])
-    for path in sorted(folder.glob(f"cells/*/{GALLERY}")):
-        inputs.append([str(path.relative_to(folder)), sha256_of(path)])
-    return sha256(json.dumps(inputs))
+def changed_after(folder: Path, file: Path) -> bool:
+    """Returns whether the results, pictures or record of a run are newer than a file, or the file is not there."""
+    if not file.is_file():
+        return True
+    made = file.stat().st_mtime_ns
+    for pattern in (RECORD, f"cells/*/{STORED}", f"cells/*/{BLANK}", "cells/*/parts/*.npz", f"cells/*/{GALLERY}"):
+        if any(path.stat().st_mtime_ns > made for path in folder.glob(pattern)):
+            return True
+    return False
 
 
 def units(columns: Iterable[str]) -> dict[str, str]:
@@ -412,48 +403,21 @@ def units(columns: Iterable[str]) -> dict[str, str]:
 
 
 def write_images(run: StoredRun) -> Path | None:
-    """Writes `images.parquet` into the folder of a run, its images with their units, and returns its path.
+    """Writes `images.parquet` into the folder of a run, its images, and returns its path.
 
-    Keeps a file that is of the same results. Returns None without pyarrow, or above MOST_IMAGE_ROWS, which would delay
-    large grids; `StoredRun.images` still computes them.
+    Returns None without pyarrow, or above MOST_IMAGE_ROWS, which would delay large grids; `StoredRun.images` still
+    computes them.
     """
     if importlib.util.find_spec("pyarrow") is None:
         return None
-    import pyarrow
-    from pyarrow import parquet
-
     path = run.folder / "images.parquet"
-    token = token_of(run.folder).encode()
-    if _stored_token(path) == token:
-        return path
     rows = sum(count_image_rows(cell) for cell in run.cells.values())
     if not 0 < rows <= MOST_IMAGE_ROWS:
         path.unlink(missing_ok=True)
         return None
-    parts = run.image_parts()
-    first = next(parts)
-    unit_of = units(map(str, first))
-    fields = []
-    for field in pyarrow.Schema.from_pandas(first, preserve_index=False):
-        fields.append(field.with_metadata({"unit": unit_of.get(field.name, "")}))
-    schema = pyarrow.schema(fields).with_metadata({b"token": token})
-    with replacing(path) as stream, parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
-        for part in itertools.chain([first], parts):
-            table = pyarrow.Table.from_pandas(part.reindex(columns=first.columns), schema, preserve_index=False)
-            writer.write_table(table.replace_schema_metadata(schema.metadata))
+    with replacing(path) as stream:
+        run.images.to_parquet(stream, compression="zstd", index=False)
     return path
-
-
-def _stored_token(path: Path) -> bytes | None:
-    """Returns the token that `write_images` stored in a file, or None if there is none or it cannot be read."""
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        metadata = parquet.read_schema(path).metadata
-    except (OSError, ValueError, pyarrow.ArrowException):
-        return None
-    return (metadata or {}).get(b"token")
 
 
 def count_image_rows(cell: Cell) -> int:

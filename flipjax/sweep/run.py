@@ -28,7 +28,7 @@ from flipjax.config.program import Program, gallery_member, restrict, shard_memb
 from flipjax.data.arrays import ArrayData
 from flipjax.results.arrays import Curves, MemberResults
 from flipjax.results.cells import Cell
-from flipjax.results.frames import write_csv, write_results
+from flipjax.results.frames import write_csv
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run import StoredRun, load, write_images
 from flipjax.results.store import BLANK, write
@@ -227,7 +227,7 @@ class Sweep:
             self.cells[program.name] = merge_parts(self.workdir, program, self.cells[program.name])
         results = self.results()
         blank = self._write_blank(results[0])
-        write_results(folder, join([results_table(table) for table in (*results, *blank)]))
+        write_csv(folder / "results.csv", join([results_table(table) for table in (*results, *blank)]))
         self._write_history()
         trim()
         run = load(folder)
