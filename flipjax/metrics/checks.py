@@ -234,7 +234,10 @@ def _no_probabilities(scores: np.ndarray) -> str:
         sums = (scores @ np.ones(scores.shape[-1], np.float32)).ravel()
     worst = sums[np.argmax(np.nan_to_num(np.abs(sums - 1)))]
     if abs(worst - 1) > _TOLERANCE:
-        return f"a sum of {worst:.4g}; take a softmax over all classes, not a sigmoid for each"
+        advice = "take a softmax over all classes, not a sigmoid for each"
+        if worst > 1:
+            advice += "; of classes that overlap (multi-label) make one label map, and pass kind='masks'"
+        return f"a sum of {worst:.4g}; {advice}"
     return ""
 
 
