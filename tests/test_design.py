@@ -150,6 +150,8 @@ PLANS = "flipjax.config.plan, flipjax.config.reading"
 MAINS = ", ".join(f"flipjax.{name}.__main__" for name in ("audit", "data", "models", "report", "sweep"))
 DRY_RUN = "flipjax.sweep.description, flipjax.sweep.duration, flipjax.sweep.memory"
 ABSENT = {
+    "flipjax.__main__": "numpy",
+    "flipjax.metrics.summary": "jax scipy",
     # So that --help answers within a second.
     f"{PLANS}, flipjax.audit.evaluate, {MAINS}": "jax flax matplotlib scipy tensorflow_datasets",
     # Its own metrics among them.

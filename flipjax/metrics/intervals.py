@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betaincinv, ndtri, stdtr, stdtrit
 
 from flipjax.metrics.decomposition import Ratio, divide, mean_over_classes
 
@@ -209,6 +208,8 @@ def paired_p_values(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None
         >>> paired_p_values(Ratio(0 * whole, whole), Ratio(new, whole)).round(3).tolist()
         [0.003, 1.0]
     """
+    from scipy.special import stdtr  # Imported here because it is slow.
+
     value, variance, units = _paired_moments(old, new, clusters)
     middle = np.abs(value) * units / (units + 2)
     distance = np.divide(middle, np.sqrt(variance), out=np.zeros_like(middle), where=variance > 0)
@@ -341,6 +342,8 @@ def _interval(
     value: np.ndarray, influence: np.ndarray, units: np.ndarray, least: np.ndarray, *, tail: float
 ) -> Estimates:
     """Returns rates (k,) with their intervals, of units (k,) that count as `least` or more."""
+    from scipy.special import betaincinv, ndtri, stdtrit  # Imported here because it is slow.
+
     variance = _variance(influence, units)
     quantile = ndtri(1 - tail) / stdtrit(np.maximum(units - 1, 1), 1 - tail)
     effective = divide(value * (1 - value) * quantile**2, variance)
@@ -373,6 +376,8 @@ def _with_two_more(sums: Ratio, units: np.ndarray, first: np.ndarray, second: np
 
 def _students_t(value: np.ndarray, variance: np.ndarray, units: np.ndarray, *, tail: float) -> Estimates:
     """Returns differences (k,) with the intervals of units (k,) and two more, which draw their middle towards 0."""
+    from scipy.special import stdtrit  # Imported here because it is slow.
+
     number = units + 2
     middle = value * units / number
     half = stdtrit(number - 1, 1 - tail) * np.sqrt(variance)

@@ -12,9 +12,10 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 JsonObject: TypeAlias = dict[str, Any]
 """An object as `json` reads it, whose values have no types until they are checked."""
@@ -163,13 +164,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def digest(arrays: Mapping[str, np.ndarray]) -> str:
+def digest(arrays: "Mapping[str, np.ndarray]") -> str:
     """Returns a SHA-256 of named arrays (types, shapes and values), independent of their order.
 
     Example:
+        >>> import numpy as np
         >>> digest({"a": np.arange(3)}) == digest({"a": np.arange(3).reshape(1, 3)})
         False
     """
+    import numpy as np  # Imported here because command lines need none.
+
     total = hashlib.sha256()
     for name in sorted(arrays):
         array = np.asarray(arrays[name])
@@ -179,11 +183,13 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def _in_order(array: np.ndarray) -> Iterator[np.ndarray]:
+def _in_order(array: "np.ndarray") -> "Iterator[np.ndarray]":
     """Yields the values of an array in C's order: itself if it is stored so, or a few thousand at a time."""
     if array.flags.c_contiguous:
         yield array
         return
+    import numpy as np  # As in `digest`.
+
     for values in np.nditer(array, ["buffered", "external_loop", "zerosize_ok"], order="C"):
         yield np.ascontiguousarray(values)
 
