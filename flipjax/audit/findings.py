@@ -202,7 +202,7 @@ def _group_line(audit: Audit, row: GroupFlip) -> str:
 
 def _no_group_line(audit: Audit) -> str:
     """Returns the sentence of an audit whose groups do not differ, or cannot be compared."""
-    q_values = [row.q for row in audit.compared if not math.isnan(row.q)]
+    q_values = [row.q for row in audit.compared if row.flips and not math.isnan(row.q)]
     if not q_values:
         return "Groups cannot be compared: each is one image or one cluster, or against one."
     least = min(q_values)
