@@ -1,4 +1,4 @@
-"""Rows of the files of an audit: images.csv and summary.csv."""
+"""The rows of images.csv."""
 
 from collections.abc import Mapping, Sequence
 

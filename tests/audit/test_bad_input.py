@@ -61,7 +61,7 @@ def test_groups_of_one_cannot_be_compared_and_it_is_said(tmp_path):
     predictions = masks()
     predictions[0][predictions[0] == 3] = 1
     found = streamed(tmp_path / "out", predictions, masks(), groups=["a", "b", "c", "d"])
-    assert found["summary"]["least_group_q"] is None
+    assert found["summary"]["group_q/lesion/a"] is None
     assert "Groups cannot be compared: each is one image or one cluster, or against one." in found["findings"]
 
 
