@@ -251,7 +251,7 @@ def train():
     return flipjax.make_train("smoke", ONE, data=cut_outs())
 
 
-def test_a_sweep_has_the_counts_of_a_map_and_every_measure(run, train, exact_compilation):
+def test_a_sweep_has_the_counts_of_a_map_and_every_measure(run, train):
     trained = jax.jit(lambda members: jax.lax.map(train, members))(train.members())
     rule = run.config.train.selection[0]
     for number, name in enumerate(run.members.index):
