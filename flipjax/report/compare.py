@@ -18,7 +18,6 @@ from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.grid_panels import forest_panels
 from flipjax.report.html import write_report
 from flipjax.report.page_tables import marked
-from flipjax.report.run import ReportError
 from flipjax.report.sections import flip_chart
 from flipjax.results.cells import Cell
 from flipjax.results.estimates import aggregate, compare
@@ -39,6 +38,18 @@ FIRST_RULE = "first"
 """The one name of the first selection rules of both runs, whatever each is called."""
 
 
+class ReportError(Exception):
+    """Unusable run folder. The message states the file, the expected and the found content.
+
+    Example:
+        >>> raise ReportError("runs/a: expected a run of one level, found two")
+        Traceback (most recent call last):
+        flipjax.report.compare.ReportError: runs/a: expected a run of one level, found two
+    """
+
+    exit_code = 1
+
+
 def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     """Writes a page that compares two run folders, and returns its tables as terminal text.
 
@@ -47,7 +58,8 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
 
     Raises:
         FileNotFoundError: a folder has no results.
-        ReportError: its results cannot be read, or the runs have no setting and seed in common.
+        DamagedError: its results cannot be read.
+        ReportError: the runs have no setting and seed in common.
 
     Example:
         >>> compare_runs("runs/before", "runs/after", Path("difference"))

@@ -55,7 +55,7 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
 
     Raises:
         FileNotFoundError: the folder has no results.
-        ReportError: its results cannot be read.
+        DamagedError: its results cannot be read.
     """
     run_folder = workdir.folder if isinstance(workdir, StoredRun) else Path(workdir)
     folder = run_folder / "report"

@@ -1,5 +1,6 @@
 """The charts of a run's page, section by section; `flipjax.report.page_tables` has its tables."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 
@@ -12,12 +13,13 @@ from flipjax.metrics.pull import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
 from flipjax.report.charts import Chart, Panel
 from flipjax.report.grid_panels import Line, forest_panels, line_panels, map_panels, share_panels
-from flipjax.report.run import images_by_setting
 from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE, shades
 from flipjax.results import text
+from flipjax.results.cells import cells_by_member
 from flipjax.results.estimates import range_of
-from flipjax.results.frames import groups_of, records_of
+from flipjax.results.frames import Row, groups_of, records_of
 from flipjax.results.quantities import title_of
+from flipjax.results.rows import axes_of
 from flipjax.results.run import StoredRun
 from flipjax.results.text import level_text, setting_label, varying_axes
 from flipjax.results.verdicts import FEWEST, JUDGED
@@ -49,6 +51,36 @@ MEASURES = {
 """Columns of history.csv that are drawn, with their names and upper limits."""
 TRAINED = 12
 """The settings whose training curves are drawn, at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SettingImages:
+    """The test images of the members of a setting, by the first rule."""
+
+    title: str
+    """Its values of the axes that vary."""
+    axes: Row
+    """Its values of all axes."""
+    members: list[Images]
+    """The images of each member."""
+
+
+def images_by_setting(run: StoredRun) -> list[SettingImages]:
+    """Returns settings in order of rho, each with its members; left-out members have none."""
+    names = [name for name in axes_of(run.rows) if name != "seed"]
+    cells = cells_by_member(run.cells)
+    shown = [name for name in (*varying_axes(run.means), "rho") if name in names]
+    settings = []
+    for values, records in groups_of(run.kept(), names):
+        images = [cells[member].images_of(member, "test") for member in records["member"] if member in cells]
+        axes = dict(zip(names, values, strict=True))
+        if images:
+            settings.append(SettingImages(setting_label(axes, shown), axes, images))
+    return sorted(settings, key=_rho_of)
+
+
+def _rho_of(setting: SettingImages) -> float:
+    return setting.axes.get("rho", 0.0)
 
 
 def flip_charts(run: StoredRun) -> list[Chart]:

@@ -21,6 +21,7 @@ import flipjax
 from flipjax.results.estimates import compare
 from flipjax.results.rows import NOT_LEARNT
 from flipjax.results.verdicts import JUDGED, judge
+from flipjax.tuning import draw_settings
 from flipjax.tuning.protocol import RULES
 
 HERE = pathlib.Path(__file__).parent
@@ -44,11 +45,8 @@ BLUE, ORANGE, GREY, GREEN = "#0072b2", "#d55e00", "#8a8a8a", "#009e73"
 def winners_of(tuned):
     """Returns the chosen draw, by method, rho and chooser; the least score is best."""
     chosen = tuned.chosen.assign(chooser=tuned.chosen["rule"].map(NAME_OF))
-    numbers = [name for name in chosen.columns[chosen.columns.get_loc("chosen") + 1 :] if name != "chooser"]
-    settings = []
-    for row in chosen.to_dict("records"):
-        drawn = {name: row[name] for name in numbers if row[name] == row[name]}
-        settings.append(json.dumps({"method": row["method"]} | drawn))
+    drawn = draw_settings(flipjax.configure("methods_grid").axes.method, draws=DRAWS, seed=DRAWN)
+    settings = [json.dumps(drawn[number]) for number in chosen["draw"]]
     signed = chosen["score"] * [RULES[rule].sign for rule in chosen["rule"]]
     winners = chosen.assign(score=signed, setting=settings)[["method", "rho", "chooser", "draw", "score", "setting"]]
     return winners.sort_values(["method", "rho", "chooser"]).reset_index(drop=True)
