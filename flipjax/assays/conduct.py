@@ -101,7 +101,7 @@ def assay(data: Source, options: Options) -> Assay:
         >>> data = from_arrays(photos, masks, [0, 1] * 8, [0, 1] * 8, **names)  # Scanner B shows all that is malignant.
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     result = assay(data, attribute="scanner", out=folder)  # An Assay, for which nothing had to train.
-        ...     again = open_assay(folder)
+        ...     again = open_assay(folder)  # An OpenedAssay.
         >>> result.verdict.word, result.images, round(result.association.cramers_v, 2)
         ('cannot be told', 16, 1.0)
         >>> again.findings[0]
@@ -495,7 +495,8 @@ def _group_rows(images: AssayImages, association: Association, tested: Outcomes)
                     images=int(units.counts[y, value]),
                     correct=share_correct,
                     flip=share_flipped,
-                    miss=1 - share_correct - share_flipped,
+                    # Rounded, so that nothing is -0.00.
+                    miss=round(1 - share_correct - share_flipped, 9) + 0.0,
                 )
             )
     return rows

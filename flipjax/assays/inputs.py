@@ -103,11 +103,8 @@ def read_images(data: ArrayData | str | Path, options: Options) -> AssayImages:
     data = _resized(data, size)
     _check_masks(data)
     catalog, notes = _without_parts(data.catalog)
-    if catalog.kind == "photo":
-        catalog = dataclasses.replace(catalog, usual=_usual_of(catalog, options))
-        notes += _notes_on_values_of_no_class(catalog, options)
-    elif options.usual:
-        catalog = with_usual(catalog, _names_of_usual(options))
+    catalog = dataclasses.replace(catalog, usual=_usual_of(catalog, options))
+    notes += _notes_on_usual_by_order(catalog, options)
     data = ArrayData(data.pool, catalog)
     try:
         found = find_images(data.catalog, folds=options.folds, seed=options.seed, rho=options.rho)
@@ -136,13 +133,11 @@ def _read_folder(folder: Path, options: Options, size: int) -> ArrayData:
         cluster_column=options.clusters,
     )
     try:
-        if photos:
-            catalog = list_folder(spec)
-            names = []
-            for values in _usual_of(catalog, options):
-                names.append(tuple(catalog.scene_names[value] for value in values))
-            spec = dataclasses.replace(spec, usual=tuple(names))
-        pool, catalog = load_folder(spec)
+        listed = list_folder(spec)
+        names = []
+        for values in _usual_of(listed, options):
+            names.append(tuple(listed.scene_names[value] for value in values))
+        pool, catalog = load_folder(dataclasses.replace(spec, usual=tuple(names)))
     except BadFilesError as error:
         # The reader's word for the values, scenes, is none of the user's.
         problems = [problem.replace("scene_kinds:", f"{options.attribute}:") for problem in error.problems]
@@ -163,11 +158,13 @@ def _counts_of(catalog: Catalog) -> np.ndarray:
 
 
 def _usual_of(catalog: Catalog, options: Options) -> tuple[tuple[int, ...], ...]:
-    """Returns the values that go with each class: those asked for, or by the counts of the photos.
+    """Returns the values that go with each class: those asked for, or by the counts of photos; of cut-outs by order.
 
     Raises:
         ConfigError: other values than those of the photos, or not for each class, were asked for.
     """
+    if not options.usual and catalog.kind == "composite":
+        return catalog.groups.usual
     if not options.usual:
         return usual_values(_counts_of(catalog))
     try:
@@ -178,21 +175,21 @@ def _usual_of(catalog: Catalog, options: Options) -> tuple[tuple[int, ...], ...]
         raise ConfigError("--usual", expected, ",".join(options.usual)) from error
 
 
-def _notes_on_values_of_no_class(catalog: Catalog, options: Options) -> list[str]:
-    """Returns a sentence if a value goes with no class by the counts, so that its usual class was chosen by order."""
+def _notes_on_usual_by_order(catalog: Catalog, options: Options) -> list[str]:
+    """Returns a sentence if nothing says what is usual: of cut-outs, or of a value that goes with no class."""
     if options.usual:
         return []
+    pairs = []
+    for class_name, values in zip(catalog.class_names, catalog.groups.usual, strict=True):
+        pairs.append("+".join(catalog.scene_names[value] for value in values) + f" for {class_name}")
+    by_order = f"usual are, by order, {', '.join(pairs)}; --usual sets others."
+    if catalog.kind == "composite":
+        return [f"Cut-outs are shown in any scene: {by_order}"]
     without_class = np.flatnonzero(~more_often(_counts_of(catalog)).any(0))
     if not len(without_class):
         return []
     names = ", ".join(catalog.scene_names[value] for value in without_class)
-    pairs = []
-    for class_name, values in zip(catalog.class_names, catalog.groups.usual, strict=True):
-        pairs.append("+".join(catalog.scene_names[value] for value in values) + f" for {class_name}")
-    return [
-        f"No class shows {options.attribute} {names} more often than the others: usual are, by order, "
-        f"{', '.join(pairs)}; --usual sets others."
-    ]
+    return [f"No class shows {options.attribute} {names} more often than the others: {by_order}"]
 
 
 def _without_parts(catalog: Catalog) -> tuple[Catalog, list[str]]:

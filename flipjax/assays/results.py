@@ -277,6 +277,8 @@ def open_assay(folder: str | Path, data: ArrayData | None = None) -> "OpenedAssa
 class OpenedAssay:
     """A stored assay.
 
+    See `flipjax.assay` for an example.
+
     Attributes:
         folder: of the page.
         record: of assay.json: the fields of `Assay`, as JSON's types.

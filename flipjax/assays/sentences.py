@@ -120,14 +120,14 @@ def _flips(assay: Assay) -> list[str]:
     """Returns Flip of the population, and what the budget left out where the attribute is used."""
     if not assay.levels:
         return []
-    whole = assay.levels[-1]
-    rare = whole.flip_rare.text
-    lines = [
-        f"Flip in the rare groups is {rare}, in the common ones {whole.flip_common.text} (means over groups, each of "
-        "all its object pixels)."
-    ]
     training = assay.training
-    if assay.used and training is not None and training.left_out:
+    assert training is not None
+    whole = assay.levels[-1]
+    lines = [
+        f"Flip of {training.words} is {whole.flip_rare.text} in the rare groups and {whole.flip_common.text} in the "
+        "common ones (means over groups, each of all its object pixels)."
+    ]
+    if assay.used and training.left_out:
         left_out = listed(list(training.left_out))
         budget = duration(training.budget_for_all)
         lines.append(f"The budget had no room for {left_out}; --budget {budget} goes on in this folder.")

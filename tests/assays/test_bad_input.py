@@ -279,3 +279,25 @@ def test_grey_photos_of_many_sizes_are_read(tmp_path: Path):
     assert pixels.shape == (COUNT, 16, 16, 3)
     assert (masks.max((1, 2)) == 1 + images.units.class_).all()
     assert images.aspects is not None and len(set(images.aspects.tolist())) > 10
+
+
+def test_the_usual_scenes_of_cut_outs_can_be_typed(tmp_path: Path, capsys):
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pool/cutouts" / name).mkdir(parents=True)
+        for i in range(12):
+            cut_out = random.integers(0, 255, (16, 16, 4), dtype=np.uint8)
+            cut_out[..., 3] = 0
+            cut_out[4:12, 4:12, 3] = 255
+            Image.fromarray(cut_out).save(tmp_path / f"pool/cutouts/{name}/{i}.png")
+    for name in ("land", "sea"):
+        (tmp_path / "pool/scenes" / name).mkdir(parents=True)
+        for i in range(4):
+            scene = random.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(scene).save(tmp_path / f"pool/scenes/{name}/{i}.png")
+    line = ["assay", str(tmp_path / "pool"), "--attribute", "scene", "--size", "16", "--folds", "2", "--dry_run"]
+    assert main([*line, "--rho", "0.6"]) == 0
+    assert "usual are, by order, land for cat, sea for dog; --usual sets others." in capsys.readouterr().out
+    assert main([*line, "--rho", "0.6", "--usual", "sea,land"]) == 0
+    printed = capsys.readouterr()
+    assert "by order" not in printed.out + printed.err

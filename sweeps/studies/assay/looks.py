@@ -117,12 +117,12 @@ def row_of(world: World, *, assays: int) -> dict[str, float]:
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assays", type=int, default=500, help="of each world without a contrast; 40%% with one")
+    parser.add_argument("--assays", type=int, default=500, help="of each world without a contrast; a fifth with one")
     options = parser.parse_args()
     rows = []
     worlds = [(World(0.0, *spread), options.assays) for spread in SPREADS]
     for contrast in CONTRASTS:
-        worlds += [(World(contrast, *spread), options.assays * 2 // 5) for spread in SPREADS[1:4]]
+        worlds += [(World(contrast, *spread), options.assays // 5) for spread in SPREADS[1:4]]
     for world, assays in worlds:
         rows.append(row_of(world, assays=assays))
         print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
