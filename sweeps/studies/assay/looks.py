@@ -1,4 +1,4 @@
-"""How often a sequential assay calls an attribute used, simulated: python sweeps/studies/assay/looks.py [--assays N]
+"""How often a sequential assay calls an attribute used, simulated: python sweeps/studies/assay/looks.py
 
 Nothing is trained. 300 images of two classes and two values, 30 in each rare group, have a difficulty that all seeds
 share, and each seed has a contrast of its own. A wave is two seeds; from the second on an assay looks after each, and
@@ -6,7 +6,6 @@ stops once the attribute is *used*, or its contrast within the margin. Beside it
 sixteen seeds, and looks at the level of a single one. Rows: looks.csv.
 """
 
-import argparse
 import dataclasses
 from pathlib import Path
 
@@ -46,8 +45,8 @@ class World:
 
 SPREADS = ((0.0, 0.3), (0.05, 0.3), (0.15, 0.3), (0.15, 0.1), (0.3, 0.1))
 """Standard deviations over seeds and over images: from images alone to seeds above all."""
-CONTRASTS = (0.1, 0.2, 0.4)
-"""True contrasts beside 0."""
+ASSAYS = {0.0: 500, 0.1: 200, 0.2: 100, 0.4: 100}
+"""The number of assays by true contrast."""
 
 
 def units() -> AssayUnits:
@@ -115,17 +114,13 @@ def row_of(world: World, *, assays: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assays", type=int, default=500, help="of each world without a contrast; a fifth with one")
-    options = parser.parse_args()
+    """Simulates all worlds, and writes their rows."""
     rows = []
-    worlds = [(World(0.0, *spread), options.assays) for spread in SPREADS]
-    for contrast in CONTRASTS:
-        worlds += [(World(contrast, *spread), options.assays // 5) for spread in SPREADS[1:4]]
-    for world, assays in worlds:
-        rows.append(row_of(world, assays=assays))
-        print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
+    for contrast, assays in ASSAYS.items():
+        # Where something is found, not of images or seeds alone.
+        for spread in SPREADS if contrast == 0 else SPREADS[1:4]:
+            rows.append(row_of(World(contrast, *spread), assays=assays))
+            print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
     pd.DataFrame(rows).round(4).to_csv(HERE / "looks.csv", index=False)
 
 
