@@ -336,3 +336,13 @@ def test_a_package_that_cannot_be_used_is_one_sentence_with_the_line_of_pip(tmp_
     with pytest.raises(ConfigError, match=r"config\.model\.name: frozen needs the weights of") as caught:
         frozen.weights_file()
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_packed_members_are_those_of_a_loop(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(charts, "draw_chart", lambda chart: {"svg": b""})
+    changes = {"population.map": "packed", "intervene.scenes": "none", "intervene.scores": "none"}
+    packed = flipjax.run("smoke", {**ONE, **changes}, data=cut_outs(), workdir=tmp_path / "run")
+    for name in run.members.index:
+        alone, beside = (each.member(name).decomposition("test") for each in (run, packed))
+        moved = np.abs(alone.confusion - beside.confusion).sum()
+        assert moved <= 0.005 * alone.confusion.sum()  # To rounding.
