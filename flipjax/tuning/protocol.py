@@ -273,9 +273,9 @@ def wanted_settings(
     methods: Sequence[str],
     rhos: Sequence[float],
 ) -> list[Wanted]:
-    """Returns the chosen draws, then every method as it stands, at every rho."""
+    """Returns the chosen draws in the order of rules and methods, then every method as it stands, at every rho."""
     wanted = []
-    for row in records_of(table[table["chosen"]].sort_values(["method", "rho", "rule"], kind="stable")):
+    for row in records_of(table[table["chosen"]]):
         wanted.append(Wanted(float(row["rho"]), row["rule"], settings[row["draw"]]))
     for rho in sorted(rhos):
         wanted += [Wanted(float(rho), UNTUNED, {"method": method}) for method in methods]
