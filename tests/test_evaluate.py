@@ -95,7 +95,7 @@ def here(small, tmp_path, monkeypatch):
     damaged = shutil.copy(folder / "weights.safetensors", tmp_path / "damaged.safetensors")
     os.truncate(damaged, damaged.stat().st_size - 20)
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setattr(converted, "start_backend", lambda *_: "CPU")  # The tests' own has started.
+    monkeypatch.setattr(converted, "start_backend", lambda spec, members: "CPU")  # The tests' own has started.
     monkeypatch.chdir(tmp_path)
     networks.shrink(monkeypatch)
     return tmp_path

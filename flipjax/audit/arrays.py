@@ -30,9 +30,9 @@ SUFFIX = ".npy"
 NAMES = f"names{SUFFIX}"
 """The array of an npz that names its images."""
 RESERVED = ("logits", "probabilities", "masks", "labels", "groups", "names", "images")
-"""Arrays of an npz that are never read in place of another one."""
+"""Names of an npz that mean another kind of array, and so are never read for want of one with the right name."""
 SCORES = ("logits", "probabilities")
-"""Kinds of arrays with an axis of classes beside those of space; the others hold class indices."""
+"""Kinds of arrays with an axis of classes beside the axes of space; the others hold class indices."""
 INTENSITIES = "images"
 """Kind of volumes that a model sees: any numbers."""
 NNUNET_ARRAYS = ("probabilities", "softmax")
@@ -42,7 +42,7 @@ MOST_BYTES = 1 << 32
 MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3, "unknown": 1.0}
 """Millimetres of a NIfTI header's units of length; most programs leave them unknown and mean millimetres."""
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-"""Readers of an array's header, by its version. Later ones are of records alone."""
+"""Readers of an array's header, by its version. Only arrays of records have a later version."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,11 @@ class StoredArray:
             return np.asarray(self.load())
 
     def to_classes(self, values: np.ndarray, *, ignore_index: int | None = None) -> np.ndarray:
-        """Returns the classes of the array's values, which raises as `LabelMap.apply`."""
+        """Returns the classes of the array's values.
+
+        Raises:
+            AuditError: a value has no class (`LabelMap.apply`).
+        """
         if self.label_map is None:
             return values
         return self.label_map.apply(values, source=self, ignore_index=ignore_index)
@@ -107,7 +111,7 @@ class Header:
 
 
 def check_folder(folder: Path, allowed: Collection[str]) -> None:
-    """Raises AuditError for an output folder with other files than those of an earlier call, or of a running one."""
+    """Raises AuditError if an output folder holds files that this command does not write."""
     if not folder.exists():
         return
     names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
@@ -138,17 +142,10 @@ class Stack:
         if suffix_of(path) == ".npy":
             values = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
-            with (
-                zipfile.ZipFile(path) as archive,
-                tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True) as folder,
-            ):
-                unpacked = archive.extract(array_name(path, archive, kind) + SUFFIX, folder)
-                # An open array outlives its file.
-                values = np.load(unpacked, mmap_mode="r", allow_pickle=False)
+            with zipfile.ZipFile(path) as archive:
+                values = _unpacked_array(archive, array_name(path, archive, kind))
                 if NAMES in archive.namelist():
-                    with archive.open(NAMES) as stream:
-                        names = np.lib.format.read_array(stream, allow_pickle=False)
-                    self.names = tuple(map(str, names))
+                    self.names = _image_names(archive)
         _check_dtype(path, values.dtype, kind)
         self.values = np.asarray(values)
         """The array, which stays in the file."""
@@ -157,11 +154,30 @@ class Stack:
 
     def row(self, index: int) -> np.ndarray:
         """Reads an image."""
-        return _integers(self._path, np.array(self.values[index]), self._kind)
+        return _checked_values(self._path, np.array(self.values[index]), self._kind)
+
+
+def _unpacked_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Returns an array of an npz, opened without reading it from a temporary file."""
+    with tempfile.TemporaryDirectory(prefix="flipjax-audit-", ignore_cleanup_errors=True) as folder:
+        unpacked = archive.extract(name + SUFFIX, folder)
+        # An open array outlives its file.
+        return np.load(unpacked, mmap_mode="r", allow_pickle=False)
+
+
+def _image_names(archive: zipfile.ZipFile) -> tuple[str, ...]:
+    """Returns the names of the images of an npz."""
+    with archive.open(NAMES) as stream:
+        names = np.lib.format.read_array(stream, allow_pickle=False)
+    return tuple(map(str, names))
 
 
 def array_name(path: Path, archive: zipfile.ZipFile, kind: str) -> str:
-    """Returns the name of the array of this kind in an npz: the kind, or that of the only array beside other kinds."""
+    """Returns the name of the array of this kind in an npz: the kind itself, or the only name that means no kind.
+
+    Raises:
+        BrokenFileError: there is no such array, or there are several.
+    """
     names = [name.removesuffix(SUFFIX) for name in archive.namelist()]
     if kind in names:
         return kind
@@ -172,7 +188,7 @@ def array_name(path: Path, archive: zipfile.ZipFile, kind: str) -> str:
 
 
 def _check_dtype(path: Path, dtype: np.dtype, kind: str) -> None:
-    """Raises AuditError for scores that are no floating point."""
+    """Raises AuditError if scores are not in floating point."""
     if kind in SCORES and dtype.kind != "f":
         problem = f"expected {kind} in floating point, found {dtype}; for class indices pass --kind masks"
         raise AuditError(f"{path}: {problem}")
@@ -183,7 +199,7 @@ def _npy_header(path: Path, kind: str) -> Header:
 
 
 def _read_npy(path: Path, kind: str) -> np.ndarray:
-    return _integers(path, np.load(path, allow_pickle=False), kind)
+    return _checked_values(path, np.load(path, allow_pickle=False), kind)
 
 
 def _npz_header(path: Path, kind: str) -> Header:
@@ -198,11 +214,15 @@ def _npz_header(path: Path, kind: str) -> Header:
 
 def _read_npz(path: Path, kind: str) -> np.ndarray:
     with zipfile.ZipFile(path) as archive, archive.open(array_name(path, archive, kind) + SUFFIX) as stream:
-        return _integers(path, np.lib.format.read_array(stream, allow_pickle=False), kind)
+        return _checked_values(path, np.lib.format.read_array(stream, allow_pickle=False), kind)
 
 
-def _integers(path: Path, values: np.ndarray, kind: str) -> np.ndarray:
-    """Returns class indices that were stored as floats or bool as int32, and all other values as they are."""
+def _checked_values(path: Path, values: np.ndarray, kind: str) -> np.ndarray:
+    """Returns class indices that were stored as floats or bool as int32, and all other values unchanged.
+
+    Raises:
+        BrokenFileError: floats that should be class indices are none.
+    """
     if kind in (*SCORES, INTENSITIES) or values.dtype.kind not in "fb":
         return values
     return _class_indices(path, values)
@@ -232,7 +252,7 @@ def read_photo(path: Path) -> np.ndarray:
 
 
 def check_photo(path: Path) -> None:
-    """Raises BrokenFileError, without reading pixels, for a photo that `read_photo` refuses by its header."""
+    """Raises BrokenFileError if `read_photo` refuses the photo by its header; reads no pixels."""
     from flipjax.data import images
 
     with image_errors():
@@ -241,7 +261,7 @@ def check_photo(path: Path) -> None:
 
 @contextlib.contextmanager
 def image_errors() -> Iterator[None]:
-    """Converts errors of the pools' reader of images, which name the file, to a BrokenFileError."""
+    """Converts a BadFileError of `flipjax.data.images`, which names the file, to a BrokenFileError."""
     # Imported late: an audit without images needs no Pillow.
     from flipjax.data.images import BadFileError
 
@@ -271,7 +291,7 @@ def _volume_header(path: Path, kind: str) -> Header:
     from nibabel.nifti1 import Nifti1Header  # pyright: ignore[reportMissingImports]
     from nibabel.openers import ImageOpener  # pyright: ignore[reportMissingImports]
 
-    # Read as it is stored: nibabel's images take 1 for a voxel size of 0.
+    # The header is read as it is stored, because nibabel's images replace a voxel size of 0 by 1.
     with ImageOpener(str(path)) as file:
         header = Nifti1Header.from_fileobj(file, check=False)
     unit = MILLIMETRES.get(str(header.get_xyzt_units()[0]), 1.0)
@@ -299,7 +319,7 @@ def _read_volume(path: Path, kind: str) -> np.ndarray:
 
 
 def _class_indices(path: Path, values: np.ndarray) -> np.ndarray:
-    """Returns the values of a volume as int32; raises BrokenFileError if they are no class indices."""
+    """Returns whole values as int32; raises BrokenFileError if they are not whole, or too large."""
     if not _are_int32(values):
         raise BrokenFileError(f"{path}: expected class indices, found other values of {values.dtype}")
     return values.astype(np.int32)
@@ -321,12 +341,12 @@ def _are_int32(values: np.ndarray) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A type of files with arrays. Its functions take the file and the kind of the array."""
+    """A file format of arrays. Its functions take the file and the kind of the array."""
 
     suffixes: tuple[str, ...]
-    """Lower-case suffixes of its files."""
+    """Suffixes of its files, in lower case."""
     read_header: Callable[[Path, str], Header]
-    """Returns the stored shape, and what else the format says, without reading the values."""
+    """Returns the header, without reading the values."""
     read_values: Callable[[Path, str], np.ndarray]
     """Returns the stored values."""
     scores: bool = True
@@ -343,11 +363,14 @@ FORMATS = (
     Format((".png", ".tif", ".tiff", ".bmp"), _mask_header, _read_mask, scores=False),
     Format((".nii", ".nii.gz"), _volume_header, _read_volume, volumes=True),
 )
-"""The formats that an audit reads. A new one of one image or volume a file is an entry here; `Stack` reads stacks."""
+"""The formats that an audit reads. To add one whose files hold an image or volume each, add an entry.
+
+`Stack` reads files with several images.
+"""
 
 
 def format_of(path: Path) -> Format:
-    """Returns the format that a file's suffix names; raises BrokenFileError for another one."""
+    """Returns the format that a file's suffix names; raises BrokenFileError if none has this suffix."""
     for entry in FORMATS:
         if suffix_of(path) in entry.suffixes:
             return entry
@@ -366,20 +389,21 @@ def suffixes_of(kind: str) -> tuple[str, ...]:
 
 
 def read_header(path: Path, kind: str) -> Header:
-    """Returns what is known of a file's array before its values are read; raises BrokenFileError for a damaged one."""
+    """Returns the header of a file's array, without reading the values; raises BrokenFileError if it is damaged."""
     with naming(path):
         return format_of(path).read_header(path, kind)
 
 
 def read_values(path: Path, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Reads the one image of a file, which has this shape."""
+    """Reads the image of a file with one image, in the shape that `image_shape` returned."""
     return format_of(path).read_values(path, kind).reshape(shape)
 
 
 def axes_of(shape: Sequence[int], path: Path, kind: str) -> int:
-    """Returns the axes of space of the stored shape of a file: 2 of an image, 3 of a volume.
+    """Returns the number of axes of space of a file's array: 2 of an image, 3 of a volume.
 
-    A batch of one, which models often save, has one more axis; NIfTI files hold volumes.
+    An array that a model saved as a batch of one has a first axis of length 1, which does not count. NIfTI files always
+    hold volumes.
 
     Example:
         >>> axes_of((1, 6, 7), Path("a.npy"), "labels"), axes_of((5, 6, 7), Path("a.npy"), "masks")
@@ -396,9 +420,7 @@ def axes_of(shape: Sequence[int], path: Path, kind: str) -> int:
 
 
 def image_shape(path: Path, header: Header, kind: str, axes: int) -> tuple[int, ...]:
-    """Returns the shape of the one image of a file, without axes of length 1 that are none of its own.
-
-    Axes of length 1 may stand before it, in NIfTI files after the axes of space; nnU-Net's images have one of depth.
+    """Returns the shape of the image of a file with one image, without the axes of length 1 that its format adds.
 
     Args:
         path: the file.
@@ -410,16 +432,7 @@ def image_shape(path: Path, header: Header, kind: str, axes: int) -> tuple[int, 
         BrokenFileError: another number of axes, or an empty array.
     """
     rank = axes + (kind in SCORES)
-    shape = tuple(header.shape)
-    if format_of(path).volumes:
-        while len(shape) > max(rank, 3) and shape[3] == 1:
-            shape = (*shape[:3], *shape[4:])
-        if len(shape) == rank + 1 and shape[0] == 1:
-            shape = shape[1:]
-    elif format_of(path).stacks and len(shape) == rank + 1 and shape[0] == 1:
-        shape = shape[1:]
-    elif header.array_name in NNUNET_ARRAYS and rank == 3 and len(shape) == 4 and shape[1] == 1:
-        shape = (shape[0], *shape[2:])
+    shape = _without_added_axes(path, header, rank)
     if len(shape) != rank or 0 in shape:
         one = "volume" if axes == 3 else "image"
         text = f"{path}: expected {kind} of one {one}, an array of {rank} axes, found {header.shape}"
@@ -427,8 +440,32 @@ def image_shape(path: Path, header: Header, kind: str, axes: int) -> tuple[int, 
     return shape
 
 
+def _without_added_axes(path: Path, header: Header, rank: int) -> tuple[int, ...]:
+    """Returns the shape of an array of `rank` axes, without the axes of length 1 that its format adds."""
+    shape = tuple(header.shape)
+    if format_of(path).volumes:
+        return _without_axes_of_volume(shape, rank)
+    if format_of(path).stacks and len(shape) == rank + 1:
+        if shape[0] == 1:
+            # A batch of one.
+            return shape[1:]
+        if header.array_name in NNUNET_ARRAYS and rank == 3 and shape[1] == 1:
+            # nnU-Net's scores of a photo, (C, 1, H, W).
+            return (shape[0], *shape[2:])
+    return shape
+
+
+def _without_axes_of_volume(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """Returns the shape of a NIfTI array of `rank` axes, without axes of length 1 after the axes of space or first."""
+    while len(shape) > max(rank, 3) and shape[3] == 1:
+        shape = (*shape[:3], *shape[4:])
+    if len(shape) == rank + 1 and shape[0] == 1:
+        return shape[1:]
+    return shape
+
+
 def _other_kind(kind: str, axes: int, rank: int) -> str:
-    """Returns which --kind an array of `rank` axes may have, if it is not the one that is named."""
+    """Returns advice on --kind if an array of `rank` axes looks like another kind, else an empty text."""
     if kind in SCORES and rank == axes:
         return "; for class indices pass --kind masks"
     if kind == "masks" and rank == axes + 1:

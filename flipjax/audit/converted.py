@@ -62,12 +62,13 @@ def evaluate_weights(
         raise ConfigError("--samples", "a number >= 1", samples)
     planned = plan(with_model(config, ModelSpec(name=model, dtype=dtype, weights=weights)))
     swapped = planned.intervene if intervene else None
-    if swapped and swapped.scenes == "none":
+    if swapped is not None and swapped.scenes == "none":
         raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
     with claimed(out):
-        device = start_backend(planned.population, sys.maxsize)
+        # No sweep's number of members limits the devices.
+        device = start_backend(planned.population, members=sys.maxsize)
         program, task = _load_task(planned.programs[0])
-        if swapped:
+        if swapped is not None:
             check_scenes(task, swapped)
         start = starting_weights(program.experiment, whole=True)
         trained = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
@@ -79,13 +80,13 @@ def evaluate_weights(
             "split": split,
             "samples": samples,
             "device": device,
-            "intervene": swapped and dataclasses.asdict(swapped),
+            "intervene": None if swapped is None else dataclasses.asdict(swapped),
             "pool": pool.name,
             "size": pool.size,
         }
-        images = f"{split} images of {pool.name}, with 95% intervals over the images ({samples} resamples)"
         network = TrainedNetwork(program.experiment, trained, task)
-        fact = f"{model} of {weights} on {images}."
+        intervals = f"95% intervals over the images ({samples} resamples)"
+        fact = f"{model} of {weights} on {split} images of {pool.name}, with {intervals}."
         return audit_split(network, split, out=out, intervene=swapped, samples=samples, fact=fact, options=options)
 
 
@@ -112,7 +113,7 @@ class TrainedNetwork:
     def ask(
         self, question: Callable[..., Answer], rows: np.ndarray, *further: tuple[jax.Array, ...]
     ) -> Iterator[tuple[slice, Answer]]:
-        """Yields `question(experiment, weights, pool, rows, *further)` of a batch of pool rows, with its place.
+        """Yields the slice of each batch of pool rows, and `question(experiment, weights, pool, rows, *further)` on it.
 
         Leaves are NumPy arrays. Shows progress on stderr.
 
@@ -134,7 +135,7 @@ class TrainedNetwork:
 
 
 class Predicted(NamedTuple):
-    """Images with what the network makes of them."""
+    """Images with their labels and the network's logits."""
 
     images: jax.Array
     """float32 (n, H, W, 3)."""
@@ -194,7 +195,7 @@ def audit_split(
                 images=np.rint(255 * np.asarray(predicted.images)).astype(np.uint8),
             )
         scenes = None
-        if intervene:
+        if intervene is not None:
             scenes = swap_scenes(network, rows, intervene=intervene)
         audit.close(facts=[fact], options=options, samples=samples, pairs=pairs, scenes=scenes)
     return audit.text
@@ -202,11 +203,11 @@ def audit_split(
 
 def image_names(catalog: Catalog, rows: np.ndarray) -> list[str]:
     """Returns the names of pool rows (n, 2): object and, if scenes are photos, the scene."""
-    # The last one is of photos that show their scene themselves.
+    # Scene row -1 means that the photo shows its own scene.
     scene_names = [*catalog.scene_photo_names, ""]
     names = []
-    for y, scene in rows:
-        parts = [catalog.object_names[y], scene_names[scene]]
+    for object_row, scene_row in rows:
+        parts = [catalog.object_names[object_row], scene_names[scene_row]]
         names.append(" on ".join(part for part in parts if part))
     return names
 
@@ -214,7 +215,7 @@ def image_names(catalog: Catalog, rows: np.ndarray) -> list[str]:
 def swap_scenes(
     network: TrainedNetwork, rows: np.ndarray, *, intervene: InterveneSpec
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns log-odds (n, K, F) on other scenes, and the split point (F,), fitted on the validation images.
+    """Returns log-odds (n, K, F) on other scenes, and the split point (F,), which is fitted on the validation images.
 
     The scenes are those of the training split; for photos, the mean surroundings of the validation images.
     """
@@ -233,5 +234,7 @@ def swap_scenes(
     for _, assessed in network.ask(questions, both, scenes):
         assert assessed.scene_log_odds is not None
         batches.append(np.asarray(assessed.scene_log_odds))
-    odds = np.concatenate(batches)
-    return odds[: len(rows)], split_evenly(odds[len(rows) :])
+    both_log_odds = np.concatenate(batches)
+    log_odds = both_log_odds[: len(rows)]
+    split_point = split_evenly(both_log_odds[len(rows) :])
+    return log_odds, split_point

@@ -25,29 +25,35 @@ FLIPPED = "flipped_segments"
 
 @dataclasses.dataclass(frozen=True)
 class SegmentCounts:
-    """How many true segments of each class an image has, and what became of them: int64 (n, C) each."""
+    """Numbers of true segments by image and true class, by outcome: int64 (n, C) each."""
 
     segments: np.ndarray
-    """All of them."""
+    """All true segments."""
     flipped_segments: np.ndarray
-    """Those that flip as a whole."""
+    """Segments that flip as a whole."""
     missed_segments: np.ndarray
-    """Those that are missed as a whole."""
+    """Segments that are missed as a whole."""
     matched_segments: np.ndarray
-    """Those that a predicted segment matches at IoU above 1/2."""
+    """Segments that a predicted segment matches at IoU above 1/2."""
     renamed_segments: np.ndarray
-    """Of these, those whose match has another class."""
+    """Matched segments whose match has another class."""
 
     def of_outcome(self, outcome: str) -> np.ndarray:
         """Returns the counts of segments that flip (`flip`) or are missed (`miss`)."""
         return {"flip": self.flipped_segments, "miss": self.missed_segments}[outcome]
 
-    def hit_images(self, wrong: np.ndarray) -> Ratio:
-        """Returns which images with true segments have one of those that are `wrong`, (n,)."""
-        return Ratio((wrong.sum(1) > 0) * 1.0, (self.segments.sum(1) > 0) * 1.0)
+    def hit_images(self, wrong_segments: np.ndarray) -> Ratio:
+        """Returns 1.0 for each image with a wrong segment over 1.0 for each with a true segment, (n,).
+
+        Args:
+            wrong_segments: the number of wrong segments by image and class, (n, C).
+        """
+        has_wrong = wrong_segments.sum(1) > 0
+        has_segments = self.segments.sum(1) > 0
+        return Ratio(has_wrong.astype(float), has_segments.astype(float))
 
     def ratios(self, class_names: Sequence[str], foreground: Sequence[int]) -> dict[str, Ratio]:
-        """Returns what each rate of whole segments divides in each image, (n,), by its key of the summary."""
+        """Returns the numerator and denominator of each segment rate in each image, (n,), by its key of the summary."""
         either = self.flipped_segments + self.missed_segments
         ratios = {
             "seg_flip": Ratio(self.flipped_segments.sum(1), self.segments.sum(1)),
@@ -101,13 +107,13 @@ class Objects:
     """The segments of an audit."""
 
     tables: SegmentTables
-    """A row a true segment, a row a predicted segment, and pixels by kind of error."""
+    """Tables with a row for each true segment, a row for each predicted segment, and pixels by kind of error."""
     counts: SegmentCounts
     """Segments of each image by class."""
     flips: pd.DataFrame
     """`metrics.segment_flips` by class and `all`, with `_low` and `_high` of `seg_flip` and `strict_flip`."""
     rates: dict[str, Estimate]
-    """The rates of `SegmentCounts.ratios`; without interval of one image or cluster."""
+    """The rates of `SegmentCounts.ratios`; a single image or cluster gives NaN intervals."""
     budget: pd.DataFrame
     """`metrics.error_budget`: wrong pixels by kind, and what mending them is worth."""
     class_names: tuple[str, ...]
@@ -134,16 +140,18 @@ class Objects:
 
 
 def count_objects(measured: Measurements) -> Objects:
-    """Counts segments; rates have intervals if there are several images, or clusters."""
+    """Counts segments. A single image or cluster gives NaN intervals."""
     tables = measured.segments
     classes = len(measured.class_names)
     counts = count_segments(tables.true, images=len(measured.names), classes=classes)
     clusters = measured.clusters
-    alone = len(measured.names) < 2 or (clusters is not None and len(np.unique(clusters)) < 2)
+    units = len(measured.names) if clusters is None else len(np.unique(clusters))
     rates = {}
     for key, ratio in counts.ratios(measured.class_names, measured.foreground).items():
         estimate = estimate_rate(ratio, clusters=clusters)
-        rates[key] = Estimate(estimate.value, np.nan, np.nan) if alone else estimate
+        if units < 2:
+            estimate = Estimate(estimate.value, np.nan, np.nan)
+        rates[key] = estimate
     return Objects(
         tables=tables,
         counts=counts,
@@ -168,12 +176,7 @@ def _budget(pixels: pd.DataFrame, measured: Measurements) -> pd.DataFrame:
 
 def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None:
     """Writes one row per true segment to segments.parquet, or to segments.csv without pyarrow."""
-    true = objects.tables.true
-    class_names = np.array(objects.class_names, object)
-    spelled = {"name": np.array(names, object)[true["image"]]}
-    for column in ("class", "predicted"):
-        spelled[f"{column}_name"] = class_names[true[column]]
-    table = pd.DataFrame({**spelled, **dict(true.items())})
+    table = _named_segments(objects, names)
     if importlib.util.find_spec("pyarrow") is None:
         (folder / "segments.parquet").unlink(missing_ok=True)
         write_csv(folder / "segments.csv", table)
@@ -181,3 +184,13 @@ def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None
     (folder / "segments.csv").unlink(missing_ok=True)
     with replacing(folder / "segments.parquet") as stream:
         table.to_parquet(stream, index=False)
+
+
+def _named_segments(objects: Objects, names: Sequence[str]) -> pd.DataFrame:
+    """Returns the true segments after columns with the names of their image and classes."""
+    true = objects.tables.true
+    class_names = np.array(objects.class_names, object)
+    named = {"name": np.array(names, object)[true["image"]]}
+    for column in ("class", "predicted"):
+        named[f"{column}_name"] = class_names[true[column]]
+    return pd.DataFrame({**named, **dict(true.items())})

@@ -1,12 +1,13 @@
 """A configuration, parsed: a `ConfigDict` becomes a frozen record of checked values. Imports no JAX.
 
-`plan` checks a configuration and makes a `Plan`, which all other rooms read in its place. It holds a `Program` for each
-setting of the grid: the static half (`experiment`), and a setting for each member (`member_axes`, `setting_of`).
+`plan` checks a configuration and makes a `Plan`, which other packages read instead of the configuration. It holds a
+`Program` for each setting of the grid: the static half (`experiment`), and a setting for each member (`member_axes`,
+`setting_of`).
 """
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flipjax.config.checks import check, check_folds, check_method_names, check_methods, check_model
@@ -70,7 +71,7 @@ class Plan:
     first_values: Mapping[str, Value]
     """The first value of every axis, by name."""
     identity: str
-    """A digest of all that distinguishes runs."""
+    """A digest of everything that distinguishes runs."""
     settings: JsonObject
     """The configuration as config.json holds it: a function is its name and a digest."""
     sources: Mapping[str, str]
@@ -114,35 +115,52 @@ def plan(config: Config) -> Plan:
 
 
 def _programs_of(config: Config, identity: str) -> list[Program]:
-    """Returns the programs of a configuration whose values are checked, one for each setting of its grid."""
+    """Returns the programs of a checked configuration, one for each setting of its grid."""
     statics = static_settings(config)
-    if any(static in statics[:index] for index, static in enumerate(statics)):
-        raise ConfigError("config.grid", "distinct settings", config.grid)
+    _check_distinct(statics, config)
     methods = methods_of(config)
     members = member_axes(config)
     listed = members[0].keys()
     unvaried = {name: value_of(config, key) for name, key in AXES.items() if name not in listed}
-    rhos = values_of(config, "rho")
-    member_numbers = itertools.count()
     programs: list[Program] = []
+    member_numbers = itertools.count()
     for index, static in enumerate(statics):
-        spec = experiment(config, static)
-        check_folds(spec.split, rhos=rhos, rare_kept=values_of(config, "rare_kept"))
-        # A pool of files has groups that are known once it is loaded.
-        groups = known_groups(spec.pool)
-        if groups is not None:
-            if not spec.split.folds:
-                check_sizes(groups, spec.split, rhos)
-            spec = dataclasses.replace(spec, groups=groups)
         shown = {field: _shown(value) for field, value in static.items()}
         settings = []
         for axes in members:
             name = f"m{next(member_numbers):03d}"
             settings.append(setting_of({**unvaried, **axes}, methods, name=name, axes={**shown, **axes}))
-        program = Program(f"{index:03d}", spec, tuple(settings), rhos, identity=f"{identity}/{index:03d}")
+        program = Program(
+            name=f"{index:03d}",
+            experiment=_sized_experiment(config, static),
+            settings=tuple(settings),
+            rhos=values_of(config, "rho"),
+            identity=f"{identity}/{index:03d}",
+        )
         check_methods(program)
         programs.append(program)
     return programs
+
+
+def _check_distinct(statics: Sequence[Mapping[str, object]], config: Config) -> None:
+    """Raises ConfigError if two settings of the grid are equal."""
+    for index, static in enumerate(statics):
+        if static in statics[:index]:
+            raise ConfigError("config.grid", "distinct settings", config.grid)
+
+
+def _sized_experiment(config: Config, static: Mapping[str, object]) -> Experiment:
+    """Returns the experiment of a setting of the grid, with its groups if known; checks its folds and sizes."""
+    spec = experiment(config, static)
+    rhos = values_of(config, "rho")
+    check_folds(spec.split, rhos=rhos, rare_kept=values_of(config, "rare_kept"))
+    groups = known_groups(spec.pool)
+    if groups is None:
+        # The groups of a pool of files are known once it is loaded.
+        return spec
+    if not spec.split.folds:
+        check_sizes(groups, spec.split, rhos)
+    return dataclasses.replace(spec, groups=groups)
 
 
 def with_model(config: Config, model: ModelSpec) -> Config:
@@ -156,9 +174,7 @@ def with_model(config: Config, model: ModelSpec) -> Config:
         >>> with_model(configure("smoke"), ModelSpec(width=16)).model.width
         16
     """
-    for name in static_settings(config)[0]:
-        if name.startswith(("pool.", "split.")):
-            raise ConfigError(f"config.grid.{name}", "a configuration of one pool and one split to evaluate on")
+    _check_one_pool_and_split(config)
     changes: dict[str, object] = {"grid": {}}
     for key in KEYS.values():
         if key.part is ModelSpec:
@@ -166,9 +182,16 @@ def with_model(config: Config, model: ModelSpec) -> Config:
     return changed(config, changes)
 
 
+def _check_one_pool_and_split(config: Config) -> None:
+    """Raises ConfigError if the grid has several pools or splits."""
+    for name in static_settings(config)[0]:
+        if name.startswith(("pool.", "split.")):
+            raise ConfigError(f"config.grid.{name}", f"one value, as config.{name}", "several")
+
+
 @dataclasses.dataclass(frozen=True)
 class ImagePlan:
-    """What a configuration says of images alone.
+    """The part of a configuration that determines the images.
 
     Example:
         >>> from flipjax import configure
@@ -187,7 +210,7 @@ class ImagePlan:
 
 
 def plan_images(config: Config) -> ImagePlan:
-    """Returns what a configuration says of images; its networks and methods may be those of another machine.
+    """Returns the part of a configuration that determines the images; networks and methods may be another machine's.
 
     Raises:
         ConfigError: a field is invalid, or the grid has several pools or splits.
@@ -199,9 +222,7 @@ def plan_images(config: Config) -> ImagePlan:
     """
     config = normalised(config)
     check(config)
-    for name in static_settings(config)[0]:
-        if name.startswith(("pool.", "split.")):
-            raise ConfigError(f"config.grid.{name}", f"one value, as config.{name}", "several")
+    _check_one_pool_and_split(config)
     return ImagePlan(
         pool=pool_spec(config, {}),
         split=read_static(SplitSpec, config, {}),
@@ -225,7 +246,7 @@ def member_axes(config: Config) -> list[dict[str, Value]]:
     listed = set(config.axes).union(*config.members)
     names = [name for name in AXES if name in listed]
     methods = methods_of(config)
-    # By their values, so that equal members are one.
+    # Keyed by values, which merges equal members.
     members: dict[tuple[Value, ...], dict[str, Value]] = {}
     for entry in config.members or ({},):
         values = []
@@ -282,9 +303,9 @@ def setting_of(
 
     Args:
         values: a value of every axis, unchecked and perhaps traced; None for a knob that its method does not use.
-        methods: those of the configuration.
+        methods: the configuration's methods by name.
         name: of the member.
-        axes: its columns in tables; None: `values`.
+        axes: its columns in tables; None: one for each of `values`.
 
     Example:
         >>> from flipjax import configure
