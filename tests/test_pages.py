@@ -192,7 +192,7 @@ def drawn():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(charts, "draw_chart", draw)
-        patch.setattr(results_run, "RESAMPLED", 0)
+        patch.setattr(results_run, "MOST_RESAMPLED_MEMBERS", 0)
         yield
 
 

@@ -21,7 +21,7 @@ from flipjax.results import run as results_run
 from flipjax.results.estimates import aggregate
 from flipjax.results.frames import read_csv
 from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
-from flipjax.results.run import SHOWN
+from flipjax.results.run import SAMPLED_SETTINGS
 from flipjax.results.text import TextTable
 
 FIGURES = {"flip", "gap", "shares", "coverage", "deciles", "flip_matrix", "training"}
@@ -167,12 +167,14 @@ def test_report_of_small_runs(tmp_path, settings, sketched):
 
 
 def test_many_settings_are_mapped_and_few_of_them_shown_one_by_one(tmp_path, sketched, monkeypatch):
-    monkeypatch.setattr(results_run, "MOST", SHOWN)
-    monkeypatch.setattr(results_run, "RESAMPLED", 0)
-    make_run(tmp_path, [{"rho": rho, "seed": 0, "width": width} for rho in (0.5, 0.9) for width in range(SHOWN + 1)])
+    monkeypatch.setattr(results_run, "MOST_SHOWN_SETTINGS", SAMPLED_SETTINGS)
+    monkeypatch.setattr(results_run, "MOST_RESAMPLED_MEMBERS", 0)
+    widths = range(SAMPLED_SETTINGS + 1)
+    make_run(tmp_path, [{"rho": rho, "seed": 0, "width": width} for rho in (0.5, 0.9) for width in widths])
     build_report(tmp_path)
     run = load(tmp_path)
-    assert run.means["width"].nunique() == SHOWN + 1 and run.shown.means["width"].nunique() == SHOWN
+    assert run.means["width"].nunique() == len(widths)
+    assert run.shown.means["width"].nunique() == SAMPLED_SETTINGS
     rare = "quantity == 'group/rare/fg_flip' and rho == 0.9"
     flips, shown = (table.query(rare)["mean"] for table in (run.means, run.shown.means))
     assert (flips.min(), flips.max()) == (shown.min(), shown.max())
@@ -241,7 +243,7 @@ def missed_by_one(groups, *, rho, seed):
 
 
 def test_members_that_miss_the_object_are_said_first_and_make_no_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(results_run, "RESAMPLED", 0)
+    monkeypatch.setattr(results_run, "MOST_RESAMPLED_MEMBERS", 0)
     make_run(tmp_path, GRID, counts=missed_by_one)
     run = load(tmp_path)
     warning, first, *_ = findings(run)
@@ -263,7 +265,7 @@ def guesses(groups, *, rho, seed, alone=False):
 
 
 def test_members_that_guess_the_class_are_said_first_and_their_trends_have_no_verdict(tmp_path, monkeypatch):
-    monkeypatch.setattr(results_run, "RESAMPLED", 0)
+    monkeypatch.setattr(results_run, "MOST_RESAMPLED_MEMBERS", 0)
     make_run(tmp_path, GRID, counts=guesses)
     assert set(read_csv(tmp_path / "results.csv")["status"]) == {CLASSES_NOT_LEARNT}
     assert set(load(tmp_path).results["status"]) == {CLASSES_NOT_LEARNT}
@@ -312,7 +314,7 @@ SAID = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_where_there_can_be_no_verdict_a_page_says_why_and_nothing_warns(tmp_path, case, sketched, monkeypatch):
-    monkeypatch.setattr(results_run, "RESAMPLED", 0)
+    monkeypatch.setattr(results_run, "MOST_RESAMPLED_MEMBERS", 0)
     settings, options = BAD[case]
     make_run(tmp_path, settings, **options)
     build_report(tmp_path)

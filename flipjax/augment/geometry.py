@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 DRAWS = 10
-"""Rectangles that are drawn for a crop, of which the first that qualifies is taken."""
+"""Rectangles drawn for a crop; the first that qualifies is taken."""
 PHOTO = 512
 """Assumed height of a non-square photo in pixels, to which rectangles are rounded before checking that they fit."""
 Scalar = float | Array
@@ -70,7 +70,8 @@ def exchanged(labels: Array, pairs: Sequence[tuple[int, int]]) -> Array:
     """
     result = labels
     for left, right in pairs:
-        result = jnp.where(labels == left, right, jnp.where(labels == right, left, result))
+        result = jnp.where(labels == right, left, result)
+        result = jnp.where(labels == left, right, result)
     return result.astype(labels.dtype)
 
 
@@ -99,8 +100,8 @@ def random_resized_crop(
         probability: in [0, 1].
         scale: minimum and maximum fraction of the area, in (0, 1].
         ratio: minimum and maximum aspect ratio (width / height), above 0.
-        aspects: (B,) float32, aspect ratio of each original photo, above 0; None: the images are the photos, and the
-            whole image replaces the central crop.
+        aspects: (B,) float32, aspect ratio of each original photo, above 0; None: the images are the photos, and no
+            central crop is tried.
 
     Returns:
         Images and masks of the same shapes and dtypes.
@@ -126,7 +127,7 @@ def random_resized_crop(
 
 
 def _draw_boxes(key, masks, probability, scale, ratio, aspects=None) -> Array:
-    """Returns top, left, height and width in mask pixels, (B, 4) float32; integers without `aspects`."""
+    """Returns top, left, height and width in mask pixels, (B, 4) float32, whole numbers without `aspects`."""
     B, H, W = masks.shape
     if aspects is None:
         rows = jnp.full((B, 1), H, jnp.float32)
@@ -136,28 +137,44 @@ def _draw_boxes(key, masks, probability, scale, ratio, aspects=None) -> Array:
         rows = jnp.where(aspects == 1, H, max(H, PHOTO))[:, None]
         columns = jnp.round(rows * aspects[:, None])
     # A single draw, since XLA:CPU compiles each use of the generator separately.
-    draws = jax.random.uniform(key, (B, 4 * DRAWS + 1))
-    area, shape, down, right = jnp.split(draws[:, 1:], 4, axis=1)
+    draws = jax.random.uniform(key, (B, 1 + 4 * DRAWS))
+    chance = draws[:, 0]
+    boxes, fits = _boxes_of_draws(draws[:, 1:], rows, columns, scale, ratio)
+    if aspects is not None:
+        boxes = jnp.concatenate([boxes, _central_boxes(rows, columns, ratio)], axis=1)
+        fits = jnp.concatenate([fits, jnp.ones((B, 1), bool)], axis=1)
+        # From pixels of the photo to pixels of the mask, for top and left as for height and width.
+        to_mask = jnp.tile(jnp.stack([H / rows, W / columns], axis=-1), 2)
+        boxes = boxes * to_mask
+    qualifies = fits & _holds_foreground(masks, boxes)
+    first = jnp.take_along_axis(boxes, jnp.argmax(qualifies, axis=1)[:, None, None], axis=1)[:, 0]
+    taken = qualifies.any(1) & (chance < probability)
+    return jnp.where(taken[:, None], first, jnp.array([0, 0, H, W], jnp.float32))
+
+
+def _boxes_of_draws(draws: Array, rows: Array, columns: Array, scale, ratio) -> tuple[Array, Array]:
+    """Returns rectangles (B, DRAWS, 4) from uniform draws (B, 4 * DRAWS), and whether each fits into its photo.
+
+    Rows and columns (B, 1) are the size of each photo.
+    """
+    area, aspect, down, right = jnp.split(draws, 4, axis=1)
     area = (scale[0] + (scale[1] - scale[0]) * area) * (rows * columns)
     low = jnp.log(ratio[0])
     high = jnp.log(ratio[1])
-    shape = jnp.exp(low + (high - low) * shape)
-    height = jnp.round(jnp.sqrt(area / shape))
-    width = jnp.round(jnp.sqrt(area * shape))
+    aspect = jnp.exp(low + (high - low) * aspect)
+    height = jnp.round(jnp.sqrt(area / aspect))
+    width = jnp.round(jnp.sqrt(area * aspect))
     fits = (height >= 1) & (width >= 1) & (height <= rows) & (width <= columns)
     top = jnp.clip(jnp.floor(down * (rows - height + 1)), 0, rows - 1)
     left = jnp.clip(jnp.floor(right * (columns - width + 1)), 0, columns - 1)
-    boxes = jnp.stack([top, left, height, width], axis=-1)
-    if aspects is not None:
-        height = jnp.minimum(rows, jnp.round(columns / ratio[0]))
-        width = jnp.minimum(columns, jnp.round(rows * ratio[1]))
-        centre = jnp.stack([(rows - height) // 2, (columns - width) // 2, height, width], axis=-1)
-        boxes = jnp.concatenate([boxes, centre], axis=1) * jnp.tile(jnp.stack([H / rows, W / columns], axis=-1), 2)
-        fits = jnp.concatenate([fits, jnp.ones((B, 1), bool)], axis=1)
-    qualifies = fits & _holds_foreground(masks, boxes)
-    first = jnp.take_along_axis(boxes, jnp.argmax(qualifies, axis=1)[:, None, None], axis=1)[:, 0]
-    taken = qualifies.any(1) & (draws[:, 0] < probability)
-    return jnp.where(taken[:, None], first, jnp.array([0, 0, H, W], jnp.float32))
+    return jnp.stack([top, left, height, width], axis=-1), fits
+
+
+def _central_boxes(rows: Array, columns: Array, ratio) -> Array:
+    """Returns the largest central rectangle within `ratio` of each photo of `rows` by `columns` (B, 1): (B, 1, 4)."""
+    height = jnp.minimum(rows, jnp.round(columns / ratio[0]))
+    width = jnp.minimum(columns, jnp.round(rows * ratio[1]))
+    return jnp.stack([(rows - height) // 2, (columns - width) // 2, height, width], axis=-1)
 
 
 def _holds_foreground(masks: Array, boxes: Array) -> Array:

@@ -17,9 +17,9 @@ import jax
 from flipjax.config import FROZEN, LARGE, ConfigError, ModelSpec
 
 XLA = "xla"
-"""The library that XLA has of its own."""
+"""XLA's own library."""
 ONEDNN = "onednn"
-"""Intel's library, of which XLA:CPU can make use."""
+"""Intel's library, which XLA:CPU can use."""
 OPTIONS = {"xla_cpu_experimental_onednn_custom_call": True}
 """Compiler options of a program whose convolutions are oneDNN's."""
 PROCESSORS = ("x86_64", "amd64")
@@ -31,11 +31,14 @@ BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 """Instructions that multiply matrices of bfloat16."""
 
 LEAST_WIDTH = 4
-"""Least width of a U-Net that was measured; oneDNN is faster for all, at every size."""
-LONG = 4e9
-"""Least pixels, times the width of a small U-Net, of a run that gains more than compiling in each process costs."""
-LONG_OF_LARGE = 4e8
-"""The same for a large U-Net: pixels, without a width."""
+"""Least width of a U-Net that was measured. From this width on oneDNN is faster at every image size."""
+LEAST_WORK_SMALL = 4e9
+"""Least work of a run of small U-Nets, in pixels times width, for oneDNN to gain more than its compiling costs.
+
+Its programs are compiled in each process, because they are never cached.
+"""
+LEAST_WORK_LARGE = 4e8
+"""Least work of a run of large U-Nets, in pixels alone, likewise."""
 
 library = jax.make_user_context(XLA)
 """The library of the program that is being traced, `library.value`; JAX keeps traces apart by it."""
@@ -55,8 +58,8 @@ def with_library(function: Callable, name: str) -> Callable:
 def never_cached() -> contextlib.AbstractContextManager[None]:
     """Returns a context in which this thread writes no program to the compilation cache, whoever set it.
 
-    Whether the cache is used at all is decided once in a process, at its first use; the smallest compile time of what
-    is kept is read at every write.
+    JAX decides once in a process, at the first use, whether it uses the cache. It reads the least compile time of a
+    cached program at each write, so infinity blocks every write.
     """
     from jax._src import config  # The public `jax.config.update` is for all threads.
 
@@ -67,7 +70,7 @@ class Lowered:
     """A lowered program that is never written to the compilation cache."""
 
     def __init__(self, lowered: jax.stages.Lowered):
-        """Takes what JAX lowered."""
+        """Wraps a program that JAX lowered."""
         self._lowered = lowered
 
     def compile(self, *arguments: Any, **keywords: Any) -> jax.stages.Compiled:
@@ -76,7 +79,7 @@ class Lowered:
             return self._lowered.compile(*arguments, **keywords)
 
     def __getattr__(self, name: str) -> Any:
-        """Returns any other attribute of what JAX lowered."""
+        """Returns any other attribute of the lowered program."""
         return getattr(self._lowered, name)
 
 
@@ -84,7 +87,7 @@ class Uncached:
     """A jitted function whose programs are never written to the compilation cache."""
 
     def __init__(self, jitted: jax.stages.Wrapped):
-        """Takes a function that `jax.jit` returned."""
+        """Wraps a function that `jax.jit` returned."""
         self._jitted = jitted
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
@@ -102,22 +105,23 @@ class Uncached:
 
 
 def faster_library(model: ModelSpec, *, size: int, passes: int) -> str:
-    """Returns the faster library for training a model on this version of JAX, of a CPU that has both.
+    """Returns the faster library for training a model with this version of JAX, on a CPU that has both.
 
-    The rule is that of sweeps/benchmarks/README.md. A user's own network and frozen features are computed by XLA.
+    sweeps/benchmarks/README.md has the rule and its measurements. A user's own network and frozen features are
+    computed by XLA.
 
     Args:
         model: of the members.
         size: of the images, in pixels.
-        passes: images that all members send through the network, three for each that is trained on.
+        passes: images that all members send through the network: three passes per training image.
     """
     if jax.__version_info__ < (0, 11) or model.build or model.name == FROZEN:
         return XLA
     pixels = passes * size**2
     if model.name in LARGE:
-        gains = pixels >= LONG_OF_LARGE
+        gains = pixels >= LEAST_WORK_LARGE
     else:
-        gains = model.width >= LEAST_WIDTH and pixels * model.width >= LONG
+        gains = model.width >= LEAST_WIDTH and pixels * model.width >= LEAST_WORK_SMALL
     if gains:
         return ONEDNN
     return XLA
@@ -125,13 +129,17 @@ def faster_library(model: ModelSpec, *, size: int, passes: int) -> str:
 
 @functools.cache
 def has_onednn() -> bool:
-    """Returns whether this machine's devices are CPUs whose XLA has oneDNN, and JAX can keep its programs uncached."""
+    """Returns whether this machine computes on CPUs with oneDNN, and JAX can leave its programs out of the cache."""
     if jax.default_backend() != "cpu" or platform.machine().lower() not in PROCESSORS:
         return False
     try:
         with never_cached():
             jax.jit(lambda: 0, compiler_options=OPTIONS).lower().compile()
-    except (jax.errors.JaxRuntimeError, ImportError, AttributeError, TypeError):
+    except jax.errors.JaxRuntimeError:
+        # This XLA does not know the option.
+        return False
+    except (ImportError, AttributeError, TypeError):
+        # This JAX has its private configuration elsewhere, or with other arguments.
         return False
     return True
 
@@ -149,5 +157,5 @@ def multiplies_bfloat16() -> bool:
 def check_library(name: str) -> None:
     """Raises ConfigError for oneDNN where it is absent."""
     if name == ONEDNN and not has_onednn():
-        there = f"XLA of JAX {jax.__version__} has no oneDNN for {jax.default_backend()} on {platform.machine()}"
-        raise ConfigError("config.population.convolutions", f"auto or xla, for {there}", repr(name))
+        reason = f"XLA of JAX {jax.__version__} has no oneDNN for {jax.default_backend()} on {platform.machine()}"
+        raise ConfigError("config.population.convolutions", f"auto or xla, for {reason}", repr(name))

@@ -33,7 +33,7 @@ from flipjax.report.sections import (
 )
 from flipjax.results import sentences
 from flipjax.results.frames import write_csv
-from flipjax.results.run import SHOWN, StoredRun, changed_after, load
+from flipjax.results.run import SAMPLED_SETTINGS, StoredRun, changed_after, load
 from flipjax.results.text import level_text, varying_axes
 from flipjax.support.files import write_text
 
@@ -125,8 +125,8 @@ def _facts(run: StoredRun, shown: StoredRun) -> list[str]:
     if shown is not run:
         setting_count = len(run.means[varying_axes(run.means)].drop_duplicates())
         facts.append(
-            f"Shown one by one are {SHOWN} of {setting_count} settings, from the least to the most Flip in the rare "
-            "groups; summary.csv and results.csv hold all."
+            f"Shown one by one are {SAMPLED_SETTINGS} of {setting_count} settings, from the least to the most Flip in "
+            "the rare groups; summary.csv and results.csv hold all."
         )
     return facts
 

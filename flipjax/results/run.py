@@ -1,4 +1,4 @@
-"""A run folder as one labelled data set: its cells, and the tables that are functions of them."""
+"""A run folder as one labelled data set: its cells, and the tables that follow from them."""
 
 from __future__ import annotations
 
@@ -35,18 +35,16 @@ if TYPE_CHECKING:
 
 MOST_IMAGE_ROWS = 2_000_000
 """Most rows of images.parquet: one per member, selection rule and image."""
-MISSED = 0.5
+MOST_MISSED_SHARE = 0.5
 """Members that miss a larger share of the true foreground count as not learnt."""
-
-
-SCORED = 2000
-"""Most members whose scores a page compares."""
-RESAMPLED = 200
-"""Most members whose means on a page have an interval over images."""
-MOST = 12
-"""Settings beside rho and seed that a page shows one by one, at most."""
-SHOWN = 4
-"""Settings that it shows of more than MOST."""
+MOST_SCORED_MEMBERS = 2000
+"""Most members of a run for a page to compare scores."""
+MOST_RESAMPLED_MEMBERS = 200
+"""Most members of a run for the means on a page to have intervals over images."""
+MOST_SHOWN_SETTINGS = 12
+"""Most settings beside rho and seed for a page to show all of them one by one."""
+SAMPLED_SETTINGS = 4
+"""Number of settings that a page shows if there are more than MOST_SHOWN_SETTINGS."""
 
 
 class StoredRun:
@@ -89,7 +87,7 @@ class StoredRun:
 
     @property
     def example(self) -> Cell:
-        """The first cell, whose names of classes and scenes a page takes."""
+        """The first cell; a page takes its names of classes and scenes."""
         return next(iter(self.cells.values()))
 
     @cached_property
@@ -107,7 +105,7 @@ class StoredRun:
         return len(set(self.test_counts.values())) == 1
 
     def setting_of(self, member: str) -> dict[str, AxisValue]:
-        """Returns a member's value of every axis; '' for those that its method does not use."""
+        """Returns a member's value of every axis; '' for an axis that its method does not use."""
         for results in (*(cell.results for cell in self.cells.values()), *self._blank):
             if member in results.places:
                 row = results.places[member]
@@ -125,8 +123,10 @@ class StoredRun:
     def members(self) -> pd.DataFrame:
         """One row per member: varied axes, status, epochs, and the epoch kept by the first rule."""
         rows = self.results.drop_duplicates("member").set_index("member")
-        axes = rows.loc[:, :"split"].iloc[:, :-1]
-        varied = axes.columns[axes.nunique(dropna=False) > 1]
+        varied = []
+        for name in axes_of(self.results):
+            if name != "selection" and rows[name].nunique(dropna=False) > 1:
+                varied.append(name)
         return rows[[*varied, "status", "epochs", "best_epoch"]]
 
     @cached_property
@@ -155,7 +155,7 @@ class StoredRun:
 
     @cached_property
     def marked(self) -> pd.DataFrame:
-        """The rows of `results`, of which a status says that its member has not learnt."""
+        """The rows of `results`, with status NOT_LEARNT where it applies."""
         return mark_unlearnt(self.results, self.cells)
 
     @cached_property
@@ -193,8 +193,8 @@ class StoredRun:
 
     @cached_property
     def means(self) -> pd.DataFrame:
-        """The rows of `summary` under the first selection rule; of many members without intervals over images."""
-        if len(self.records) > RESAMPLED:
+        """The rows of `summary` under the first selection rule; a run of many members has no intervals over images."""
+        if len(self.records) > MOST_RESAMPLED_MEMBERS:
             return aggregate(self.rows)
         return aggregate(self.rows, resamples=Resamples(self.cells))
 
@@ -215,8 +215,8 @@ class StoredRun:
 
     @cached_property
     def compared_scores(self) -> pd.DataFrame:
-        """The rows of `scores`; none of more than SCORED members."""
-        if len(self.records) > SCORED:
+        """The rows of `scores`; empty for a run of more than MOST_SCORED_MEMBERS."""
+        if len(self.records) > MOST_SCORED_MEMBERS:
             return pd.DataFrame()
         return self.scores
 
@@ -243,8 +243,9 @@ class StoredRun:
             names = self.records["member"][self.records["status"] == status]
             if status != NOT_LEARNT and len(names):
                 missing.append(f"{status}, and left out of all means: {listed(names)}")
-        if len(self.records) > SCORED:
-            missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.scores makes it")
+        if len(self.records) > MOST_SCORED_MEMBERS:
+            reason = f"left out for more than {MOST_SCORED_MEMBERS} members"
+            missing.append(f"scores.csv: {reason}; flipjax.results.scores makes it")
         return missing
 
     def kept(self) -> pd.DataFrame:
@@ -257,7 +258,7 @@ class StoredRun:
 
     @cached_property
     def shown(self) -> StoredRun:
-        """The run limited to SHOWN settings beside rho and seed if it has more than MOST.
+        """The run limited to SAMPLED_SETTINGS settings beside rho and seed if it has more than MOST_SHOWN_SETTINGS.
 
         They are spread evenly from the least to the most Flip in the rare groups at the highest rho. Charts of hundreds
         of settings would be slow to draw and hard to read.
@@ -267,11 +268,13 @@ class StoredRun:
         if "rho" in means:
             means = means[means["rho"] == means["rho"].max()]
         settings = means.sort_values("mean")
-        if len(settings) <= MOST or not names:
+        if len(settings) <= MOST_SHOWN_SETTINGS or not names:
             return self
         # NaN comes last, and settings without a mean show little.
-        with_mean = max(SHOWN, settings["mean"].count())
-        chosen = settings[names].iloc[np.linspace(0, with_mean - 1, SHOWN).astype(int)].sort_index()
+        with_mean = max(SAMPLED_SETTINGS, settings["mean"].count())
+        places = np.linspace(0, with_mean - 1, SAMPLED_SETTINGS).astype(int)
+        chosen = settings[names].iloc[places].sort_index()
+        # Only the tables that charts of single settings draw are limited; all others stay those of the whole run.
         limited = copy.copy(self)
         for name in ("rows", "records", "means", "trend", "comparison", "selection"):
             table = getattr(self, name)
@@ -300,16 +303,23 @@ class StoredRun:
         counts = sorted(pd.to_numeric(test["n_images"], errors="coerce").dropna().unique())
         images = " or ".join(f"{count:.0f}" for count in counts)
         note += f"; test images: {images or 'none'}"
-        if interval and not (dots and most < FEWEST):
-            # Charts draw intervals only with the seeds that a verdict needs, and tables none of two.
-            if most > 2:
-                note += f"; {INTERVAL_IN_WORDS}"
-            elif most == 1 and means["images_low"].notna().any():
-                note += f"; {IMAGES_INTERVAL}"
+        # Charts draw intervals only with the seeds that a verdict needs.
+        drawn = most >= FEWEST or not dots
+        if interval and drawn:
+            note += self._interval_note(means)
         note += "."
         if dots and most > 1:
             note += " Small dots: single seeds."
         return note
+
+    def _interval_note(self, means: pd.DataFrame) -> str:
+        """Returns the kind of interval after a semicolon; empty for two seeds, whose means have none."""
+        most = max(means["n"])
+        if most > 2:
+            return f"; {INTERVAL_IN_WORDS}"
+        if most == 1 and means["images_low"].notna().any():
+            return f"; {IMAGES_INTERVAL}"
+        return ""
 
 
 def load(run: str | Path) -> StoredRun:
@@ -353,7 +363,7 @@ def load(run: str | Path) -> StoredRun:
 
 
 def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
-    """Yields the cells of a run folder by their path below `cells/`, or the parts of those that are not merged yet."""
+    """Yields each cell of a run folder with its path below `cells/`, or its parts if it is not merged yet."""
     for cell_folder in sorted(folder.glob("cells/*/")):
         merged = cell_folder / STORED
         if merged.exists():
@@ -403,10 +413,10 @@ def units(columns: Iterable[str]) -> dict[str, str]:
 
 
 def write_images(run: StoredRun) -> Path | None:
-    """Writes `images.parquet` into the folder of a run, its images, and returns its path.
+    """Writes the images of a run into its folder as `images.parquet`, and returns the path.
 
-    Returns None without pyarrow, or above MOST_IMAGE_ROWS, which would delay large grids; `StoredRun.images` still
-    computes them.
+    Returns None without pyarrow, or above MOST_IMAGE_ROWS, because large grids would wait for it; `StoredRun.images`
+    still computes them.
     """
     if importlib.util.find_spec("pyarrow") is None:
         return None
@@ -428,21 +438,28 @@ def count_image_rows(cell: Cell) -> int:
 def mark_unlearnt(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
     """Returns rows of results.csv with status NOT_LEARNT for members that hardly find the object.
 
-    These miss more than MISSED of the true foreground, or have a lower foreground IoU than predicting it everywhere.
+    Such a member misses more than MOST_MISSED_SHARE of the true foreground, or has a lower foreground IoU than a
+    prediction of foreground everywhere.
     """
-    foreground_shares: dict[str, float] = {}
+    share_of = _foreground_shares(cells)
+    whole = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
+    least_iou = whole["member"].map(share_of).astype(np.float64)
+    lost = whole[(whole["fg_miss"] > MOST_MISSED_SHARE) | (whole["iou_foreground"] < least_iou)]
+    unlearnt = set(zip(lost["member"], lost["selection"], strict=True))
+    marked = [pair in unlearnt for pair in zip(rows["member"], rows["selection"], strict=True)]
+    return rows.assign(status=rows["status"].mask(np.array(marked, bool), NOT_LEARNT))
+
+
+def _foreground_shares(cells: Mapping[str, Cell]) -> dict[str, float]:
+    """Returns the foreground's share of the true test pixels of each member."""
+    shares: dict[str, float] = {}
     for cell in cells.values():
-        # The members of a cell share their test images, so the true pixels of the first are those of all.
+        # The members of a cell share their test images, and so the true pixels.
         confusion = cell.images_of(cell.members[0], "test").confusion
         images_axis = 0
         predicted_axis = 2
         true_pixels = confusion.sum((images_axis, predicted_axis), dtype=np.int64)
         # Class 0 is the background.
         share = float(true_pixels[1:].sum() / max(1, true_pixels.sum()))
-        foreground_shares.update(dict.fromkeys(cell.members, share))
-    whole = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
-    share_of = whole["member"].map(foreground_shares).astype(np.float64)
-    lost = whole[(whole["fg_miss"] > MISSED) | (whole["iou_foreground"] < share_of)]
-    unlearnt = set(zip(lost["member"], lost["selection"], strict=True))
-    marked = [pair in unlearnt for pair in zip(rows["member"], rows["selection"], strict=True)]
-    return rows.assign(status=rows["status"].mask(np.array(marked, bool), NOT_LEARNT))
+        shares.update(dict.fromkeys(cell.members, share))
+    return shares
