@@ -13,10 +13,10 @@ import pandas as pd
 
 from flipjax.config import AXES, PLACES, Config, ConfigError, default_config
 from flipjax.config.identity import digest_of
-from flipjax.config.plan import plan
+from flipjax.config.plan import plan, plan_images
 from flipjax.config.program import Value
 from flipjax.config.reading import configure, run_name
-from flipjax.config.values import leaves, static_settings, values_of
+from flipjax.config.values import leaves, static_settings
 from flipjax.data.arrays import ArrayData, keys_of
 from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.metrics import Decomposition
@@ -158,8 +158,8 @@ class Run(StoredRun):
         """The configuration; for an opened run, without the user's functions."""
         if self._config is not None:
             return self._config
-        stored = leaves(read_record(self.folder)["config"])
-        values = {name: _without_functions(name, _tuples(value)) for name, value in stored.items()}
+        recorded = leaves(read_record(self.folder)["config"])
+        values = {name: _without_functions(name, _tuples(value)) for name, value in recorded.items()}
         try:
             return configure(default_config(), values)
         except ConfigError as error:
@@ -196,9 +196,9 @@ class Run(StoredRun):
             key = self._key_of(quantity or "fg_flip", group)
             axes = []
             if by is not None:
-                known = varying_axes(self.means)
-                if by not in known:
-                    raise ConfigError("by", f"an axis that varies beside rho ({listed(known)})", by)
+                varying = varying_axes(self.means)
+                if by not in varying:
+                    raise ConfigError("by", f"an axis that varies beside rho ({listed(varying)})", by)
                 axes.append(by)
             chart = overlay_chart(self, key, axes, name=column(key), title=title_of(key))
         if self.kept().empty:
@@ -297,13 +297,13 @@ class RunMember:
         """
         images = self._cell.images
         if images.masks is None:
-            wanted = "a run of two seeds or more with config.intervene.scores, and few enough images"
-            raise ValueError(f"predictions: expected {wanted}; {self.run.folder} stored none")
-        place = self._cell.results.places[self.name]
+            expected = "a run of two seeds or more with config.intervene.scores, and few enough images"
+            raise ValueError(f"predictions: expected {expected}; {self.run.folder} stored none")
+        index = self._cell.results.places[self.name]
         inside = images.inside(part)
-        if not self._cell.results.best_epoch[0, place]:
+        if not self._cell.results.best_epoch[0, index]:
             raise ConfigError("member", "one that kept an epoch, which has predictions", f"{self.name}, {self.status}")
-        classes = unpack_classes(images.masks[place, inside])
+        classes = unpack_classes(images.masks[index, inside])
         size = self.static.get("pool.size", self.run.config.pool.size)
         step = math.ceil(size / MASK_SIDE)
         side = len(range(step // 2, size, step))
@@ -316,14 +316,14 @@ class RunMember:
             ConfigError: the run is of images in memory, and `flipjax.open_run` was not given them as `data`.
         """
         if self.run.data is None and self.run.config.pool.name == "arrays":
-            stored = (
+            folder_alone = (
                 f"a folder that does not hold them; flipjax.open_run({str(self.run.folder)!r}, data=...) takes them"
             )
-            raise ConfigError("data", "the images in memory that the run was made of", stored)
+            raise ConfigError("data", "the images in memory that the run was made of", folder_alone)
         static = {name: value for name, value in self.static.items() if name.startswith(("pool.", "split."))}
         config = configure(self.run.config, {**static, "grid": default_config().grid})
         # Photos as they are found have no rho, and any value of the configuration gives their images.
-        axes: dict[str, Any] = {"rho": values_of(config, "rho")[0]}
+        axes: dict[str, Any] = {"rho": plan_images(config).rhos[0]}
         axes.update({name: value for name, value in self.axes.items() if name in IMAGE_AXES})
         return benchmark(config, **axes, data=self.run.data)
 
@@ -353,8 +353,8 @@ class RunMember:
         file = self.run.folder / "cells" / program / "weights" / f"{self.name}.{rule}.safetensors"
         if not file.is_file():
             kept = sorted(other.name.split(".")[1] for other in file.parent.glob(f"{self.name}.*"))
-            found = f"config.population.keep kept {', '.join(kept) or 'none'}"
-            raise FileNotFoundError(f"{file}: expected the weights of the rule {rule}; {found}")
+            kept_rules = f"config.population.keep kept {', '.join(kept) or 'none'}"
+            raise FileNotFoundError(f"{file}: expected the weights of the rule {rule}; {kept_rules}")
         network = build or self.static.get("model.build", self.run.config.model.build)
         return load_model(file, build=network)
 

@@ -90,7 +90,8 @@ def test_what_is_no_shard_is_refused(text):
 
 
 def test_the_last_shard_may_be_counted_from_one():
-    assert read_shard("0/3") == read_shard("3/3") == Shard(0, 3)
+    assert read_shard("3/3").typed == "3/3"
+    assert read_shard("0/3") == read_shard("3/3") == Shard(0, 3, "0/3")
 
 
 KUBERNETES = {"JOB_COMPLETION_INDEX": "2", "JOB_COMPLETIONS": "4"}
@@ -99,7 +100,7 @@ ARRAY = {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_MIN": "4", "SLURM_ARRAY_T
 
 @pytest.mark.parametrize(
     ("job", "shard"),
-    [(KUBERNETES, Shard(2, 4)), (ARRAY, Shard(1, 3)), (KUBERNETES | ARRAY, Shard(1, 3))],
+    [(KUBERNETES, Shard(2, 4, "2/4")), (ARRAY, Shard(1, 3, "1/3")), (KUBERNETES | ARRAY, Shard(1, 3, "1/3"))],
     ids=["Kubernetes", "SLURM", "both"],
 )
 def test_what_a_job_says_of_its_shard(monkeypatch, job, shard):

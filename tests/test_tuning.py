@@ -2,6 +2,7 @@
 
 import faults
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from flipjax.results.frames import read_csv
 from flipjax.support.terminal import Bar
 from flipjax.sweep.run import Sweep
 from flipjax.tuning import RANGES, DrawRange, draw_settings
+from flipjax.tuning.page import result_tables
 from flipjax.tuning.protocol import RULES, UNTUNED
 
 SMALL = {"axes.method": ("group_dro", "ce"), "axes.rho": (1.0,), "axes.seed": (0, 1), "intervene.scenes": "none"}
@@ -164,3 +166,17 @@ def test_the_page_says_what_was_drawn_chosen_and_found(tuned):
     assert "ce against group_dro" in page and "each tuned by val_worst_group_iou" in page
     files = {path.name for path in result.folder.iterdir()}
     assert {"draws.csv", "results.csv", "methods.csv", "tuning.csv", "report", "draws", "fresh"} <= files
+
+
+def test_a_long_table_is_preceded_by_the_settings_with_the_fewest_flips():
+    rows = []
+    for method, flips in (("ce", (0.1, 0.5)), ("ema", (0.2, 0.2)), ("swa", (0.3, 0.4))):
+        for rho, flip in zip((0.5, 0.95), flips, strict=True):
+            numbers = {"n": 3, "left_out": 0, "mean": flip, "low": flip, "high": flip}
+            rows.append({"method": method, "rho": rho, "quantity": "group/rare/fg_flip", **numbers})
+    best, whole = result_tables(pd.DataFrame(rows), best=2)
+    assert [row[:2] for row in best.table.rows] == [["ema", "0.95"], ["swa", "0.95"]] and not best.folded
+    assert best.caption.startswith("The 2 with the least Flip in the rare groups at rho 0.95: mean over fresh seeds")
+    assert len(whole.table.rows) == 6 and whole.folded and whole.caption.startswith("All test results")
+    (alone,) = result_tables(pd.DataFrame(rows), best=6)
+    assert len(alone.table.rows) == 6 and not alone.folded

@@ -104,7 +104,7 @@ def heat_panel(
     def draw(axes: Axes) -> None:
         axes.imshow(colours, aspect="auto")
         dress(axes, title="", x="", y="", ticks=range(len(columns)), labels=columns)
-        axes.set_yticks(range(len(rows)), [plain(name, most=18) for name in rows])
+        axes.set_yticks(range(len(rows)), [plain(name, characters=18) for name in rows])
         axes.grid(False)
         axes.hlines(np.arange(len(rows) - 1) + 0.5, -0.5, len(columns) - 0.5, color=LIGHT, linewidth=1.5)
         axes.vlines(np.arange(len(columns) - 1) + 0.5, -0.5, len(rows) - 0.5, color=LIGHT, linewidth=1.5)

@@ -33,6 +33,8 @@ DIFFERENCES = ("group/rare/fg_flip", "gap/mean", "worst_group_iou")
 """The quantities whose differences are drawn."""
 MOST_IN_WORDS = 8
 """Differences that the description of a panel names, at most."""
+LABEL_CHARACTERS = 44
+"""Characters of the label of a row of differences, at most."""
 LINE_STEP = 0.014
 """Distance of lines that stand beside each other, as a fraction of the length of the x axis: no mark hides another."""
 
@@ -216,7 +218,7 @@ def _draw_line(plot: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame,
     plot.scatter(
         means["x"],
         means["mean"],
-        label=plain(line.label, most=24),
+        label=plain(line.label, characters=24),
         s=36,
         zorder=3,
         edgecolor=style.PAPER,
@@ -352,7 +354,12 @@ def _row_labels(table: pd.DataFrame, axis: str) -> list[str]:
         parts = []
         if names_the_value:
             parts.append(str(row[axis]))
-        parts.append(setting_label(row, other_axes))
+        for other_axis in other_axes:
+            if isinstance(row[other_axis], str):
+                # A text says what it is, as methods and rules do; a number needs the name of its axis.
+                parts.append(row[other_axis])
+            else:
+                parts.append(setting_label(row, [other_axis]))
         labels.append(", ".join(part for part in parts if part))
     return labels
 
@@ -381,7 +388,7 @@ def _forest_panel(rows: pd.DataFrame, quantity: str) -> Panel:
         dress(plot, title=title_of(quantity), x=f"difference from {reference_name}", y="")
         plot.xaxis.set_major_locator(MaxNLocator(4))
         plot.xaxis.set_major_formatter(_signed)
-        plot.set_yticks(range(len(labels)), [plain(label, most=30) for label in labels])
+        plot.set_yticks(range(len(labels)), [plain(label, characters=LABEL_CHARACTERS) for label in labels])
         plot.set_ylim(len(labels) - 0.5, -0.5)
         if len(levels) > 1:
             legend(plot, columns=2)
@@ -394,7 +401,10 @@ def _forest_panel(rows: pd.DataFrame, quantity: str) -> Panel:
         differences_in_words.append(f"{name}: {row['difference']:+.2f}")
     text = f"{title_of(quantity)}, difference from {reference_name}. {'; '.join(differences_in_words)}."
     height = 1.5 + len(labels) * (0.2 + 0.1 * len(levels))
-    return Panel(draw, text, (4.4, height))
+    # Long labels do not take the room of the bars.
+    letters = min(LABEL_CHARACTERS, max(map(len, labels)))
+    width = 4.4 + 0.06 * max(0, letters - 24)
+    return Panel(draw, text, (width, height))
 
 
 def _draw_differences(plot: Axes, rows: pd.DataFrame, y: pd.Series, *, colour: ColorType, label: str) -> None:

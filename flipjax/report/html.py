@@ -59,8 +59,8 @@ def write_page(folder: Path, document: Document) -> None:
             block.save(folder / "figures")
     # Only later lines are folded.
     lines = sorted(document.lines, key=_is_no_warning)
-    shown = dataclasses.replace(document, lines=lines, sections=sections, front=front)
-    values = {field.name: getattr(shown, field.name) for field in dataclasses.fields(Document)}
+    arranged = dataclasses.replace(document, lines=lines, sections=sections, front=front)
+    values = {field.name: getattr(arranged, field.name) for field in dataclasses.fields(Document)}
     page = _environment().get_template("page.html").render(values)
     write_text(folder / "index.html", page)
 

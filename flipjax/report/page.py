@@ -140,8 +140,8 @@ def _definitions(run: StoredRun) -> dict[str, str]:
     rare = ", ".join(titles[group] for group in groups.rare)
     sides = f"Images of a class in its usual scenes ({common}), and in other scenes ({rare})."
     if not run.is_balanced:
-        numbers = ", ".join(f"{count} of {title}" for title, count in counts.items())
-        sides += f" The test images are as they were found: {numbers}."
+        counts_in_words = ", ".join(f"{count} of {title}" for title, count in counts.items())
+        sides += f" The test images are as they were found: {counts_in_words}."
     if "rho" not in run.records:
         return {"common, rare": sides}
     rho = "The fraction of a class's training images that show its usual scene."
@@ -177,10 +177,10 @@ def _sections(shown: StoredRun, items: Sequence[Item], charts_over_rho: Sequence
     galleries = []
     if items:
         galleries.append(Gallery(items, palette_of(shown), CAPTION))
-    first, *further = result_tables(shown)
+    main_table, *later_tables = result_tables(shown)
     return [
-        Section("Results", [first]),
-        Section("Changes and further results", [*further, *charts_over_rho], folded=True),
+        Section("Results", [main_table]),
+        Section("Changes and further results", [*later_tables, *charts_over_rho], folded=True),
         Section("Methods and selection", [*method_charts(shown), *difference_tables(shown)], folded=True),
         Section("Classes and groups", [*class_charts(shown), *group_tables(shown)], folded=True),
         Section("Flip-risk and other scores", [*risk_charts(shown), *score_tables(shown)], folded=True),

@@ -9,7 +9,7 @@ from flipjax.results.estimates import means_of
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import SCORES, column, own_keys, title_of
 from flipjax.results.run import StoredRun
-from flipjax.results.text import COLUMNS, FURTHER, TextTable, varying_axes
+from flipjax.results.text import COLUMNS, FURTHER_COLUMNS, TextTable, varying_axes
 
 OF_GROUPS = {"fg_flip": "Flip", "iou/group": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
 """Quantities of the tables of groups, with their titles."""
@@ -29,9 +29,9 @@ def result_tables(run: StoredRun) -> list[Numbers]:
     users = own_keys(run.means["quantity"])
     if users:
         tables.append(marked("Quantities of the configuration's own", text.summary_table(run.means, users)))
-    further = text.known_quantities(run.means, FURTHER)
-    if further:
-        tables.append(marked("Further test results", text.summary_table(run.means, further), folded=True))
+    further_columns = text.known_quantities(run.means, FURTHER_COLUMNS)
+    if further_columns:
+        tables.append(marked("Further test results", text.summary_table(run.means, further_columns), folded=True))
     return tables
 
 

@@ -212,7 +212,7 @@ def curve_panel(
     title: str,
     x: str,
     y: str,
-    most: float | None = None,
+    y_end: float | None = None,
     reference: ReferenceLevel | None = None,
     interval: tuple[np.ndarray, np.ndarray] | None = None,
     looks: Mapping[str, Look] | None = None,
@@ -224,7 +224,7 @@ def curve_panel(
         title: of the panel.
         x: name of the x axis.
         y: name of the y axis, which begins at 0.
-        most: end of the y axis; None uses the range of the values.
+        y_end: end of the y axis; None uses the range of the values.
         reference: a level that is drawn.
         interval: low and high (n,) at the first curve's points.
         looks: of each curve by its name; None: solid, coloured from blue to orange in order.
@@ -238,7 +238,7 @@ def curve_panel(
             (line,) = axes.plot(
                 values.index,
                 values,
-                label=plain(str(label), most=24),
+                label=plain(str(label), characters=24),
                 color=look.colour,
                 linewidth=1.8,
                 linestyle=look.linestyle,
@@ -251,7 +251,7 @@ def curve_panel(
             axes.vlines(curves.index, low, high, color=colour, linewidth=1.4, alpha=0.6)
         dress(axes, title=title, x=x, y=y)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(curves.index[-1] > 1)))
-        axes.set_ylim(0, most)
+        axes.set_ylim(0, y_end)
         if reference:
             draw_reference(axes, reference)
         if curves.shape[1] > 1:
@@ -346,7 +346,7 @@ def cell_panel(
         # The square root makes small shares visible.
         axes.imshow(1 - np.sqrt(shares)[..., None] * tints, aspect="auto")
         dress(axes, title=title, x="predicted as", y=y, ticks=range(count), labels=columns)
-        axes.set_yticks(range(len(rows)), [plain(name, most=20) for name in rows])
+        axes.set_yticks(range(len(rows)), [plain(name, characters=20) for name in rows])
         axes.grid(False)
         axes.hlines(np.arange(len(rows) - 1) + 0.5, -0.5, count - 0.5, color=LIGHT, linewidth=1.5)
         axes.vlines(np.arange(count - 1) + 0.5, -0.5, len(rows) - 0.5, color=LIGHT, linewidth=1.5)

@@ -125,8 +125,8 @@ def decile_curves(runs: Iterable[StoredRun]) -> dict[str, pd.DataFrame]:
         for (encoder,), members in groups_of(records.assign(encoder=_encoder_of(run, records)), ["encoder"]):
             if encoder in of_data:
                 continue
-            shown = _at_published_rho(members)
-            images = [cells[name].decomposition(name, "test") for name in shown["member"]]
+            at_level = _at_published_rho(members)
+            images = [cells[name].decomposition(name, "test") for name in at_level["member"]]
             of_data[encoder] = mean_ranking(images)["flip_by_risk_decile"]
     return curves
 
@@ -162,14 +162,15 @@ def decile_chart(curves: Mapping[str, pd.DataFrame], *, published: bool) -> Char
         looks[encoder] = Look(colour)
         looks[f"{encoder}, published"] = Look(colour, "--")
     shares = np.concatenate([of_data.to_numpy().ravel() for of_data in facets.values()])
-    most = 1.05 * float(np.nanmax([0.01, *shares]))
+    y_end = 1.05 * float(np.nanmax([0.01, *shares]))
     panels = []
     for data, of_data in facets.items():
         title = data
         if of_data.shape[1] == 1:
             # One curve has no legend.
             title = f"{data}, {of_data.columns[0]}"
-        panels.append(curve_panel(of_data, title=title, x="decile of flip-risk", y="mean Flip", most=most, looks=looks))
+        x = "decile of flip-risk"
+        panels.append(curve_panel(of_data, title=title, x=x, y="mean Flip", y_end=y_end, looks=looks))
     text = "Images sorted by flip-risk."
     return Chart("paper_deciles", "Flip by decile of flip-risk", text, "Means over seeds.", panels)
 

@@ -69,13 +69,13 @@ def images_by_setting(run: StoredRun) -> list[SettingImages]:
     """Returns settings in order of rho, each with its members; left-out members have none."""
     names = [name for name in axes_of(run.rows) if name != "seed"]
     cells = cells_by_member(run.cells)
-    shown = [name for name in (*varying_axes(run.means), "rho") if name in names]
+    title_axes = [name for name in (*varying_axes(run.means), "rho") if name in names]
     settings = []
     for values, records in groups_of(run.kept(), names):
         images = [cells[member].images_of(member, "test") for member in records["member"] if member in cells]
         axes = dict(zip(names, values, strict=True))
         if images:
-            settings.append(SettingImages(setting_label(axes, shown), axes, images))
+            settings.append(SettingImages(setting_label(axes, title_axes), axes, images))
     return sorted(settings, key=_rho_of)
 
 
@@ -261,14 +261,14 @@ def training_charts(run: StoredRun) -> list[Chart]:
     drawn = []
     for setting, rows in islice(groups_of(table, axes), TRAINED):
         title = setting_label(dict(zip(axes, setting, strict=True)), axes)
-        for measure, (y, most) in MEASURES.items():
+        for measure, (y, y_end) in MEASURES.items():
             if measure not in rows:
                 continue
             curves = rows.pivot_table(index="epoch", columns=levels, values=measure)
             if levels:
                 curves.columns = [f"rho {level_text(float(rho))}" for rho in curves.columns]
             if len(curves) > 1:
-                drawn.append(panels.curve_panel(curves, title=title, x="epoch", y=y, most=most))
+                drawn.append(panels.curve_panel(curves, title=title, x="epoch", y=y, y_end=y_end))
     caption = "Each curve is the mean over the seeds that are still training."
     return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)]
 
@@ -373,9 +373,9 @@ def overlay_chart(run: StoredRun, quantity: str, axes: Sequence[str], *, name: s
         columns = {label: records[quantity].where(of_record == label) for label in names}
         looks = zip(names, shades(len(names)), cycle(SETTING_MARKERS), strict=False)
         lines = [Line(label, label, colour, marker) for label, colour, marker in looks]
-        others = [axis for axis in varying_axes(summary) if axis not in axes]
+        other_axes = [axis for axis in varying_axes(summary) if axis not in axes]
         summary = summary.drop(columns=[*axes])
-        records = records[["rho", *others]].assign(**columns)
+        records = records[["rho", *other_axes]].assign(**columns)
         if axes:
             caption += f"; lines by {', '.join(axes)}"
     else:

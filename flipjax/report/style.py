@@ -69,16 +69,16 @@ def shades(count: int) -> list[tuple[float, float, float, float]]:
     return [(red, green, blue, alpha) for red, green, blue, alpha in colours.tolist()]
 
 
-def plain(text: str, *, most: int = 56) -> str:
-    r"""Returns a name for figures, with control marks escaped and at most `most` characters.
+def plain(text: str, *, characters: int = 56) -> str:
+    r"""Returns a name for figures, with control marks escaped and at most so many characters.
 
     Example:
         >>> plain("a $b$\u202e")
         'a $b$\\u202e'
     """
     text = visible(text)
-    if len(text) > most:
-        return f"{text[: most - 3]}..."
+    if len(text) > characters:
+        return f"{text[: characters - 3]}..."
     return text
 
 
@@ -88,7 +88,7 @@ def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float] = ()
     axes.set(xlabel=x, ylabel=y)
     if not len(ticks):
         return
-    axes.set_xticks(ticks, [plain(label, most=24) for label in labels])
+    axes.set_xticks(ticks, [plain(label, characters=24) for label in labels])
     letters = sum(len(label.split("\n")[0]) for label in labels)
     gaps = np.diff(np.sort(np.array(ticks, np.float64)))
     close = len(gaps) > 0 and gaps.min() < CLOSE * np.ptp(ticks) and max(map(len, labels)) > 2

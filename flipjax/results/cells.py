@@ -163,9 +163,9 @@ def to_xarray(cell: Cell, *, images: bool = False) -> xarray.Dataset:
     for name in map(str, settings):
         coordinates[name] = xarray.Variable("member", settings[name].infer_objects().to_numpy())
     if images:
-        stored = cell.images
-        for name, value in stored.arrays().items():
-            axes = stored.axes_of(name)
+        of_images = cell.images
+        for name, value in of_images.arrays().items():
+            axes = of_images.axes_of(name)
             if name == "member":
                 continue
             if axes[0] == "image" or name == "score":

@@ -29,7 +29,7 @@ class TrackedEpoch:
 
     number: int
     """The number of the epoch, from 1."""
-    numbers: dict[str, float]
+    measures: dict[str, float]
     """The finite numbers of its row of history.csv."""
 
 
@@ -74,9 +74,9 @@ def tracked_members(run: StoredRun) -> Iterator[TrackedMember]:
         )
 
 
-def _finite(numbers: Row) -> dict[str, float]:
+def _finite(row: Row) -> dict[str, float]:
     """Returns the numbers that are finite."""
-    return {name: value for name, value in numbers.items() if math.isfinite(value)}
+    return {name: value for name, value in row.items() if math.isfinite(value)}
 
 
 def to_csv(run: StoredRun, folder: Path) -> None:
@@ -102,7 +102,7 @@ def to_mlflow(run: StoredRun, project: str, mlflow: ModuleType) -> None:
         with mlflow.start_run(run_name=member.name):
             mlflow.log_params(member.config)
             for epoch in member.history:
-                mlflow.log_metrics(epoch.numbers, step=epoch.number)
+                mlflow.log_metrics(epoch.measures, step=epoch.number)
             mlflow.log_metrics(member.test)
 
 
@@ -111,7 +111,7 @@ def to_wandb(run: StoredRun, project: str, wandb: ModuleType, **options: bool) -
     for member in tracked_members(run):
         wandb.init(project=project, group=run.folder.name, name=member.name, config=member.config, **options)
         for epoch in member.history:
-            wandb.log(epoch.numbers, step=epoch.number)
+            wandb.log(epoch.measures, step=epoch.number)
         wandb.log(member.test, step=member.last_epoch)
         wandb.finish()
 

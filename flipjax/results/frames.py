@@ -55,18 +55,18 @@ def _exact(rows: list[Row]) -> pd.DataFrame:
 
 
 def _typed(values: pd.Series) -> pd.Series:
-    numbers = numbers_of(values)
-    if numbers is None:
+    numeric = numbers_of(values)
+    if numeric is None:
         return values
-    return numbers
+    return numeric
 
 
 def numbers_of(values: pd.Series) -> pd.Series | None:
     """Returns a column of objects as int64 or float64, NaN for '', or None if it holds texts."""
-    numbers = pd.Series([np.nan if value == "" else value for value in values], dtype=object).infer_objects()
-    if not pd.api.types.is_numeric_dtype(numbers):
+    numeric = pd.Series([np.nan if value == "" else value for value in values], dtype=object).infer_objects()
+    if not pd.api.types.is_numeric_dtype(numeric):
         return None
-    return numbers
+    return numeric
 
 
 def groups_of(table: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple, pd.DataFrame]]:

@@ -34,8 +34,8 @@ def image_scores(cell: Cell, part: str, rows: pd.DataFrame, *, selection: str) -
     Selection rules after the first have only flip-risk and scene swap. `rows` of results.csv are used to find members
     that differ only in their seed.
     """
-    stored = cell.images
-    inside = stored.inside(part)
+    all_images = cell.images
+    inside = all_images.inside(part)
     first = selection == cell.rules[0]
     of_ensembles = {}
     if first:
@@ -43,9 +43,9 @@ def image_scores(cell: Cell, part: str, rows: pd.DataFrame, *, selection: str) -
     for index, member in enumerate(cell.members):
         images = cell.images_of(member, part, selection)
         scores = {"flip_risk": images.flip_risk}
-        if first and stored.scores is not None and stored.score is not None:
-            columns = stored.scores[index, inside].T.astype(np.float64)
-            scores.update(zip(stored.score.tolist(), columns, strict=True))
+        if first and all_images.scores is not None and all_images.score is not None:
+            columns = all_images.scores[index, inside].T.astype(np.float64)
+            scores.update(zip(all_images.score.tolist(), columns, strict=True))
         scores.update(of_ensembles.get(member, {}))
         if images.log_odds is not None:
             scores["swap_risk"] = images.swap.risk
@@ -55,16 +55,16 @@ def image_scores(cell: Cell, part: str, rows: pd.DataFrame, *, selection: str) -
 
 def _ensembles(cell: Cell, part: str, rows: pd.DataFrame) -> dict[str, Arrays]:
     """Returns ensemble scores over the seeds of each member's setting, empty without stored masks."""
-    stored = cell.images
-    if stored.masks is None:
+    all_images = cell.images
+    if all_images.masks is None:
         return {}
-    inside = stored.inside(part)
+    inside = all_images.inside(part)
     index_of = cell.results.places
     scores = {}
     for members in ensembles_of(rows, selection=cell.rules[0]):
         if not set(members) <= index_of.keys():
             continue
-        masks = stored.masks[[index_of[member] for member in members]][:, inside]
+        masks = all_images.masks[[index_of[member] for member in members]][:, inside]
         shared = shared_pixels(unpack_classes(masks))
         dice = 1 - pairwise_dice(shared)
         for member, disagreements in zip(members, disagreement(shared), strict=True):

@@ -116,9 +116,9 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
     if "rho" in rows:
         names.append("rho")
         at_highest = without_verdict & (rows["rho"] == rows["rho"].max())
-    shown = pd.concat([rows[~without_verdict], rows[at_highest].sort_values("p", kind="stable")])
+    told_rows = pd.concat([rows[~without_verdict], rows[at_highest].sort_values("p", kind="stable")])
     sentences = []
-    for row in records_of(shown):
+    for row in records_of(told_rows):
         compared = f"{row[axis]} against {row['reference']}"
         setting = setting_label(row, names)
         if setting:

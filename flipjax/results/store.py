@@ -38,9 +38,9 @@ def write(path: Path, *tables: NamedArrays) -> None:
             arrays[name] = value
             entries[name] = {"axes": table.axes_of(name), "sha256": digest({name: value})}
     schema = json.dumps({"version": VERSION, "arrays": entries})
-    stored = {SCHEMA: np.array(schema), **arrays}
+    contents = {SCHEMA: np.array(schema), **arrays}
     with replacing(path) as stream:
-        np.savez_compressed(stream, allow_pickle=False, **stored)
+        np.savez_compressed(stream, allow_pickle=False, **contents)
 
 
 def read(path: Path, kind: type[Table], *, without: Sequence[str] = ()) -> Table:
@@ -55,14 +55,14 @@ def read(path: Path, kind: type[Table], *, without: Sequence[str] = ()) -> Table
         DamagedError: the arrays are not those written.
         FileNotFoundError: there is no such file.
     """
-    with open_npz(path) as stored:
-        schema = json.loads(str(stored[SCHEMA]))
+    with open_npz(path) as file:
+        schema = json.loads(str(file[SCHEMA]))
         if schema["version"] != VERSION:
             raise ValueError(f"expected version {VERSION}, found {schema['version']}")
         arrays = {}
         for name in kind.names():
             if name in schema["arrays"] and name not in without:
-                array = stored[name]
+                array = file[name]
                 if digest({name: array}) != schema["arrays"][name]["sha256"]:
                     raise ValueError(f"{name} is not what was written")
                 arrays[name] = array
@@ -71,8 +71,8 @@ def read(path: Path, kind: type[Table], *, without: Sequence[str] = ()) -> Table
 
 def schema_of(path: Path) -> str:
     """Returns the text that lists the arrays of a file with their digests; raises DamagedError if it cannot."""
-    with open_npz(path) as stored:
-        return str(stored[SCHEMA])
+    with open_npz(path) as file:
+        return str(file[SCHEMA])
 
 
 def concatenate(tables: Sequence[Table]) -> Table:
@@ -108,10 +108,10 @@ def _alike(values: list[np.ndarray], axes: tuple[str, ...]) -> list[np.ndarray]:
     if "epoch" not in axes:
         return values
     axis = axes.index("epoch")
-    most = max(value.shape[axis] for value in values)
+    longest = max(value.shape[axis] for value in values)
     padded = []
     for value in values:
         widths = [(0, 0)] * value.ndim
-        widths[axis] = (0, most - value.shape[axis])
+        widths[axis] = (0, longest - value.shape[axis])
         padded.append(np.pad(value, widths, constant_values=np.nan))
     return padded

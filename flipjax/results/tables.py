@@ -167,10 +167,10 @@ def _typed(values: pd.Series, *, text: bool) -> pd.Series:
         return values.astype(np.int64)
     if values.dtype != object:
         return values
-    numbers = numbers_of(values)
-    if numbers is None:
+    numeric = numbers_of(values)
+    if numeric is None:
         return values.fillna("").astype("str")
-    return numbers
+    return numeric
 
 
 def history_table(curves: Curves) -> pd.DataFrame:

@@ -21,7 +21,7 @@ COLUMNS = (
     "risk_auroc",
 )
 """The quantities that a reader compares first."""
-FURTHER = (
+FURTHER_COLUMNS = (
     "top_decile_flip_share",
     "top_decile_of_ceiling",
     "scene_pull",
@@ -169,12 +169,12 @@ def marks(*tables: TextTable) -> str:
 
 def legend(judged: pd.DataFrame, name: str = "comparisons") -> str:
     """Explains the star of a judged table, whose family has a `name`; says why if no row was tested."""
-    asked = judged[judged["quantity"].isin(JUDGED)]
-    if asked.empty:
+    tested = judged[judged["quantity"].isin(JUDGED)]
+    if tested.empty:
         return "no verdicts"
-    size = int(asked["comparisons"].iloc[0])
+    size = int(tested["comparisons"].iloc[0])
     if not size:
-        return str(asked["reason"].mode().iloc[0])
+        return str(tested["reason"].mode().iloc[0])
     rule = f"p below {LEVEL:g} after Holm's correction over {size} {name}, from {FEWEST} seeds on"
     return f"* lower or higher: {rule}"
 
@@ -213,10 +213,10 @@ def wide(
 
 def by_rho(rows: pd.DataFrame, names: Sequence[str]) -> TextTable:
     """Returns the means of one quantity with a column for each rho, one row per setting on `names`."""
-    most = rows["n"].max()
+    planned_seeds = rows["n"].max()
 
     def cell(row: Row, first: Row) -> str:
-        return mean_text(row, most)
+        return mean_text(row, planned_seeds)
 
     if "rho" not in rows:
         return wide(rows.assign(rho=""), names, {"": "all"}, cell, across="rho")
@@ -252,10 +252,10 @@ def known_quantities(summary: pd.DataFrame, quantities: Iterable[str]) -> list[s
 
 def in_order(rows: pd.DataFrame, axes: Sequence[str], quantities: Iterable[str]) -> Iterator[Row]:
     """Yields the rows of some quantities in their order, setting by setting on `axes`."""
-    wanted = list(quantities)
+    ordered = list(quantities)
     for _, rows_of_setting in groups_of(rows, axes):
         by_quantity = {row["quantity"]: row for row in records_of(rows_of_setting)}
-        for quantity in wanted:
+        for quantity in ordered:
             if quantity in by_quantity:
                 yield by_quantity[quantity]
 
@@ -316,7 +316,7 @@ def to_text(table: TextTable, *, width: int = WIDTH) -> str:
     parts = [list(names)]
     for column in range(table.names, len(widths)):
         # Two blanks stand between columns.
-        needed = sum(widths[shown] + 2 for shown in (*parts[-1], column)) - 2
+        needed = sum(widths[index] + 2 for index in (*parts[-1], column)) - 2
         if len(parts[-1]) > len(names) and needed > width:
             parts.append(list(names))
         parts[-1].append(column)
@@ -325,11 +325,11 @@ def to_text(table: TextTable, *, width: int = WIDTH) -> str:
 
 def _aligned(table: TextTable, widths: Sequence[int], columns: Sequence[int]) -> str:
     """Returns some columns of a table as lines."""
-    first, *numbers = columns
+    first, *right_aligned = columns
     lines = []
     for cells in (table.header, ["-" * width for width in widths], *table.rows):
         aligned = [cells[first].ljust(widths[first])]
-        for column in numbers:
+        for column in right_aligned:
             aligned.append(cells[column].rjust(widths[column]))
         lines.append("  ".join(aligned).rstrip())
     return "\n".join(lines)

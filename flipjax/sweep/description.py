@@ -113,9 +113,9 @@ def _pool_memory(pool: PoolSpec, groups: Groups) -> str:
     if pool.name == flips.NAME:
         shapes = store.shapes_of(groups.classes * flips.OBJECTS, groups.scenes * flips.GROUNDS, pool.size)
         return f"{megabytes(sum(map(math.prod, shapes.values())))}, shared"
-    stored = tfds.stored_bytes(pool)
-    if stored is not None:
-        return f"{megabytes(stored)}, shared"
+    size = tfds.stored_bytes(pool)
+    if size is not None:
+        return f"{megabytes(size)}, shared"
     if pool.name == "folder":
         return "not counted (read at the start)"
     return "not counted (no such data set yet)"

@@ -64,7 +64,7 @@ class Evaluation:
 
 
 def finish(
-    program: Program, plan: Plan, task: Task, current: Population, workdir: Workdir, curves: Curves, shown: str
+    program: Program, plan: Plan, task: Task, current: Population, workdir: Workdir, curves: Curves, shown_member: str
 ) -> Cell:
     """Evaluates every member's selected weights; writes weights, the gallery and, last, the results.
 
@@ -75,7 +75,7 @@ def finish(
       current: the trained population.
       workdir: the run folder.
       curves: the members' training curves.
-      shown: the member whose images the gallery shows, if this part has it.
+      shown_member: the member whose images the gallery shows, if this part has it.
     """
     rules = program.experiment.train.selection
     if "dfr" in program.experiment.active_knobs:
@@ -100,9 +100,9 @@ def finish(
             model = Model(weights, program.experiment.model, results.class_names, program.experiment.pool.size)
             model.save(workdir.weights_of(program, program.names[index], rule))
     path = workdir.stored_results_of(program)
-    if shown in program.names:
+    if shown_member in program.names:
         cell = Cell(results, path, images)
-        galleries = list(_galleries(program, task, cell, states.best[rules[0]].weights, shown))
+        galleries = list(_galleries(program, task, cell, states.best[rules[0]].weights, shown_member))
         if galleries:
             gallery_path = workdir.results_of(program) / store.GALLERY
             gallery.save_gallery(gallery_path, gallery.concatenate_galleries(galleries), program=program.identity)
@@ -139,10 +139,10 @@ def compile_evaluation(program: Program, plan: Plan, spec: PopulationSpec, task:
     evaluation = _evaluation(program, plan, task)
     stacked = devices.shapes_of(layout, (weights, np.bool_(True), np.float32(1)), members=members)
     shared = devices.shapes_of(layout, evaluation.shared)
-    asked = [evaluation.first]
+    questions_of_rules = [evaluation.first]
     if len(experiment.train.selection) > 1:
-        asked.append(evaluation.later)
-    for questions in asked:
+        questions_of_rules.append(evaluation.later)
+    for questions in questions_of_rules:
         population.selected_program(layout).lower(experiment, layout, questions, *stacked, *shared).compile()
     rows = jax.ShapeDtypeStruct((gallery_size(task.catalog.groups), 2), np.int32)
     _show_program().lower(experiment, weights, task.pool, rows).compile()
@@ -278,24 +278,26 @@ def _swap_risks(decomposition: metrics.Decomposition, log_odds: np.ndarray, cent
     return np.stack(risks)
 
 
-def gallery_members(program: Program, shown: str) -> list[str]:
-    """Returns the gallery's members: `shown`, its counterpart at the lowest rho, and those in other settings.
+def gallery_members(program: Program, shown_member: str) -> list[str]:
+    """Returns the gallery's members: `shown_member`, its counterpart at the lowest rho, and those in other settings.
 
     There are at most MOST_MEMBERS, and a part of a program shows only its own.
     """
-    of_shown = program.setting_of(shown)
+    of_shown = program.setting_of(shown_member)
     same_seed = [setting for setting in program.settings if setting.axes["seed"] == of_shown.axes["seed"]]
     lowest = {**of_shown.axes, "rho": min(float(setting.condition.rho) for setting in same_seed)}
-    names = [shown]
+    names = [shown_member]
     names += [setting.name for setting in same_seed if setting.axes == lowest]
     names += [setting.name for setting in same_seed if setting.condition.rho == of_shown.condition.rho]
     return list(dict.fromkeys(names))[:MOST_MEMBERS]
 
 
-def _galleries(program: Program, task: Task, cell: Cell, best: Weights, shown: str) -> Iterator[gallery.StoredImages]:
+def _galleries(
+    program: Program, task: Task, cell: Cell, best: Weights, shown_member: str
+) -> Iterator[gallery.StoredImages]:
     """Yields the galleries of members with images to show; `best` holds the weights of all members."""
     table = task.tables["test"]
-    for name in gallery_members(program, shown):
+    for name in gallery_members(program, shown_member):
         indices, kinds = shown_images(cell, name)
         if not len(indices):
             continue

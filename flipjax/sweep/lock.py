@@ -103,6 +103,8 @@ class Shard:
     """The number of the part, from 0."""
     count: int
     """How many there are."""
+    typed: str = dataclasses.field(compare=False)
+    """How the command line or the job calls it, such as 2/2 for index 0 of 2."""
 
     def lock(self, folder: Path, *, collect: bool = False) -> Lock:
         """Returns this shard's lock, which is compatible with those of the same count."""
@@ -130,4 +132,4 @@ def read_shard(text: str) -> Shard:
     if not (index.isdecimal() and count.isdecimal() and int(index) <= int(count) > 0):
         names = "; ".join(" and ".join(pair) for pair in VARIABLES)
         raise ConfigError("--shard", f"i/n with 0 <= i <= n, or auto where a job sets {names}", text)
-    return Shard(int(index) % int(count), int(count))
+    return Shard(int(index) % int(count), int(count), text)

@@ -75,8 +75,9 @@ class Sweep:
     @functools.cached_property
     def members(self) -> set[str]:
         """The members trained by this process."""
-        shard = self.shard or Shard(0, 1)
-        return shard_members(self.plan.programs, index=shard.index, count=shard.count)
+        if self.shard is None:
+            return {name for program in self.plan.programs for name in program.names}
+        return shard_members(self.plan.programs, index=self.shard.index, count=self.shard.count)
 
     def read(self, say: Callable[[str], object]) -> None:
         """Reads the stored results of every program."""
@@ -172,8 +173,10 @@ class Sweep:
         spec = with_library(self.plan.population, whole, task)
         library = self.workdir.record_library(whole, spec.convolutions)
         if library == ONEDNN and not devices.has_onednn():
-            found = f"one of {library} in {self.workdir.folder}, without which it would go on to other bits; {ADVICE}"
-            raise ConfigError("--workdir", "a run of a library that is here", found)
+            other_library = (
+                f"one of {library} in {self.workdir.folder}, without which it would go on to other bits; {ADVICE}"
+            )
+            raise ConfigError("--workdir", "a run of a library that is here", other_library)
         return dataclasses.replace(spec, convolutions=library)
 
     def _train_wave(
@@ -191,8 +194,8 @@ class Sweep:
         # Waits; its errors are raised by `finish`, which needs the same programs.
         evaluation.exception()
         curves = self.live.pop(wave.name)
-        shown = gallery_member(self._whole(wave))
-        cell = finish(wave, self.plan, task, trained, self.workdir, curves, shown)
+        shown_member = gallery_member(self._whole(wave))
+        cell = finish(wave, self.plan, task, trained, self.workdir, curves, shown_member)
         self.cells[wave.name].update(dict.fromkeys(cell.members, cell))
         self.workdir.remove_checkpoints(wave)
 
@@ -379,7 +382,7 @@ def _end_shard(sweep: Sweep, shard: Shard) -> tuple[str, int]:
     sweep.read(_say_nothing)
     missing = sweep.missing()
     done = len(sweep.members.difference(missing))
-    text = f"shard {shard.index}/{shard.count}: {done} of {len(sweep.members)} members done\n"
+    text = f"shard {shard.typed}: {done} of {len(sweep.members)} members done\n"
     if missing:
         text += f"{len(missing)} members of the run are not done; the last shard collects, or --collect does"
         if failed:

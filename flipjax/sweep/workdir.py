@@ -127,8 +127,8 @@ class Workdir:
             before = record.setdefault("pools", {}).setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
         # The same pool may lie elsewhere, as on another machine.
         if before.split()[-1] != now.split()[-1]:
-            found = f"one on {before} in {self.folder}; bring that pool back, or {ADVICE}"
-            raise ConfigError("--workdir", f"a run on {now}, the pool of today", found)
+            other_pool = f"one on {before} in {self.folder}; bring that pool back, or {ADVICE}"
+            raise ConfigError("--workdir", f"a run on {now}, the pool of today", other_pool)
 
     def record_library(self, program: Program, library: str) -> str:
         """Records the library of a program's convolutions at its first start, and returns that one ever after."""
@@ -170,15 +170,15 @@ class Workdir:
                 return
             difference = first_difference(record["config"], json.loads(json.dumps(config)))
             if difference:
-                found = f"one of another in {self.folder} ({difference}); {ADVICE}"
-                raise ConfigError("--workdir", "a run of this configuration", found)
+                other_run = f"one of another in {self.folder} ({difference}); {ADVICE}"
+                raise ConfigError("--workdir", "a run of this configuration", other_run)
             return
         names = [entry.name for entry in self.folder.iterdir()]
         # A launcher writes logs before its first shard starts.
         foreign = [name for name in names if name != "logs" and not PASSING.fullmatch(name)]
         if foreign:
-            found = f"other files in {self.folder}, such as {min(foreign)}, and no {RECORD}"
-            raise ConfigError("--workdir", "a new or empty folder, or a run", found)
+            other_files = f"other files in {self.folder}, such as {min(foreign)}, and no {RECORD}"
+            raise ConfigError("--workdir", "a new or empty folder, or a run", other_files)
 
     def _untrained(self) -> bool:
         """Returns whether nothing was trained in the folder, so that another configuration may use it."""
@@ -214,7 +214,7 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], obj
     A damaged file is reported through `say`, and its members count as missing.
     """
     folder = workdir.results_of(program)
-    shown = gallery_member(program)
+    shown_member = gallery_member(program)
     cells: dict[str, Cell] = {}
     for path in (*folder.glob(STORED), *sorted((folder / "parts").glob("*.npz"))):
         try:
@@ -222,7 +222,7 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], obj
             if str(cell.results.program) != program.identity or not set(cell.members) <= set(program.names):
                 raise DamagedError(f"{path}: expected members of this run's program {program.name}; found others")
             checked = dataclasses.replace(cell, stored_images=cell.read_images())
-            if shown in cell.members and len(shown_images(checked, shown)[0]):
+            if shown_member in cell.members and len(shown_images(checked, shown_member)[0]):
                 gallery.load_gallery(folder / GALLERY, program=program.identity)
             # A whole program's file comes before its parts'.
             for member in cell.members:
@@ -302,6 +302,6 @@ def _read_json(path: Path) -> JsonObject:
         if not (isinstance(value, dict) and value.keys() >= KEYS):
             raise ValueError("unknown keys")
     except ValueError as error:
-        found = f"{path}, which is damaged or another program's ({error}); restore it, or pass another --workdir"
-        raise ConfigError("--workdir", "a run of flipjax", found) from error
+        damaged = f"{path}, which is damaged or another program's ({error}); restore it, or pass another --workdir"
+        raise ConfigError("--workdir", "a run of flipjax", damaged) from error
     return value

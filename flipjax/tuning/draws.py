@@ -41,9 +41,9 @@ class DrawRange:
             return float(np.exp(generator.uniform(math.log(self.low), math.log(self.high))))
         if self.scale == "log1m":
             # Rounded, so that 1 - 0.9 is 0.1.
-            least = math.log(round(1 - self.high, 12))
-            most = math.log(round(1 - self.low, 12))
-            return 1 - float(np.exp(generator.uniform(least, most)))
+            nearest = math.log(round(1 - self.high, 12))
+            farthest = math.log(round(1 - self.low, 12))
+            return 1 - float(np.exp(generator.uniform(nearest, farthest)))
         return float(generator.uniform(self.low, self.high))
 
     def __str__(self) -> str:
@@ -78,11 +78,11 @@ def check_ranges(ranges: Mapping[str, DrawRange]) -> None:
         Traceback (most recent call last):
         flipjax.config.ConfigError: ranges.dice: expected a low end below the high one; found 2 to 1, log
     """
-    numbers = [name for name in AXES if name not in NOT_DRAWN]
+    drawable = [name for name in AXES if name not in NOT_DRAWN]
     for name, drawn in ranges.items():
         field = f"ranges.{name}"
-        if name not in numbers:
-            raise ConfigError(field, f"one of {', '.join(numbers)}")
+        if name not in drawable:
+            raise ConfigError(field, f"one of {', '.join(drawable)}")
         if drawn.scale not in SCALES:
             raise ConfigError(field, f"a scale among {', '.join(SCALES)}", drawn.scale)
         if not drawn.low < drawn.high:
@@ -103,7 +103,7 @@ def draw_settings(
     draws: int,
     ranges: Mapping[str, DrawRange] = RANGES,
     seed: int = 0,
-    known: Mapping[str, Method] = METHODS,
+    declared: Mapping[str, Method] = METHODS,
 ) -> list[dict[str, float | str]]:
     """Returns settings for `config.members`: `draws` of each method, method by method.
 
@@ -115,7 +115,7 @@ def draw_settings(
         draws: of each method.
         ranges: by axis.
         seed: of the draws.
-        known: the methods by name, the user's own among them.
+        declared: the methods by name, the user's own among them.
 
     Raises:
         ConfigError: one method, methods that are drawn alike, one draw, or a range that cannot be drawn from.
@@ -139,7 +139,7 @@ def draw_settings(
             shared[name] = [drawn.draw(generator) for _ in range(draws)]
     settings: list[dict[str, float | str]] = []
     for method in methods:
-        knobs = [name for name in knobs_set_by(method, known) if name in ranges]
+        knobs = [name for name in knobs_set_by(method, declared) if name in ranges]
         if not knobs and not shared:
             expected = (
                 f"methods that one of the ranges is of ({', '.join(ranges)}), or a range of all, as learning_rate"

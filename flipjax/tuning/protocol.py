@@ -18,11 +18,9 @@ import numpy as np
 import pandas as pd
 
 from flipjax.backend.start import start_backend
-from flipjax.config import Config, ConfigError
-from flipjax.config.methods import methods_of
+from flipjax.config import AXES, Config, ConfigError
 from flipjax.config.plan import Plan, plan
 from flipjax.config.reading import changed, configure, run_name
-from flipjax.config.values import static_settings, values_of
 from flipjax.data.arrays import ArrayData, keys_of
 from flipjax.results.estimates import compare
 from flipjax.results.frames import records_of, write_csv
@@ -151,46 +149,50 @@ def tune(
         Traceback (most recent call last):
         flipjax.config.ConfigError: config.axes.method: expected two or more different methods to compare; found ce
     """
-    asked = configure(configure(config, changes), keys_of(data))
-    _check(asked, rules, fresh)
+    configuration = configure(configure(config, changes), keys_of(data))
+    compared = plan(configuration)
+    _check(configuration, compared, rules, fresh)
     name = run_name(config) if isinstance(config, str | Path) else "run"
     folder = Path(workdir) if workdir is not None else Path("runs") / f"{name}-tuned"
-    methods = values_of(asked, "method")
-    settings = draw_settings(methods, draws=draws, ranges=ranges, seed=seed, known=methods_of(asked))
+    (program,) = compared.programs
+    methods = list(dict.fromkeys(setting.condition.method for setting in program.settings))
+    settings = draw_settings(methods, draws=draws, ranges=ranges, seed=seed, declared=compared.methods)
     # The rule of the methods as they stand comes first, and ends all members alike.
-    plain_rule = asked.train.selection[0]
+    plain_rule = program.experiment.train.selection[0]
     selection = tuple(dict.fromkeys((plain_rule, *rules)))
-    shared = {"train.selection": selection, "axes.method": methods[:1]}
-    of_draws = changed(asked, {**shared, **UNTESTED, "members": settings})
+    shared = {"train.selection": selection, "axes.method": (methods[0],)}
+    of_draws = changed(configuration, {**shared, **UNTESTED, "members": settings})
     planned = plan(of_draws)
     if not (folder / "draws" / "results.csv").is_file():
-        rhos = len(values_of(asked, "rho"))
-        networks = rhos * len(methods) * (1 + len(rules)) * len(fresh)
+        networks = len(program.rhos) * len(methods) * (1 + len(rules)) * len(fresh)
         say(_time_of(planned, data, fresh_members=networks))
     drawn = run(of_draws, data=data, workdir=folder / "draws")
     table = choose(drawn, settings, rules)
-    wanted = wanted_settings(table, settings, methods, values_of(asked, "rho"))
-    anew = {**shared, "axes.rho": values_of(asked, "rho")[:1], "axes.seed": tuple(fresh), **(fresh_changes or {})}
-    trained = run(changed(asked, {**anew, "members": _distinct(wanted)}), data=data, workdir=folder / "fresh")
-    tuned = judged(folder, table, trained, wanted, plain_rule=plain_rule, first_rule=rules[0])
+    anew = settings_anew(table, settings, methods, program.rhos)
+    fresh_keys = {**shared, "axes.rho": program.rhos[:1], "axes.seed": tuple(fresh), **(fresh_changes or {})}
+    trained = run(
+        changed(configuration, {**fresh_keys, "members": _distinct(anew)}), data=data, workdir=folder / "fresh"
+    )
+    tuned = judged(folder, table, trained, anew, plain_rule=plain_rule, first_rule=rules[0])
     _write(tuned, ranges)
     return tuned
 
 
-def _check(config: Config, rules: Sequence[str], fresh: Sequence[int]) -> None:
+def _check(config: Config, planned: Plan, rules: Sequence[str], fresh: Sequence[int]) -> None:
     """Raises ConfigError for rules, seeds or a configuration that the protocol cannot use."""
     if not rules or not set(rules) <= set(RULES):
         raise ConfigError("rules", f"one or more among {', '.join(RULES)}", ", ".join(rules) or "none")
-    if any(static_settings(config)) or len(config.members):
+    settings = planned.programs[0].settings
+    if not set(settings[0].axes) <= set(AXES) or len(config.members):
         raise ConfigError("config.grid", "no grid and no members, whose place the draws take", "some")
     for name, values in config.axes.items():
         if name not in ("rho", "seed", "method") and len(values) > 1:
             raise ConfigError(f"config.axes.{name}", "one value, since numbers are drawn from ranges", listed(values))
-    seeds = set(values_of(config, "seed"))
+    seeds = {int(setting.condition.seed) for setting in settings}
     overlap = sorted(seeds & set(fresh))
     if overlap:
-        found = f"{listed(overlap)} in both"
-        raise ConfigError("fresh", f"seeds that train no draw (config.axes.seed is {listed(sorted(seeds))})", found)
+        expected = f"seeds that train no draw (config.axes.seed is {listed(sorted(seeds))})"
+        raise ConfigError("fresh", expected, f"{listed(overlap)} in both")
     if not fresh or len(set(fresh)) < len(fresh):
         raise ConfigError("fresh", "one or more different seeds", listed(fresh))
 
@@ -238,8 +240,8 @@ def choose(drawn: StoredRun, settings: Sequence[Mapping[str, float | str]], rule
         parts.append(means.assign(chosen=means.index.isin(first.index[first])))
     chosen = pd.concat(parts, ignore_index=True)
     names = list(dict.fromkeys(name for setting in settings for name in setting if name != "method"))
-    numbers = {name: [settings[draw].get(name, np.nan) for draw in chosen["draw"]] for name in names}
-    return pd.concat([chosen, pd.DataFrame(numbers, chosen.index)], axis=1)
+    drawn_values = {name: [settings[draw].get(name, np.nan) for draw in chosen["draw"]] for name in names}
+    return pd.concat([chosen, pd.DataFrame(drawn_values, chosen.index)], axis=1)
 
 
 def _number_of(axes: Mapping[str, object], settings: Sequence[Mapping[str, float | str]]) -> int:
@@ -251,7 +253,7 @@ def _number_of(axes: Mapping[str, object], settings: Sequence[Mapping[str, float
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class SettingAnew:
     """A setting to train anew, and why."""
 
     rho: float
@@ -267,32 +269,32 @@ class Wanted:
         return {"rho": self.rho, **self.setting}
 
 
-def wanted_settings(
+def settings_anew(
     table: pd.DataFrame,
     settings: Sequence[Mapping[str, float | str]],
     methods: Sequence[str],
     rhos: Sequence[float],
-) -> list[Wanted]:
+) -> list[SettingAnew]:
     """Returns the chosen draws in the order of rules and methods, then every method as it stands, at every rho."""
-    wanted = []
+    anew = []
     for row in records_of(table[table["chosen"]]):
-        wanted.append(Wanted(float(row["rho"]), row["rule"], settings[row["draw"]]))
+        anew.append(SettingAnew(float(row["rho"]), row["rule"], settings[row["draw"]]))
     for rho in sorted(rhos):
-        wanted += [Wanted(float(rho), UNTUNED, {"method": method}) for method in methods]
-    return wanted
+        anew += [SettingAnew(float(rho), UNTUNED, {"method": method}) for method in methods]
+    return anew
 
 
-def _distinct(wanted: Sequence[Wanted]) -> list[dict[str, float | str]]:
+def _distinct(anew: Sequence[SettingAnew]) -> list[dict[str, float | str]]:
     """Returns the members to train, each once."""
     members: list[dict[str, float | str]] = []
-    for entry in wanted:
+    for entry in anew:
         if entry.member not in members:
             members.append(entry.member)
     return members
 
 
 def judged(
-    folder: Path, table: pd.DataFrame, trained: Run, wanted: Sequence[Wanted], *, plain_rule: str, first_rule: str
+    folder: Path, table: pd.DataFrame, trained: Run, anew: Sequence[SettingAnew], *, plain_rule: str, first_rule: str
 ) -> Tuned:
     """Returns the test of the fresh seeds, by rule, and the judged differences.
 
@@ -300,18 +302,18 @@ def judged(
         folder: of the protocol.
         table: of `choose`.
         trained: the run of the fresh seeds.
-        wanted: what it was to train.
+        anew: what it was to train.
         plain_rule: the selection rule of methods as they stand.
         first_rule: by which methods are compared.
     """
     marked = mark_unlearnt(trained.results, trained.cells)
     test = marked[marked["split"] == "test"]
-    members = _distinct(wanted)
+    members = _distinct(anew)
     drawn_axes = {name for member in members for name in member} - {"rho", "method"}
     number_of = {name: _place_of(trained.setting_of(name), members) for name in test["member"].unique()}
     number = test["member"].map(number_of)
     parts = []
-    for entry in wanted:
+    for entry in anew:
         rule = plain_rule if entry.rule == UNTUNED else entry.rule
         rows = test[(number == members.index(entry.member)) & (test["selection"] == rule)]
         parts.append(rows.assign(selection=entry.rule))
@@ -331,7 +333,7 @@ def _place_of(axes: Mapping[str, object], members: Sequence[Mapping[str, float |
             fitting.append((len(member), number))
     if not fitting:
         raise ValueError(f"members: expected that of {dict(axes)}; found none")
-    return max(fitting, key=lambda place: place[0])[1]
+    return max(fitting, key=lambda entry: entry[0])[1]
 
 
 def _write(tuned: Tuned, ranges: Mapping[str, DrawRange]) -> None:

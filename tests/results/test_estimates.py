@@ -17,7 +17,7 @@ from flipjax.results.frames import records_of
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
 from flipjax.results.sentences import classes_warning, headline, verdicts
-from flipjax.results.text import COLUMNS, FURTHER, comparison_table, legend, summary_table, to_text, trend_table
+from flipjax.results.text import COLUMNS, FURTHER_COLUMNS, comparison_table, legend, summary_table, to_text, trend_table
 from flipjax.results.verdicts import FEWEST, JUDGED, LEVEL, differences_of, holm, judge, shared_p
 from results.tables import cell_of, find, random_decomposition, rows_of, table_of
 
@@ -339,7 +339,7 @@ def test_tables_fit_a_terminal_and_repeat_what_names_a_row():
 def test_the_first_table_has_the_six_quantities_that_a_reader_compares():
     summary = aggregate(grid(0.6))
     assert summary_table(summary).header == ["rho", "seeds", *text.titles(COLUMNS).values()] and len(COLUMNS) == 6
-    assert text.known_quantities(summary, FURTHER) == []
+    assert text.known_quantities(summary, FURTHER_COLUMNS) == []
 
 
 def said_of_ranking(rows):
