@@ -13,7 +13,7 @@ from flipjax.config.groups import Groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Ratio, flips_of, margins
-from flipjax.metrics.intervals import Estimate, difference_of, estimate_rate, estimate_rates, mean_of
+from flipjax.metrics.intervals import Estimate, difference_of, estimate_rate, estimate_rates, mean_of_estimates
 from flipjax.metrics.permutation import PermutationUnits, false_discovery_q, group_p_values, make_units
 from flipjax.results.frames import DIGITS
 
@@ -319,7 +319,7 @@ def flip_gap(decomposition: Decomposition, sides: Sides, clusters: np.ndarray | 
         common = _rate(flips[:, c], pixels[:, c], side.common, clusters)
         rare = _rate(flips[:, c], pixels[:, c], side.rare, clusters)
         differences.append(difference_of(rare, common))
-    return mean_of(differences)
+    return mean_of_estimates(differences)
 
 
 def flip_pairs(

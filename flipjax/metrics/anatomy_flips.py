@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,17 +41,17 @@ class FlipKinds(NamedTuple):
     @property
     def mirror(self) -> Array:
         """Share (...) of the true foreground that is mirrored; NaN without true foreground."""
-        return divide(self.mirrored, self.foreground)[()]
+        return _share(self.mirrored, self.foreground)
 
     @property
     def shift(self) -> Array:
         """Share (...) of the true foreground that is shifted along a chain; NaN without true foreground."""
-        return divide(self.shifted.sum(-1), self.foreground)[()]
+        return _share(self.shifted.sum(-1), self.foreground)
 
     @property
     def other(self) -> Array:
         """Share (...) of the true foreground that flips otherwise; NaN without true foreground."""
-        return divide(self.flipped - self.mirrored - self.shifted.sum(-1), self.foreground)[()]
+        return _share(self.flipped - self.mirrored - self.shifted.sum(-1), self.foreground)
 
 
 def flip_kinds(decomposition: Decomposition, anatomy: Anatomy) -> FlipKinds:
@@ -72,20 +73,23 @@ def flip_kinds(decomposition: Decomposition, anatomy: Anatomy) -> FlipKinds:
         >>> print(kinds.mirror, kinds.shift, round(kinds.other, 4), dict(zip(anatomy.steps, kinds.shifted.tolist())))
         0.5 0.25 0.0833 {-1: 0, 1: 3}
     """
-    confusion = _confusion_of(decomposition, anatomy)
-    truth, prediction = np.array([*anatomy.mirror, *(pair[::-1] for pair in anatomy.mirror)], int).reshape(-1, 2).T
+    confusion = _confusion_of(decomposition)
+    _check_anatomy(anatomy, decomposition)
+    truth, prediction = _both_ways(anatomy.mirror)
     mirrored = confusion[..., truth, prediction].sum(-1)
     steps = _step_table(anatomy, confusion.shape[-1])
     by_step = [confusion[..., *np.nonzero(steps == step)].sum(-1) for step in anatomy.steps]
     xp = confusion.__array_namespace__()
-    none = xp.zeros((*confusion.shape[:-2], 0), mirrored.dtype)
-    shifted = xp.stack(by_step, axis=-1) if by_step else none
+    if by_step:
+        shifted = xp.stack(by_step, axis=-1)
+    else:
+        shifted = xp.zeros((*confusion.shape[:-2], 0), mirrored.dtype)
     flipped, foreground = _flips(decomposition, confusion)
     return FlipKinds(mirrored, shifted, flipped, foreground)
 
 
 def pooled_kinds(decomposition: Decomposition, anatomy: Anatomy) -> dict[str, float]:
-    """Returns the shares of `flip_kinds` of all images' pixels together: `flip_mirror`, `flip_shift`, `flip_other`.
+    """Returns the shares of `flip_kinds` over the pixels of all images: `flip_mirror`, `flip_shift`, `flip_other`.
 
     Example:
         >>> confusion = np.array([[[9, 0, 0], [0, 1, 3], [0, 0, 0]], [[9, 0, 0], [0, 4, 0], [0, 0, 0]]])
@@ -100,7 +104,7 @@ def pooled_kinds(decomposition: Decomposition, anatomy: Anatomy) -> dict[str, fl
 
 
 class Relabelling(NamedTuple):
-    """The renaming that makes most foreground pixels of each image correct, and what is then left.
+    """The renaming that makes most foreground pixels of each image correct, and the errors after it.
 
     Counts of decompositions on the host are NumPy int64, and shares float64; under jit int32 and float32.
 
@@ -114,26 +118,26 @@ class Relabelling(NamedTuple):
     renaming: Array
     """(...) place of the renaming in `Anatomy.renamings`; 0 is none, which wins a draw."""
     mended: Array
-    """(...) flipped pixels that become correct, less correct ones that flip."""
+    """(...) flipped pixels that become correct, minus correct pixels that become flipped."""
     flipped: Array
     """(...) flipped pixels before."""
     flip: Array
     """(...) Flip after the renaming; NaN without true foreground."""
     mean_dice: Array
-    """(...) mean Dice after it, of the foreground classes in truth or prediction; NaN if there is none."""
+    """(...) mean Dice after the renaming, over the foreground classes in truth or prediction; NaN if there is none."""
 
     @property
     def mended_share(self) -> Array:
         """Share (...) of the flips that the renaming mends; NaN without flips."""
-        return divide(self.mended, self.flipped)[()]
+        return _share(self.mended, self.flipped)
 
 
 def relabelling(decomposition: Decomposition, anatomy: Anatomy) -> Relabelling:
     """Chooses for each image the one of `Anatomy.renamings` that makes most foreground pixels correct.
 
-    Predicted classes are renamed: all mirror pairs at once, or one chain by some places. A class that has no class so
-    many places further keeps its name. Labels that shift by +1 are mended by a renaming of -1. Works under jit and
-    vmap.
+    Predicted classes are renamed: all mirror pairs at once, or one chain by some places. Classes shifted past the end
+    of the chain, or into a gap, keep their name. A renaming of -1 mends labels that are shifted by +1. Works under jit
+    and vmap.
 
     Args:
         decomposition: as in `flip_kinds`.
@@ -151,13 +155,14 @@ def relabelling(decomposition: Decomposition, anatomy: Anatomy) -> Relabelling:
         >>> print(best.mended, best.flipped, best.flip, round(best.mean_dice, 4))
         8 9 0.1 0.619
     """
-    confusion = _confusion_of(decomposition, anatomy)
+    confusion = _confusion_of(decomposition)
+    _check_anatomy(anatomy, decomposition)
     xp = confusion.__array_namespace__()
     gains = xp.stack([_gain(confusion, renaming) for renaming in anatomy.renamings], axis=-1)
     renaming = gains.argmax(-1)
     mended = gains.max(-1)
     flipped, foreground = _flips(decomposition, confusion)
-    flip = divide(flipped - mended, foreground)[()]
+    flip = _share(flipped - mended, foreground)
     inside = is_foreground(confusion.shape[-1], decomposition.background)
     sources = xp.asarray(_source_table(anatomy, len(inside)))[renaming]
     mean_dice = _renamed_dice(confusion, sources, inside)
@@ -165,7 +170,7 @@ def relabelling(decomposition: Decomposition, anatomy: Anatomy) -> Relabelling:
 
 
 def _step_table(anatomy: Anatomy, classes: int) -> np.ndarray:
-    """Returns by how many places each class (C, C) is predicted further along its chain; 0 for none or mirrored."""
+    """Returns the places along a chain from true to predicted class, (C, C); 0 for mirror images and other chains."""
     steps = np.zeros((classes, classes), np.int64)
     for chain in anatomy.chains:
         for step in anatomy.steps:
@@ -178,43 +183,62 @@ def _step_table(anatomy: Anatomy, classes: int) -> np.ndarray:
 
 
 def _source_table(anatomy: Anatomy, classes: int) -> np.ndarray:
-    """Returns the predicted classes that each renaming gives each name, int (renamings, C, 2); -1 for none."""
+    """Returns, for each renaming and class, which predictions become it, int (renamings, C, 2); -1 for none."""
     table = np.full((len(anatomy.renamings), classes, 2), -1)
     for number, renaming in enumerate(anatomy.renamings):
         renamed = np.arange(classes)
         for c, other in renaming.moves:
             renamed[c] = other
         for c in range(classes):
-            # One that moves here, and the class itself where it keeps its name.
+            # At most two: the class that moves here, and the class itself if it keeps its name.
             sources = np.flatnonzero(renamed == c)
             table[number, c, : len(sources)] = sources
     return table
 
 
-def _confusion_of(decomposition: Decomposition, anatomy: Anatomy) -> Array:
-    """Returns the confusion matrices, as NumPy if they are on the host, after a check of the anatomy."""
+def _both_ways(pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Returns the true and the predicted class of each pair, in both directions: int (2, 2 * pairs)."""
+    directed = [*pairs, *((right, left) for left, right in pairs)]
+    # Reshaped, because an array of no pairs would lack the axis of two.
+    return np.array(directed, int).reshape(-1, 2).T
+
+
+def _share(part: Array, whole: Array) -> Array:
+    """Returns part / whole, NaN where the whole is 0; a scalar instead of an array without axes."""
+    return divide(part, whole)[()]
+
+
+def _confusion_of(decomposition: Decomposition) -> Array:
+    """Returns the confusion matrices, as NumPy if they are on the host."""
     confusion = decomposition.confusion
     if not isinstance(confusion, np.ndarray):
         from flipjax.metrics import checks
 
         # NumPy is exact, and compiles nothing for a new number of images.
         if checks.on_host(confusion):
-            confusion = np.asarray(confusion)
-    C = confusion.shape[-1]
+            return np.asarray(confusion)
+    return confusion
+
+
+def _check_anatomy(anatomy: Anatomy, decomposition: Decomposition) -> None:
+    """Raises ValueError if the anatomy has another number of classes, or a class that is absent or background."""
+    C = decomposition.confusion.shape[-1]
     if anatomy.num_classes not in (None, C):
         hint = "name all classes, background included"
         raise ValueError(f"anatomy: expected one of {C} classes, found one of {anatomy.num_classes}; {hint}.")
     background = background_classes(decomposition.background)
     for c in itertools.chain(*anatomy.mirror, *anatomy.chains):
-        if c is not None and c >= C:
+        if c is None:
+            # A gap in a chain.
+            continue
+        if c >= C:
             raise ValueError(f"anatomy: expected classes in 0..{C - 1}, found {c}.")
         if c in background:
             raise ValueError(f"anatomy: expected foreground classes, found {c}, which is background.")
-    return confusion
 
 
 def _flips(decomposition: Decomposition, confusion: Array) -> tuple[Array, Array]:
-    """Returns the pixels (...) that flip and those of the true foreground."""
+    """Returns the flipped pixels (...) and the pixels (...) of the true foreground."""
     counts = margins(confusion, background=decomposition.background)
     flip = pixel_ratios(counts, background=decomposition.background).flip
     return flip.part, flip.whole
@@ -227,7 +251,7 @@ def _gain(confusion: Array, renaming: Renaming) -> Array:
 
 
 def _renamed_dice(confusion: Array, sources: Array, inside: np.ndarray) -> Array:
-    """Returns the mean Dice (...) of the foreground classes, where each is predicted as its `sources` (..., C, 2)."""
+    """Returns the mean Dice (...) of the foreground classes, after the predictions `sources` (..., C, 2) become it."""
     xp = confusion.__array_namespace__()
     counts = margins(confusion)
     taken = xp.maximum(sources, 0)
@@ -237,4 +261,4 @@ def _renamed_dice(confusion: Array, sources: Array, inside: np.ndarray) -> Array
     sizes = counts.truth + predicted
     present = (sizes > 0) & inside
     dice = divide(2 * same, sizes)
-    return divide(dice.sum(-1, where=present), present.sum(-1))[()]
+    return _share(dice.sum(-1, where=present), present.sum(-1))

@@ -42,25 +42,27 @@ class LongSum(NamedTuple):
     """
 
     low: jax.Array
-    """int32, the value modulo 2^16; more where parts were added without `plus`, as `psum` does."""
+    """int32, the value modulo 2^16; 2^16 or more where `psum` added parts, without a carry."""
     high: jax.Array
     """int32, the rest, in units of 2^16."""
 
     @classmethod
     def of(cls, values: jax.Array) -> LongSum:
-        """Returns int32 values of 0 or more."""
+        """Splits non-negative int32 values."""
         return cls(values & ((1 << LOW_BITS) - 1), values >> LOW_BITS)
 
     def plus(self, other: LongSum) -> LongSum:
         """Returns the sums."""
-        low = self.low + other.low
-        carry = low >> LOW_BITS
-        return LongSum(low & ((1 << LOW_BITS) - 1), self.high + other.high + carry)
+        return LongSum(self.low + other.low, self.high + other.high)._carried()
 
     def sum(self) -> LongSum:
         """Returns the sums over the first axis."""
-        zero = jnp.zeros((), jnp.int32)
-        return LongSum(self.low.sum(0, dtype=jnp.int32), self.high.sum(0, dtype=jnp.int32)).plus(LongSum(zero, zero))
+        return LongSum(self.low.sum(0, dtype=jnp.int32), self.high.sum(0, dtype=jnp.int32))._carried()
+
+    def _carried(self) -> LongSum:
+        """Returns the same values with low parts below 2^16."""
+        carry = self.low >> LOW_BITS
+        return LongSum(self.low & ((1 << LOW_BITS) - 1), self.high + carry)
 
     def to_numpy(self) -> np.ndarray:
         """Returns the values as int64."""
@@ -76,8 +78,8 @@ class FlipCounts:
     """Sums over images, with the interface of `clu.metrics` and metrax.
 
     A pytree of int32 arrays of a fixed size, for `jit`, `scan`, `vmap` over seeds and `psum`. Counts are exact in any
-    order, up to 2^47 pixels of a kind and eight million images. Leading axes of the leaves, such as seeds, are leading
-    axes of what `compute` returns.
+    order, up to 2^47 pixels of a kind and eight million images. The results of `compute` have the leading axes of the
+    leaves, such as seeds.
 
     `compute` returns the keys of `flipjax.metrics.summarize` that follow from sums; rankings by flip-risk do not.
 
@@ -106,11 +108,11 @@ class FlipCounts:
     """The background class, a tuple of them, or None. Static."""
 
     options: ClassVar[LabelOptions] = {}
-    """Options of `from_model_output` and `empty`; see `with_options`."""
+    """Default options of `from_model_output` and `empty`; see `with_options`."""
 
     @classmethod
     def with_options(cls, **options: Unpack[LabelOptions]) -> type[Self]:
-        """Returns a class that has these options, as a `clu.metrics.Collection` needs it.
+        """Returns a class with these options, for a `clu.metrics.Collection`, which passes none.
 
         Args:
             **options: fields of `LabelSpec` other than `class_names`.
@@ -133,8 +135,8 @@ class FlipCounts:
         """Returns counts of no image, which merge with any others.
 
         Args:
-            num_classes: C, which a carry of `scan` needs; None is merged as if it were not there.
-            background: the background class, a tuple of them, or None; by default that of the options, else 0.
+            num_classes: C, which a carry of `scan` needs; None: merging returns the other counts.
+            background: the background class, a tuple of them, or None; by default the background of the options, or 0.
 
         Raises:
             TypeError, ValueError: invalid classes.
@@ -147,7 +149,14 @@ class FlipCounts:
         classes = spec.num_classes or 0
         zero = jnp.zeros((), jnp.int32)
         pixels = jnp.zeros((classes, classes), jnp.int32)
-        return cls(LongSum(pixels, pixels), LongSum(zero, zero), zero, zero, zero, spec.background)
+        return cls(
+            pixels=LongSum(pixels, pixels),
+            flip_shares=LongSum(zero, zero),
+            images=zero,
+            foreground_images=zero,
+            flipped_images=zero,
+            background=spec.background,
+        )
 
     @classmethod
     def from_model_output(
@@ -158,8 +167,8 @@ class FlipCounts:
         Args:
             logits: (..., *spatial, C), as in `decompose`.
             labels: (..., *spatial) integers.
-            mask: bool (...), the images to count, such as those that do not pad the batch; None counts all.
-            **others: options of `decompose`. Other arrays are ignored, as a `clu.metrics.Collection` passes them.
+            mask: bool (...), the images to count, such as all but those that pad the batch; None counts all.
+            **others: options of `decompose`. Arrays under other names are ignored.
 
         Raises:
             TypeError: an unknown option, or arrays of other types.
@@ -169,13 +178,14 @@ class FlipCounts:
         for name, value in others.items():
             if name in OPTIONS:
                 options[name] = value
+            # A `clu.metrics.Collection` passes all arrays of a model's output, so a misspelt option of an array passes.
             elif not hasattr(value, "dtype"):
                 raise TypeError(f"{name}: expected one of {', '.join(OPTIONS)}, or an array, found {value!r}.")
         return cls._of_images(decompose(logits, labels, **options), mask)
 
     @classmethod
     def _of_images(cls, decomposition: Decomposition, mask: Any) -> Self:
-        """Returns the counts of the images of a batch that a mask has, or of all."""
+        """Returns the counts of the images that the mask selects; None selects all."""
         confusion = jnp.asarray(decomposition.confusion)
         lead = confusion.shape[:-2]
         C = confusion.shape[-1]
@@ -191,18 +201,18 @@ class FlipCounts:
         share = flips / jnp.maximum(foreground, 1)
         fixed = jnp.round(share * (1 << SHARE_BITS)).astype(jnp.int32)
         return cls(
-            LongSum.of(confusion).sum(),
-            LongSum.of(fixed).sum(),
-            counted.sum(dtype=jnp.int32),
-            (foreground > 0).sum(dtype=jnp.int32),
-            # Not doubled, which could exceed an int32.
-            (flips > foreground - flips).sum(dtype=jnp.int32),
-            background,
+            pixels=LongSum.of(confusion).sum(),
+            flip_shares=LongSum.of(fixed).sum(),
+            images=counted.sum(dtype=jnp.int32),
+            foreground_images=(foreground > 0).sum(dtype=jnp.int32),
+            # More than half; twice the flips could exceed an int32.
+            flipped_images=(flips > foreground - flips).sum(dtype=jnp.int32),
+            background=background,
         )
 
     @property
     def num_classes(self) -> int:
-        """C; 0 of an `empty` without classes."""
+        """The number of classes C; 0 for an `empty` without classes."""
         return self.pixels.low.shape[-1]
 
     def merge(self, other: FlipCounts) -> Self:
@@ -240,7 +250,7 @@ class FlipCounts:
         return type(self)(**{field.name: getattr(other, field.name) for field in dataclasses.fields(other)})
 
     def reduce(self) -> Self:
-        """Returns the sums over the first axis, as of devices or of the parts of an `all_gather`.
+        """Returns the sums over the first axis, such as the devices of an `all_gather`.
 
         Raises:
             ValueError: no leading axis, or one of more than 32,768 parts.
@@ -258,7 +268,7 @@ class FlipCounts:
         )
 
     def compute(self, *, class_names: Sequence[str] | None = None) -> Summary:
-        """Returns keys of `flipjax.metrics.summarize` that follow from sums.
+        """Returns the keys of `flipjax.metrics.summarize` that follow from sums.
 
         They are `n_images`, `fg_correct`, `fg_flip`, `fg_miss`, `flip_image_mean`, `flipped_images`, `iou/<class>`,
         `iou/foreground`, `mean_iou`, `flip/<class>`, `miss/<class>` and `flip_matrix`.
@@ -279,6 +289,10 @@ class FlipCounts:
         names = class_names_of(class_names, classes=self.num_classes, background=self.background)
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
             return _summarize(self, names, pixels=self.pixels.to_float(), flip_shares=self.flip_shares.to_float())
+        return self._compute_on_host(names)
+
+    def _compute_on_host(self, names: Sequence[str]) -> Summary:
+        """Returns the summary of counts that are no tracers, with exact sums; numbers if no leaf has leading axes."""
         counts = dataclasses.replace(
             self,
             images=np.asarray(self.images),
@@ -294,7 +308,7 @@ class FlipCounts:
 
 
 def _summarize(counts: FlipCounts, names: Sequence[str], *, pixels: Array, flip_shares: Array) -> Summary:
-    """Returns the summary of counts, whose long sums are also passed as arrays."""
+    """Returns the summary of counts. Their long sums are passed as arrays, of NumPy or JAX."""
     foreground = np.flatnonzero(is_foreground(len(names), counts.background))
     ratios = pixel_ratios(margins(pixels, background=counts.background), background=counts.background)
     of_sums = {

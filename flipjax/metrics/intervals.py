@@ -1,7 +1,7 @@
 """Numbers with 95% intervals over images, by closed forms: rates, their means and their differences. NumPy and SciPy.
 
 A rate is a sum over images divided by a sum over images, such as flipped pixels by foreground pixels. Images that are
-alike, such as those of one patient, count as one. What a pixel weighs is part of both sums.
+alike, such as the slices of one patient, count as one unit. Pixels of different size weigh in both sums.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Example:
     '95%'
 """
 _LARGEST_SIZE = 1e9
-"""Largest effective number of images, where shares vary no more than rounding does: Beta quantiles stay exact."""
+"""Largest effective number of images. Up to it Beta quantiles are exact; shares then vary as little as rounding."""
 
 
 class Estimate(NamedTuple):
@@ -96,19 +96,26 @@ def pool_clusters(counts: ArrayLike, clusters: ArrayLike | None) -> np.ndarray:
 def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimate:
     """Returns the rate of all images, sums of parts over sums of wholes, with its interval.
 
-    The interval is Clopper and Pearson's of as many independent images as would have the rate's variance, which is
-    linearised over images; fewer by Student's t, and no fewer than Kish's number, which whole objects have. Where
-    nothing or everything flips it is that of Kish's number: of none in n images of equal size the upper end is about
-    3.7 / n. Where each image has about the same share it is narrow; where no organ has flipped yet, and borders do,
-    nothing tells that one may.
+    The interval is computed in four steps:
+
+    1. The variance of the rate follows from how far each image is from it (Taylor linearisation).
+    2. The effective number is the number of independent images whose rate would vary as much. It is reduced by the
+       squared ratio of the normal quantile to Student's t, because the variance is itself estimated.
+    3. It is at least Kish's number: the squared sum of the wholes divided by the sum of their squares, which is n for
+       images of equal size. Where nothing or everything flips the variance says nothing, and it is Kish's number.
+    4. The ends are Clopper and Pearson's for a proportion in this number of independent images.
+
+    If nothing flips in n images of equal size, the upper end is about 3.7 / n. If all images have about the same share,
+    the interval is narrow. It cannot foresee an error of another kind: if borders flip in all images and no organ has
+    flipped yet, nothing tells that one may.
 
     Args:
-        ratio: (n,); parts at most the wholes.
-        clusters: int (n,), images that count as one; None: each alone.
+        ratio: (n,); each part is at most its whole.
+        clusters: int (n,), the cluster of each image, which counts as one unit; None: each image is a unit.
         level: share of the intervals that hold the truth, between 0 and 1.
 
     Returns:
-        All three are NaN without images that have the rate.
+        All three numbers are NaN if no image has the rate.
 
     Source: Korn and Graubard, Confidence intervals for proportions with small expected number of positive counts
     estimated from survey data, Survey Methodology 24, 1998, 193-201; recommended by Parker et al., National Center for
@@ -130,19 +137,16 @@ def estimate_rates(ratio: Ratio, *, clusters: ArrayLike | None = None, level: fl
         >>> estimate_rates(Ratio(np.array([[0, 1], [0, 3]]), np.full((2, 2), 4))).value.tolist()
         [0.0, 0.5]
     """
-    sums = _of_clusters(ratio, clusters)
-    value, influence = _linearise(sums)
-    units = (sums.whole > 0).sum(0)
-    # Kish's number, of images of one size. Shares vary most if each image flips as a whole or not at all.
-    least = np.nan_to_num(divide(sums.whole.sum(0) ** 2, (sums.whole**2).sum(0)), nan=1.0)
-    return _interval(value, influence, units, least, tail=(1 - level) / 2)
+    sums = _sum_clusters(ratio, clusters)
+    tail = (1 - level) / 2
+    return _beta_interval(sums.total().value, _effective_units(sums, tail=tail), tail=tail)
 
 
 def estimate_mean(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimate:
     """Returns the mean over k rates (n, k), such as mean IoU, with its interval; a rate that no image has is left out.
 
-    The interval follows from those of the k rates and their correlations, so that a class of few images, of which
-    little is known, makes the mean as unsure as it is. Rates whose correlation is not known count as moving together.
+    The interval combines the intervals of the k rates by their correlations, so that a class with few images makes the
+    mean as unsure as this class is. Rates whose correlation is unknown count as moving together.
 
     Source: Zou and Donner, Construction of confidence limits about effect measures, 2008; Zou, Toward using confidence
     intervals to compare correlations, Psychological Methods 12, 2007, 399-413, of dependent numbers.
@@ -153,28 +157,29 @@ def estimate_mean(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimat
         '1.00 [0.29, 1.00]'
     """
     rates = estimate_rates(ratio, clusters=clusters)
-    _, influence = _linearise(_of_clusters(ratio, clusters))
-    return _mean(_mean_of(rates.value), rates, influence)
+    _, influence = _linearise(_sum_clusters(ratio, clusters))
+    return _mean_interval(_nanmean(rates.value), rates, influence)
 
 
 def paired_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimate:
     """Returns the rates of a new model minus those of an old one over the same images, with their intervals.
 
-    The interval is Student's t of the linearised differences of the images and of two more, one each way, that differ
-    as much as the most different image does. Equal predictions have [0, 0].
+    The interval is Student's t of the linearised differences. Two images of mean size are added: one in which only the
+    old model errs, one in which only the new one does. Both differ as much as the most different image. Equal
+    predictions have [0, 0].
 
     Args:
-        old: (n,).
-        new: the same of the new model.
+        old: (n,), the rate of the old model.
+        new: (n,), the rate of the new model.
         clusters: as in `estimate_rate`.
         level: as in `estimate_rate`.
 
     Returns:
-        All three are NaN where either model lacks the rate.
+        All three numbers are NaN where either model lacks the rate.
 
     Source: Bonett and Price, Adjusted Wald confidence interval for a difference of binomial proportions based on paired
-    data, J. Educ. Behav. Stat. 37, 2012, 479-488, whose further images differ entirely. That they differ as the most
-    different image does is flipjax's; `sweeps/studies/coverage` measures the coverage.
+    data, J. Educ. Behav. Stat. 37, 2012, 479-488. Their added images differ entirely; flipjax's differ as much as the
+    most different image. `sweeps/studies/coverage` measures the coverage.
 
     Example:
         >>> flips = Ratio(np.array([0, 0, 5]), np.full(3, 10))
@@ -197,10 +202,10 @@ def paired_differences(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = N
 
 
 def paired_p_values(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None) -> np.ndarray:
-    """Returns the probabilities (k,) of such differences of k rates (n, k) by chance, as `paired_differences` sees it.
+    """Returns the two-sided p-values (k,) of the differences of k rates (n, k), from the interval of the difference.
 
-    One is below 0.05 where the interval of the difference does not hold 0; 1 where no image differs, NaN where either
-    model lacks the rate.
+    A p-value is below 0.05 where the 95% interval of `paired_differences` does not hold 0. It is 1 where no image
+    differs, and NaN where either model lacks the rate.
 
     Example:
         >>> whole = np.ones((8, 2))
@@ -217,13 +222,15 @@ def paired_p_values(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None
 
 
 def _paired_moments(old: Ratio, new: Ratio, clusters: ArrayLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the differences of k rates, their variances with two more units, and the numbers of units: (k,) each."""
-    before = _of_clusters(old, clusters)
-    after = _of_clusters(new, clusters)
+    """Returns the differences of k rates, their variances with two added units, and the numbers of units: (k,) each."""
+    before = _sum_clusters(old, clusters)
+    after = _sum_clusters(new, clusters)
     largest = np.nan_to_num(np.abs(after.value - before.value)).max(0, initial=0)
+    zero = np.zeros_like(largest)
     units = ((before.whole > 0) | (after.whole > 0)).sum(0)
-    _, influence_before = _linearise(_with_two_more(before, units, np.zeros_like(largest), largest))
-    _, influence_after = _linearise(_with_two_more(after, units, largest, np.zeros_like(largest)))
+    # The rate of the first added unit rises from 0 to the largest difference, that of the second falls to 0 from it.
+    _, influence_before = _linearise(_with_added_units(before, units, added_rates=(zero, largest)))
+    _, influence_after = _linearise(_with_added_units(after, units, added_rates=(largest, zero)))
     value = after.total().value - before.total().value
     return value, _variance(influence_after - influence_before, units + 2), units
 
@@ -231,9 +238,9 @@ def _paired_moments(old: Ratio, new: Ratio, clusters: ArrayLike | None) -> tuple
 def paired_mean_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None) -> Estimate:
     """Returns the difference of the means over k rates (n, k), such as mean IoU, with its interval.
 
-    A rate that a model lacks is left out of its mean. The interval is that of `paired_difference` for the mean itself:
-    one pair of further images, whose means differ as much as those of the most different image do. It covers too
-    little for fewer than 20 images, or where few images have some of the k rates.
+    A rate that a model lacks is left out of its mean. The interval is computed as in `paired_difference`, of the mean
+    instead of a rate: two images are added, whose means differ as much as the means of the most different image. It
+    covers too little for fewer than 20 images, or where few images have some of the k rates.
 
     Example:
         >>> old = Ratio(np.array([[0, 1], [0, 1]]), np.full((2, 2), 4))
@@ -241,16 +248,17 @@ def paired_mean_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None
         >>> paired_mean_difference(old, new).value
         0.25
     """
-    before = _of_clusters(old, clusters)
-    after = _of_clusters(new, clusters)
-    value = _mean_of(after.total().value) - _mean_of(before.total().value)
+    before = _sum_clusters(old, clusters)
+    after = _sum_clusters(new, clusters)
+    value = _nanmean(after.total().value) - _nanmean(before.total().value)
     units = int(((before.whole > 0) | (after.whole > 0)).any(1).sum())
     if math.isnan(value):
         return Estimate(value, math.nan, math.nan)
     moved = (_mean_influence(after) - _mean_influence(before)) * units
-    # What each unit says of the difference: its own mean, and that which moves the difference by as much.
-    of_own_means = np.nan_to_num(mean_over_classes(after) - mean_over_classes(before))
-    largest = max(np.abs(of_own_means).max(), np.abs(moved + value).max())
+    # Two measures of the difference in each unit: between its own means, and the one that its influence implies.
+    own_differences = np.nan_to_num(mean_over_classes(after) - mean_over_classes(before))
+    implied_differences = moved + value
+    largest = max(np.abs(own_differences).max(), np.abs(implied_differences).max())
     middle = value * units / (units + 2)
     squares = (moved**2).sum() + units * (value - middle) ** 2
     squares += (largest - middle) ** 2 + (largest + middle) ** 2
@@ -259,7 +267,7 @@ def paired_mean_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None
 
 
 def difference_of(first: Estimate, second: Estimate) -> Estimate:
-    """Returns first minus second, rates of other images, with the interval that follows from theirs.
+    """Returns first minus second, rates of different images, with an interval from their intervals.
 
     Source: Newcombe, Interval estimation for the difference between independent proportions, 1998, method 10; Zou and
     Donner, Construction of confidence limits about effect measures, 2008.
@@ -275,11 +283,11 @@ def difference_of(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(value, max(value - below, -1.0), min(value + above, 1.0))
 
 
-def mean_of(estimates: Sequence[Estimate]) -> Estimate:
-    """Returns the mean of estimates of other images, those that are not NaN, with the interval that follows.
+def mean_of_estimates(estimates: Sequence[Estimate]) -> Estimate:
+    """Returns the mean of estimates of different images, without those that are NaN, with an interval from theirs.
 
     Example:
-        >>> mean_of([Estimate(0.2, 0.1, 0.4), Estimate(0.4, 0.3, 0.6)]).text()
+        >>> mean_of_estimates([Estimate(0.2, 0.1, 0.4), Estimate(0.4, 0.3, 0.6)]).text()
         '0.300 [0.229, 0.441]'
     """
     known = [estimate for estimate in estimates if not math.isnan(estimate.value)]
@@ -293,17 +301,17 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def _as_column(ratio: Ratio) -> Ratio:
-    """Returns what a rate (n,) divides as that of one rate, (n, 1)."""
+    """Returns the part and whole (n,) of a rate as columns (n, 1)."""
     return Ratio(np.asarray(ratio.part)[:, None], np.asarray(ratio.whole)[:, None])
 
 
-def _of_clusters(ratio: Ratio, clusters: ArrayLike | None) -> Ratio:
-    """Returns what rates divide of each cluster, float64 (units, k)."""
+def _sum_clusters(ratio: Ratio, clusters: ArrayLike | None) -> Ratio:
+    """Returns the parts and wholes of rates, summed over each cluster, float64 (units, k)."""
     return Ratio(pool_clusters(ratio.part, clusters), pool_clusters(ratio.whole, clusters))
 
 
 def _linearise(sums: Ratio) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rates (k,), and what each unit moves them by, (units, k), which sums to 0."""
+    """Returns rates (k,), and the influence of each unit on them, (units, k), which sums to 0 over units."""
     total = sums.whole.sum(0)
     value = sums.total().value
     residual = sums.part - np.nan_to_num(value) * sums.whole
@@ -311,47 +319,62 @@ def _linearise(sums: Ratio) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mean_influence(sums: Ratio) -> np.ndarray:
-    """Returns what each unit moves the mean over rates by, (units,), of those rates that any unit has."""
+    """Returns the influence of each unit, (units,), on the mean over the rates that any unit has."""
     _, influence = _linearise(sums)
     return influence[:, sums.whole.sum(0) > 0].mean(1)
 
 
-def _mean_of(values: np.ndarray) -> float:
-    """Returns the mean of the numbers that are not NaN; NaN of none."""
+def _nanmean(values: np.ndarray) -> float:
+    """Returns the mean of the numbers that are not NaN; NaN if all are."""
     known = ~np.isnan(values)
     return float(divide(values[known].sum(), known.sum()))
 
 
-def _mean(value: float, rates: Estimates, influence: np.ndarray) -> Estimate:
-    """Returns a mean of k rates with the interval that follows from theirs and from what units move them by."""
+def _mean_interval(value: float, rates: Estimates, influence: np.ndarray) -> Estimate:
+    """Returns a mean of k rates with the interval that combines theirs by the correlations of their influences."""
     known = ~np.isnan(rates.low)
-    moved = influence[:, known]
-    length = np.sqrt((moved**2).sum(0))
-    lengths = np.outer(length, length)
-    together = np.where(lengths > 0, moved.T @ moved / np.where(lengths > 0, lengths, 1.0), 1.0)
-    np.fill_diagonal(together, 1.0)
+    correlations = _correlations(influence[:, known])
     below = (rates.value - rates.low)[known]
     above = (rates.high - rates.value)[known]
     # Rounding may make the sum of squares of no width negative.
-    half_below = divide(math.sqrt(max(below @ together @ below, 0.0)), known.sum())
-    half_above = divide(math.sqrt(max(above @ together @ above, 0.0)), known.sum())
+    half_below = divide(math.sqrt(max(below @ correlations @ below, 0.0)), known.sum())
+    half_above = divide(math.sqrt(max(above @ correlations @ above, 0.0)), known.sum())
     return Estimate(value, max(value - float(half_below), 0.0), min(value + float(half_above), 1.0))
 
 
-def _interval(
-    value: np.ndarray, influence: np.ndarray, units: np.ndarray, least: np.ndarray, *, tail: float
-) -> Estimates:
-    """Returns rates (k,) with their intervals, of units (k,) that count as `least` or more."""
-    from scipy.special import betaincinv, ndtri, stdtrit  # Imported here because it is slow.
+def _correlations(influence: np.ndarray) -> np.ndarray:
+    """Returns the correlations (k, k) of influences (units, k); 1 where one does not vary, and is unknown."""
+    length = np.sqrt((influence**2).sum(0))
+    lengths = np.outer(length, length)
+    safe = np.where(lengths > 0, lengths, 1.0)
+    correlations = np.where(lengths > 0, influence.T @ influence / safe, 1.0)
+    np.fill_diagonal(correlations, 1.0)
+    return correlations
 
+
+def _effective_units(sums: Ratio, *, tail: float) -> np.ndarray:
+    """Returns the number (k,) of independent units whose rates would vary as those of these sums (units, k)."""
+    from scipy.special import ndtri, stdtrit  # Imported here because it is slow.
+
+    value, influence = _linearise(sums)
+    units = (sums.whole > 0).sum(0)
     variance = _variance(influence, units)
-    quantile = ndtri(1 - tail) / stdtrit(np.maximum(units - 1, 1), 1 - tail)
-    effective = divide(value * (1 - value) * quantile**2, variance)
-    # Shares that do not vary at all are those that vary least.
-    effective = np.clip(np.nan_to_num(effective, nan=_LARGEST_SIZE), least, _LARGEST_SIZE)
+    reduction = ndtri(1 - tail) / stdtrit(np.maximum(units - 1, 1), 1 - tail)
+    effective = divide(value * (1 - value) * reduction**2, variance)
+    # Without variance the number is unlimited.
+    effective = np.nan_to_num(effective, nan=_LARGEST_SIZE)
+    # Kish's number: shares vary most if each image flips as a whole or not at all.
+    least = np.nan_to_num(divide(sums.whole.sum(0) ** 2, (sums.whole**2).sum(0)), nan=1.0)
+    effective = np.clip(effective, least, _LARGEST_SIZE)
     # Where all units agree on nothing or everything their variance says nothing, and one unit has none.
-    at_end = (value <= 0) | (value >= 1) | (units < 2)
-    effective = np.where(at_end, least, effective)
+    says_nothing = (value <= 0) | (value >= 1) | (units < 2)
+    return np.where(says_nothing, least, effective)
+
+
+def _beta_interval(value: np.ndarray, effective: np.ndarray, *, tail: float) -> Estimates:
+    """Returns rates (k,) with Clopper and Pearson's intervals for `effective` (k,) independent units."""
+    from scipy.special import betaincinv  # Imported here because it is slow.
+
     positive = np.clip(value, 0.0, 1.0) * effective
     negative = effective - positive
     low = betaincinv(np.maximum(positive, np.finfo(float).tiny), negative + 1, tail)
@@ -363,19 +386,20 @@ def _interval(
 
 
 def _variance(influence: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Returns the variance (k,) of what units (rows) move: rows of units that lack a rate are 0."""
+    """Returns the variance (k,) of rates from the influence of units (rows), 0 for a unit that lacks the rate."""
     return (influence**2).sum(0) * divide(units, units - 1)
 
 
-def _with_two_more(sums: Ratio, units: np.ndarray, first: np.ndarray, second: np.ndarray) -> Ratio:
-    """Returns the sums of units and of two more of mean size, whose rates are `first` and `second`, (k,)."""
+def _with_added_units(sums: Ratio, units: np.ndarray, *, added_rates: tuple[np.ndarray, np.ndarray]) -> Ratio:
+    """Returns the sums of units with two units of mean size added, which have the rates `added_rates`, (k,) each."""
     size = np.nan_to_num(divide(sums.whole.sum(0), units))
+    first, second = added_rates
     part = np.vstack([sums.part, first * size, second * size])
     return Ratio(part, np.vstack([sums.whole, size, size]))
 
 
 def _students_t(value: np.ndarray, variance: np.ndarray, units: np.ndarray, *, tail: float) -> Estimates:
-    """Returns differences (k,) with the intervals of units (k,) and two more, which draw their middle towards 0."""
+    """Returns differences (k,) with their intervals; two units added to `units` (k,) draw the middle towards 0."""
     from scipy.special import stdtrit  # Imported here because it is slow.
 
     number = units + 2

@@ -1,8 +1,8 @@
 """Tables of true segments, predicted segments and error pixels.
 
-`segment_columns` takes one image: it finds the segments (`flipjax.metrics.segment_units`) and makes the columns of each
-of the three tables (`_true_columns`, `_predicted_columns`, `_pixel_columns`). `segment_tables` does so for many images
-and joins them. What follows from the tables is in `flipjax.metrics.segment_rates`.
+`segment_columns` takes one image: it finds the segments (`flipjax.metrics.segment_units`) and makes the columns of the
+three tables (`_true_columns`, `_predicted_columns`, `_pixel_columns`). `segment_tables` does so for many images and
+joins them. `flipjax.metrics.segment_rates` computes rates from the tables.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OUTCOMES = ("correct", "flip", "miss", "mixed")
-"""What became of a true segment, see `segments`."""
+"""Outcomes of a true segment, see `segments`."""
 KINDS = ("correct", "whole", "rim", "inside", "miss", "spill", "background")
 """Error type of each pixel: correct; flip in a flipped segment; flip near the border of, or inside, another segment;
 missed; spill; confusion between background classes."""
@@ -50,7 +50,7 @@ Images = list[ArrayLike] | tuple[ArrayLike, ...] | ArrayLike
 
 
 class Columns(NamedTuple):
-    """The columns of one image in each of `SegmentTables`, without its number; negative for blanks."""
+    """The columns of one image in the three `SegmentTables`, without its number; negative for blanks."""
 
     true: dict[str, np.ndarray]
     """Columns of the true segments."""
@@ -60,26 +60,33 @@ class Columns(NamedTuple):
     """Columns of the counted pixels."""
 
 
-def _outcomes(rows: Units, counts: np.ndarray, shares: np.ndarray, foreground: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the predicted classes and the outcome of each segment from its counts (segments, C)."""
+def _outcome_columns(
+    segments: Units, counts: np.ndarray, shares: np.ndarray, foreground: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns the columns of predicted classes and outcome.
+
+    Args:
+        segments: the true segments.
+        counts: pixels of each segment by predicted class, (segments, C).
+        shares: the share of the image that each true class covers, (C,).
+        foreground: whether a class is foreground, (C,).
+    """
     # Two classes alone have no third.
-    counts = np.pad(counts, ((0, 0), (0, max(0, len(LARGEST) - counts.shape[1]))))
-    is_foreground = np.pad(foreground, (0, counts.shape[1] - len(foreground)))
-    # Of classes with as many pixels another foreground class comes first, and the segment's own class last.
-    precedence = np.tile(np.where(is_foreground, 2, 1), (len(counts), 1))
-    precedence[np.arange(len(counts)), rows.classes] = 0
-    most_frequent = np.argsort(-(3 * counts + precedence), axis=1, kind="stable")[:, : len(LARGEST)]
+    lacking = max(0, len(LARGEST) - len(foreground))
+    counts = np.pad(counts, ((0, 0), (0, lacking)))
+    is_foreground = np.pad(foreground, (0, lacking))
+    most_frequent = _most_frequent(segments.classes, counts, is_foreground)
     pixels = np.take_along_axis(counts, most_frequent, axis=1)
     columns: dict[str, np.ndarray] = {}
     for name, predicted, count in zip(LARGEST, most_frequent.T, pixels.T, strict=True):
         columns[name] = np.where(count > 0, predicted, -1)
-        columns[f"{name}_share"] = np.where(count > 0, count / rows.pixels, np.nan)
+        columns[f"{name}_share"] = np.where(count > 0, count / segments.pixels, np.nan)
     winner = most_frequent[:, 0]
     most_of_foreground = counts.max(1, where=is_foreground, initial=0)
     # The first condition that holds counts.
     conditions = {
-        "correct": winner == rows.classes,
-        "flip": foreground[winner] & (2 * pixels[:, 0] >= rows.pixels),
+        "correct": winner == segments.classes,
+        "flip": foreground[winner] & (2 * pixels[:, 0] >= segments.pixels),
         "miss": pixels[:, 0] > most_of_foreground,
     }
     codes = np.select(
@@ -88,13 +95,24 @@ def _outcomes(rows: Units, counts: np.ndarray, shares: np.ndarray, foreground: n
         default=OUTCOMES.index("mixed"),
     )
     columns["outcome"] = np.array(OUTCOMES)[codes]
+    # The winner of a flip is another class than the segment's, so its true pixels lie elsewhere in the image.
     elsewhere = (shares[winner] > 0).astype(np.int8)
     columns["bleeding"] = np.where(codes == OUTCOMES.index("flip"), elsewhere, -1)
     return columns
 
 
+def _most_frequent(classes: np.ndarray, counts: np.ndarray, is_foreground: np.ndarray) -> np.ndarray:
+    """Returns the three most frequent predicted classes of each segment, the most frequent first: (segments, 3).
+
+    Among classes with equal counts (segments, C) another foreground class comes first, and the segment's class last.
+    """
+    precedence = np.tile(np.where(is_foreground, 2, 1), (len(counts), 1))
+    precedence[np.arange(len(counts)), classes] = 0
+    return np.argsort(-(3 * counts + precedence), axis=1, kind="stable")[:, : len(LARGEST)]
+
+
 def _matches(segments: Units, predictions: Units, counts: PairCounts) -> dict[str, np.ndarray]:
-    """Returns class and IoU of the predicted unit that has an IoU above 1/2 with each segment."""
+    """Returns, for each segment, class and IoU of the predicted unit with an IoU above 1/2; -1 and NaN for none."""
     segment = segments.of_parts(counts.true)
     predicted = predictions.of_parts(counts.predicted)
     are_units = (segment >= 0) & (predicted >= 0)
@@ -180,9 +198,9 @@ def segment_tables(
         predictions: logits or probabilities (..., H, W, C) or class indices (..., H, W), with one image axis or none;
             or a sequence of images of different sizes.
         labels: integers (..., H, W), or a sequence of them.
-        unit: the pixels of a segment. `class`: all of one class in an image; `component`: an 8-connected component,
-            where ignored pixels take the nearest label; or instance ids, integers of the labels' shape: all of one id
-            and class. Predicted segments are then components.
+        unit: the pixels of a segment. `class`: all pixels of one class in an image; `component`: an 8-connected
+            component, where ignored pixels take the nearest label; or instance ids, integers of the labels' shape: all
+            pixels of one id and class. With ids predicted segments are components.
         rim: in pixels, the width of the rim.
         min_pixels: smaller segments have no row; by default every segment has one.
         **spec: fields of `LabelSpec`.
@@ -208,15 +226,9 @@ def segment_tables(
     if read.kind == "masks":
         axes = 2
     scores = _images(predictions, "predictions", axes)
-    units: Sequence[str | np.ndarray]
-    if not isinstance(unit, str):
-        units = [np.asarray(ids) for ids in _images(unit, "unit", 2)]
-    elif unit in UNITS:
-        units = [unit] * len(truth)
-    else:
-        raise ValueError(f"unit: expected one of {', '.join(UNITS)}, or ids of the labels' shape, found {unit!r}.")
-    if not 0 < len(truth) == len(scores) == len(units):
+    if not 0 < len(truth) == len(scores):
         raise ValueError(f"labels: expected an image or more, one for each of {len(scores)}, found {len(truth)}.")
+    units = _units_of_images(unit, len(truth))
     if read.kind == "masks" and read.num_classes is None:
         classes = [checks.check_pair(masks, labels, read)[2] for masks, labels in zip(scores, truth, strict=True)]
         read = dataclasses.replace(read, num_classes=max(classes))
@@ -243,6 +255,18 @@ def segment_tables(
     return join_columns(list(in_order(measure, zip(scores, truth, units, strict=True))))
 
 
+def _units_of_images(unit: Images, images: int) -> Sequence[str | np.ndarray]:
+    """Returns the unit of each image: `class`, `component` or ids (H, W)."""
+    if isinstance(unit, str):
+        if unit not in UNITS:
+            raise ValueError(f"unit: expected one of {', '.join(UNITS)}, or ids of the labels' shape, found {unit!r}.")
+        return [unit] * images
+    units = [np.asarray(ids) for ids in _images(unit, "unit", 2)]
+    if len(units) != images:
+        raise ValueError(f"unit: expected ids of {images} images, as of the labels, found ids of {len(units)}.")
+    return units
+
+
 def segment_columns(
     prediction: Array,
     labels: Array,
@@ -254,12 +278,12 @@ def segment_columns(
     rim: int = RIM,
     min_pixels: int = 1,
 ) -> Columns:
-    """Returns the columns of one image, for `join_columns`: for images that come one by one.
+    """Returns the columns of one image, for `join_columns`. Serves images that come one by one.
 
     Args:
-        prediction: class indices (H, W), of checked values as the labels.
+        prediction: class indices (H, W); their values were checked, and those of the labels too.
         labels: integers (H, W).
-        spec: of the labels, with `num_classes`.
+        spec: options of the labels, with `num_classes`.
         unit: `class`, `component` or ids (H, W).
         predicted_unit: unit of predicted segments; None: classes where `unit` is `class`, else components.
         risks: maps (H, W) of scores, if known: `flip_risk` and `max_softmax`.
@@ -280,9 +304,7 @@ def segment_columns(
         # So that ignored pixels do not cut a component in two.
         label_of_pixel = fill_void(image.truth, image.known)
     if predicted_unit is None:
-        predicted_unit = "component"
-        if not has_ids and unit == "class":
-            predicted_unit = "class"
+        predicted_unit = _predicted_unit(unit)
     true_parts = find_parts(label_of_pixel, image.known, image.foreground, unit)
     predicted_parts = find_parts(image.predicted, image.known, image.foreground, predicted_unit)
     near = near_border(image.truth, image.known, rim)
@@ -290,18 +312,24 @@ def segment_columns(
     counts = count_pairs(true_parts, predicted_parts, near)
     entries = _Entries(counts, true_parts.classes[counts.true], predicted_parts.classes[counts.predicted])
     segments = choose_units(true_parts, counts.true, counts.pixels, least=min_pixels)
-    predictions = choose_units(predicted_parts, counts.predicted, counts.pixels)
-    true = _true_columns(segments, predictions, entries, image, risks.get("flip_risk"))
+    all_predicted = choose_units(predicted_parts, counts.predicted, counts.pixels)
+    listed_predicted = choose_units(predicted_parts, counts.predicted, counts.pixels, least=min_pixels)
+    true = _true_columns(segments, all_predicted, entries, image, risks.get("flip_risk"), has_ids=has_ids)
     segment = segments.of_parts(counts.true)
-    # The last place is that of pixels without a segment.
+    # The segment of a pixel without any is -1, and so the last place.
     is_flipped = np.append(true["outcome"] == "flip", False)
-    pixels = _pixel_columns(entries, is_flipped[segment], image.foreground)
-    large = choose_units(predicted_parts, counts.predicted, counts.pixels, least=min_pixels)
-    predicted = _predicted_columns(large, entries, image, risks)
-    del predicted["instance"]
-    if not has_ids:
-        del true["instance"]
-    return Columns(true, predicted, pixels)
+    return Columns(
+        true=true,
+        predicted=_predicted_columns(listed_predicted, entries, image, risks),
+        pixels=_pixel_columns(entries, is_flipped[segment], image.foreground),
+    )
+
+
+def _predicted_unit(unit: str | np.ndarray) -> str:
+    """Returns the unit of predicted segments: classes where that of true segments is `class`, else components."""
+    if isinstance(unit, str) and unit == "class":
+        return "class"
+    return "component"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -313,7 +341,7 @@ class _Image:
     predicted: np.ndarray
     """Predicted class of each pixel, unsigned (H, W)."""
     known: np.ndarray | None
-    """Whether a pixel counts, and is not ignored, bool (H, W); None where all do."""
+    """Whether a pixel counts because it is not ignored, bool (H, W); None: all pixels count."""
     foreground: np.ndarray
     """Whether a class is foreground, bool (C,)."""
 
@@ -324,14 +352,14 @@ class _Image:
 
 
 class _Entries(NamedTuple):
-    """Counted pixels, an entry for those of equal parts and nearness to a border."""
+    """Counted pixels. Pixels with equal true part, predicted part and nearness to a border share an entry."""
 
     counts: PairCounts
-    """Their parts, nearness and number."""
+    """The parts, nearness and number of the pixels of each entry."""
     truth: np.ndarray
-    """int64 (entries,), their true class."""
+    """int64 (entries,), the true class."""
     predicted: np.ndarray
-    """int64 (entries,), their predicted class."""
+    """int64 (entries,), the predicted class."""
 
 
 def _read_image(prediction: Array, labels: np.ndarray, spec: LabelSpec) -> _Image:
@@ -350,22 +378,28 @@ def _read_image(prediction: Array, labels: np.ndarray, spec: LabelSpec) -> _Imag
 
 
 def _true_columns(
-    segments: Units, predictions: Units, entries: _Entries, image: _Image, flip_risk: np.ndarray | None
+    segments: Units,
+    predictions: Units,
+    entries: _Entries,
+    image: _Image,
+    flip_risk: np.ndarray | None,
+    *,
+    has_ids: bool,
 ) -> dict[str, np.ndarray]:
-    """Returns the columns of true segments."""
+    """Returns the columns of true segments, with their ids if these are instances."""
     C = len(image.foreground)
     counts = entries.counts
     shares = np.bincount(entries.truth, counts.pixels, minlength=C) / image.truth.size
     segment = segments.of_parts(counts.true)
     wrong = np.where(entries.truth != entries.predicted, counts.pixels, 0)
     rim_errors = segments.sum(segment, np.where(counts.near, wrong, 0))
-    # A row a segment: the share of each class in the image, less the segment in the column of its own class.
+    # A row for each segment: the share of each class in the image, without the segment itself.
     segment_shares = segments.pixels / image.truth.size
     outside = shares - np.eye(C)[segments.classes] * segment_shares[:, None]
     by_class = segments.sum_by_class(segment, entries.predicted, counts.pixels, C)
     return {
-        **segments.columns(),
-        **_outcomes(segments, by_class, shares, image.foreground),
+        **segments.columns(with_ids=has_ids),
+        **_outcome_columns(segments, by_class, shares, image.foreground),
         "rim_pixels": segments.sum(segment, np.where(counts.near, counts.pixels, 0)),
         "rim_errors": rim_errors,
         "inside_errors": segments.sum(segment, wrong) - rim_errors,
@@ -395,7 +429,7 @@ def _predicted_columns(
 
 
 def _pixel_columns(entries: _Entries, in_flipped_segment: np.ndarray, foreground: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns counts of pixels by kind, class and prediction; a pixel has the first kind that holds, else `inside`."""
+    """Returns counts of pixels by kind, class and prediction; a pixel has the first kind that fits, else `inside`."""
     C = len(foreground)
     detected = foreground[entries.predicted]
     on_foreground = foreground[entries.truth]
@@ -410,11 +444,11 @@ def _pixel_columns(entries: _Entries, in_flipped_segment: np.ndarray, foreground
     kind_of_entry = np.select(
         list(conditions.values()), [KINDS.index(name) for name in conditions], default=KINDS.index("inside")
     )
-    # Kind, class and prediction as one integer, to add up those that are equal.
-    equal = kind_of_entry * C * C + entries.truth * C + entries.predicted
-    kinds, row_of_entry = np.unique(equal, return_inverse=True)
-    pixels = np.bincount(row_of_entry, entries.counts.pixels, minlength=len(kinds)).astype(np.int64)
-    kind, truth, prediction = np.unravel_index(kinds, (len(KINDS), C, C))
+    # Kind, class and prediction are one integer, so that entries with equal ones are added up.
+    row_code = kind_of_entry * C * C + entries.truth * C + entries.predicted
+    rows, row_of_entry = np.unique(row_code, return_inverse=True)
+    pixels = np.bincount(row_of_entry, entries.counts.pixels, minlength=len(rows)).astype(np.int64)
+    kind, truth, prediction = np.unravel_index(rows, (len(KINDS), C, C))
     return {"kind": np.array(KINDS)[kind], "class": truth, "predicted": prediction, "pixels": pixels}
 
 

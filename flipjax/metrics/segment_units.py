@@ -90,11 +90,14 @@ class Units(NamedTuple):
         sums = np.bincount(numbers, values[chosen], minlength=len(self.chosen) + 1)[1:]
         return divide(sums, np.bincount(numbers, minlength=len(self.chosen) + 1)[1:])
 
-    def columns(self) -> dict[str, np.ndarray]:
-        """Returns the columns that follow from the units alone."""
+    def columns(self, *, with_ids: bool = False) -> dict[str, np.ndarray]:
+        """Returns the columns that follow from the units alone, with or without their ids."""
         numbers = self.parts.numbers
         names = BOXES[numbers.ndim]
-        columns = {"class": self.classes, "instance": self.parts.ids[self.chosen], "pixels": self.pixels}
+        columns = {"class": self.classes}
+        if with_ids:
+            columns["instance"] = self.parts.ids[self.chosen]
+        columns["pixels"] = self.pixels
         columns.update(zip(names, _find_boxes(self.parts, self.chosen).T, strict=True))
         columns["stratum"] = np.digitize(self.pixels / numbers.size, STRATA)
         return columns

@@ -15,7 +15,7 @@ from flipjax.metrics.intervals import (
     estimate_mean,
     estimate_rate,
     estimate_rates,
-    mean_of,
+    mean_of_estimates,
     paired_difference,
     paired_differences,
     paired_mean_difference,
@@ -328,8 +328,8 @@ def test_a_difference_of_equal_rates_of_other_images_holds_zero():
 def test_a_mean_of_estimates_leaves_out_what_is_undefined():
     known = Estimate(0.2, 0.1, 0.4)
     unknown = Estimate(math.nan, math.nan, math.nan)
-    np.testing.assert_allclose(mean_of([known, unknown]), known)
-    assert np.isnan(mean_of([unknown])).all()
+    np.testing.assert_allclose(mean_of_estimates([known, unknown]), known)
+    assert np.isnan(mean_of_estimates([unknown])).all()
 
 
 @pytest.mark.parametrize("clusters", [None, np.arange(24) // 2], ids=["images", "clusters"])

@@ -189,6 +189,12 @@ def test_many_images_of_any_layout_give_the_same_rows():
 Y = np.arange(40).reshape(2, 4, 5) % 3
 
 
+def test_ids_of_another_number_of_images_are_refused_as_the_unit():
+    masks = np.ones((3, 2, 2), int)
+    with pytest.raises(ValueError, match=r"^unit: expected ids of 3 images, as of the labels, found ids of 2"):
+        metrics.segments(masks, masks, unit=masks[:2], **OPTIONS)
+
+
 def test_inputs_that_do_not_fit_are_refused():
     whole = {"predictions": Y, "labels": Y, "kind": "masks"}
     spoiled = {"predictions": [Y[..., 1:]], "labels": [Y[:1], Y[None]], "unit": ["instance", Y[:, 1:]], "rim": [0]}
