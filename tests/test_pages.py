@@ -300,7 +300,8 @@ def test_whatever_a_model_does_an_audit_has_a_page(drawn, tmp_path, behaviour, i
         tmp_path / "labels.npy",
         kind=kind,
         class_names=[f"class {y}" for y in range(classes)],
-        groups=tmp_path / "groups.csv",
+        table=tmp_path / "groups.csv",
+        groups="group",
         out=tmp_path / "audit",
     )
     page_of(tmp_path / "audit")

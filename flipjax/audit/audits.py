@@ -28,7 +28,7 @@ from flipjax.audit.arrays import StoredArray, check_matrices
 from flipjax.audit.batches import stream, takes_for_background
 from flipjax.audit.clusters import fact_on_restarting, likely_clusters, read_clusters
 from flipjax.audit.counts import Tally, count_pairs
-from flipjax.audit.describe import describe_images, describe_missing, describe_weight
+from flipjax.audit.describe import describe_clusters, describe_images, describe_missing, describe_weight
 from flipjax.audit.gates import Gate, Limits, check_gates, failures, limits_in_words, make_gates, try_gates, write_junit
 from flipjax.audit.groups import ImageGroups, fact_on_absent_classes, read_groups
 from flipjax.audit.image_table import read_image_table
@@ -234,6 +234,7 @@ def _facts_on(measured: Measurements, on_files: Sequence[str], encoding: Encodin
     facts = [
         describe_images(measured.shapes, encoding),
         describe_weight(measured),
+        describe_clusters(measured),
         *on_files,
         settled.groups.fact,
         settled.anatomy_fact,

@@ -22,7 +22,7 @@ from flipjax.audit import files
 from flipjax.audit.anatomy import NONE, read_anatomy
 from flipjax.audit.clusters import likely_clusters
 from flipjax.audit.counts import ImageCounts, Tally, count_image
-from flipjax.audit.describe import describe_images, describe_missing, describe_weight
+from flipjax.audit.describe import describe_clusters, describe_images, describe_missing, describe_weight
 from flipjax.audit.gates import Limits, check_gates, failures, limits_in_words, make_gates, try_gates, write_junit
 from flipjax.audit.groups import ImageGroups
 from flipjax.audit.measurements import MinSize, SwapLogOdds
@@ -368,6 +368,7 @@ class AuditStream:
             *facts,
             describe_images(measured.shapes, self._encoding),
             describe_weight(measured),
+            describe_clusters(measured),
             *describe_missing(measured),
             anatomy_fact,
         ]

@@ -37,6 +37,13 @@ def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> st
     return f"{len(shapes)} {images} of {size}{classes} ({form})."
 
 
+def describe_clusters(measured: Measurements) -> str:
+    """Returns over how many clusters intervals and tests are; nothing where each image is one."""
+    if measured.clusters is None:
+        return ""
+    return f"Intervals and q are over {len(np.unique(measured.clusters))} clusters."
+
+
 def describe_missing(measured: Measurements) -> list[str]:
     """Returns sentences on what was measured of no images: classes and groups."""
     lines = []

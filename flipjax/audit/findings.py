@@ -16,6 +16,7 @@ from flipjax.audit.flips import GroupFlip
 from flipjax.audit.objects import FLIPPED, MISSED, Objects
 from flipjax.audit.results import Audit
 from flipjax.audit.text import DIFFERENCE_COLUMNS, cell_of, in_words, keys_without_information, q_text
+from flipjax.metrics.anatomy import Anatomy
 from flipjax.results.frames import records_of
 from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.text import number, with_interval
@@ -112,16 +113,24 @@ def _whole_lines(audit: Audit, outcome: str, key: str) -> list[str]:
         if len(images):
             images_of_class[c] = images
     most_first = sorted(images_of_class, key=lambda c: -len(images_of_class[c]))
-    lines = [_whole_line(audit, outcome, key, c, images_of_class[c]) for c in most_first[:MOST_CLASSES]]
+    lines = []
+    named = None
+    for c in most_first[:MOST_CLASSES]:
+        images = images_of_class[c]
+        names = names_in_words(audit, images, MOST_NAMES)
+        if named is not None and np.array_equal(images, named):
+            names = "the same ones"
+        lines.append(f"{_whole_line(audit, outcome, key, c, images)}: {names}.")
+        named = images
     others = [audit.class_names[c] for c in most_first[MOST_CLASSES:]]
     if others:
         words = "is missed" if outcome == "miss" else "flips"
-        lines.append(f"A whole segment also {words} of {listed(others)}.")
+        lines.append(f"A whole segment of {listed(others)} {words}, too.")
     return lines
 
 
 def _whole_line(audit: Audit, outcome: str, key: str, c: int, images: np.ndarray) -> str:
-    """Returns the sentence of a class of which segments are missed, or flip, as a whole in some images."""
+    """Returns in how many images segments of a class are missed, or flip, as a whole."""
     name = audit.class_names[c]
     shown = int((audit.objects.counts.segments[:, c] > 0).sum())
     share = cell_of(audit, f"{key}/{name}", form=".1%")
@@ -130,10 +139,7 @@ def _whole_line(audit: Audit, outcome: str, key: str, c: int, images: np.ndarray
         flipped = audit.objects.flipped
         predicted = flipped["predicted"][flipped["class"] == c].mode().iloc[0]
         words = f"flips whole, mostly to {audit.class_names[int(predicted)]},"
-    return (
-        f"{name} {words} in {len(images)} of {shown} {audit.measured.image_noun}, {share} of its segments: "
-        f"{names_in_words(audit, images, MOST_NAMES)}."
-    )
+    return f"{name} {words} in {len(images)} of {shown} {audit.measured.image_noun}, {share} of its segments"
 
 
 def names_in_words(audit: Audit, images: np.ndarray, most: int) -> str:
@@ -219,17 +225,11 @@ def _no_group_line(audit: Audit) -> str:
 
 
 def _anatomy_lines(audit: Audit) -> list[str]:
-    """Returns how many flips are mirrored or shifted, and the renamings that mend images."""
+    """Returns the faults that explain the flips of images, or else how many flips are mirrored or shifted."""
     flips = audit.anatomy
     if flips is None or not audit.number("fg_flip") > 0:
         return []
-    # An anatomy without mirror pairs and chains is none, so there is at least one share.
-    shares = []
-    if flips.anatomy.mirror:
-        shares.append(f"{cell_of(audit, 'flip_mirror', form='.1%')} is labelled as its mirror image")
-    if flips.anatomy.chains:
-        shares.append(f"{cell_of(audit, 'flip_shift', form='.1%')} is shifted along a chain")
-    lines = [f"Of the true foreground {', '.join(shares)}."]
+    lines = []
     faults = np.array(flips.texts, object)
     # They come in order of their images.
     for renamed in itertools.islice(flips.renamed(), MOST_FAULTS):
@@ -239,7 +239,18 @@ def _anatomy_lines(audit: Audit) -> list[str]:
             f"{fault} in {renamed.images} of {len(audit.images)} {audit.measured.image_noun}, which explains "
             f"{renamed.mended_share:.0%} of their flips: {names_in_words(audit, images, MOST_NAMES)}."
         )
-    return lines
+    return lines or [_share_of_anatomy(audit, flips.anatomy)]
+
+
+def _share_of_anatomy(audit: Audit, anatomy: Anatomy) -> str:
+    """Returns how many flips are mirrored or shifted, where no fault explains those of an image."""
+    # An anatomy without mirror pairs and chains is none, so there is at least one share.
+    shares = []
+    if anatomy.mirror:
+        shares.append(f"{cell_of(audit, 'flip_mirror', form='.1%')} is labelled as its mirror image")
+    if anatomy.chains:
+        shares.append(f"{cell_of(audit, 'flip_shift', form='.1%')} is shifted along a chain")
+    return f"Of the true foreground {', '.join(shares)}."
 
 
 def _largest_flip_lines(audit: Audit) -> list[str]:

@@ -22,15 +22,19 @@ from flipjax.results.frames import records_of
 
 WORST = "The worst: the largest share of segments that flip or are missed whole, then of wrong foreground."
 """Caption of the images."""
+FURTHER = "The next ones; all are in images.csv."
+"""Caption of the images after those."""
 CUT = "The largest flipped segments of the most frequent pairs, with a margin; flip is the share of the segment."
 """Caption of the cut-outs of segments."""
 FIRST_ITEMS = 2
 """Images beside the findings."""
+FEW = 12
+"""Pictures that need no filters, at most."""
 NAMED = 12
 """Classes in the legend, at most."""
 PAIRS_SHOWN = 12
 """Pairs of classes of which segments are shown."""
-EACH = 3
+EACH = 2
 """Segments of a pair that are shown."""
 MARGIN = 8
 """Pixels of a map around a segment, at least."""
@@ -42,16 +46,21 @@ def write_audit_page(
     """Writes a self-contained index.html, and its figures as SVG and PNG."""
     after: dict[str, list[Block]] = {"Flip-risk": [*charts.ranking_charts(audit)[::-1]]}
     if segments:
-        after["Flips"] = [Gallery(segments, palette_of(audit, segments), CUT)]
-    if items[FIRST_ITEMS:]:
-        after["Images"] = [Gallery(items, palette_of(audit, items), WORST)]
+        after["Flips"] = [Gallery(segments, palette_of(audit, segments), CUT, filtered=len(segments) > FEW)]
+    further = items[FIRST_ITEMS:]
+    if further:
+        after["Images"] = [Gallery(further, palette_of(audit, further), FURTHER, filtered=len(further) > FEW)]
     sections = []
     for section in document.sections:
+        if section.title == "Images" and items:
+            # The pictures say what the table does.
+            section = dataclasses.replace(section, blocks=[])
         blocks = [_with_links(audit, block, segments) for block in section.blocks]
         sections.append(dataclasses.replace(section, blocks=[*blocks, *after.get(section.title, [])]))
     heat = charts.heat_chart(audit)
     front = Front([] if heat is None else [heat], _worst(audit, items))
-    write_page(folder, dataclasses.replace(document, sections=sections, front=front))
+    given = {name: value for name, value in (document.config or {}).items() if value is not None}
+    write_page(folder, dataclasses.replace(document, sections=sections, front=front, config=given))
 
 
 def _worst(audit: Audit, items: Sequence[Item]) -> Gallery | None:
@@ -90,13 +99,15 @@ def draw_items(audit: Audit, pictures: Mapping[int, ImagePictures]) -> list[Item
 
 
 def _what_is_wrong(audit: Audit, index: int) -> str:
-    """Returns which segments of an image are missed, or flip, as a whole."""
+    """Returns which segments of an image are missed, or flip, as a whole, and the fault that explains flips."""
     missed = str(audit.images["missed_classes"].loc[index])
     flipped = str(audit.images["flipped_classes"].loc[index])
     words = []
     if missed:
         words.append(f"{missed} missed")
-    if flipped:
+    if audit.anatomy is not None and audit.anatomy.worth_telling[index]:
+        words.append(audit.anatomy.texts[index])
+    elif flipped:
         words.append(flipped)
     return "; ".join(words) or "no whole segment wrong"
 

@@ -6,8 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.findings import ERROR_KIND_WORDS, first_findings, further_findings, names_in_words, told_groups
-from flipjax.audit.flips import family_size
+from flipjax.audit.findings import (
+    ERROR_KIND_WORDS,
+    LEAST_DIFFERENCE,
+    first_findings,
+    further_findings,
+    names_in_words,
+    told_groups,
+)
 from flipjax.audit.objects import FLIPPED, MISSED, Objects
 from flipjax.audit.results import Audit
 from flipjax.audit.terms import terms_of
@@ -49,13 +55,20 @@ NAMED = 12
 """Images that a cell names, at most."""
 SENTENCES = 24
 """Lines of sentences on a terminal, at most."""
-OF_FAULTS = {
-    "fault": "{fault}",
-    "flips explained": "{mended:.1%}",
-    "Flip without it": "{renamed_flip:.3f}",
-    "mean Dice without it": "{renamed_dice:.3f}",
-}
-"""Columns of the table of images with a fault of anatomy, each of a column of images.csv."""
+SAID = (
+    "n_images",
+    "fg_correct",
+    "fg_flip",
+    "fg_miss",
+    "seg_flip",
+    "strict_flip",
+    "flipped_object_images",
+    "missed_object_images",
+    "flip_mirror",
+    "flip_shift",
+    "flip_other",
+)
+"""Quantities that a sentence or the table of kinds says."""
 
 
 def make_document(
@@ -77,7 +90,7 @@ def make_document(
         "Flips": [_pair_block(audit), *_kind_blocks(audit)],
         "Flip-risk": [],
         "Images": _image_blocks(audit),
-        "All numbers": [Numbers("All images; summary.json has those of groups, too", overall(audit))],
+        "Further numbers": [Numbers("All numbers are in summary.json, those of groups, too", overall(audit))],
         "Errors": _error_blocks(audit),
     }
     shown = []
@@ -118,7 +131,6 @@ def _class_block(audit: Audit) -> Numbers:
     for column, key in (("flip", "flip"), ("miss", "miss"), ("flipped", FLIPPED), ("missed", MISSED)):
         table[column] = [cell_of(audit, f"{key}/{name}", form=".3f") or "-" for name in names]
     table["iou"] = [cell_of(audit, f"iou/{name}", form=".3f") for name in names]
-    table.loc[counts.truth == 0, "iou"] = "-"
     columns: dict[str, str | Callable[[Row], str]] = {"class": "{class}", audit.measured.image_noun: "{images}"}
     volume = audit.measured.millilitres(np.asarray(audit.decomposition.confusion).sum(2))
     if volume is None:
@@ -135,6 +147,8 @@ def _class_block(audit: Audit) -> Numbers:
     columns["IoU [95%]"] = "{iou}"
     flips = np.array([audit.summary.get(f"flip/{name}", math.nan) for name in names], np.float64)
     order = np.argsort(-np.nan_to_num(flips, nan=-1), kind="stable")
+    # What is not in the labels is said above, and background has no rate but its IoU, in summary.json.
+    order = order[(inside & (counts.truth > 0))[order]]
     return Numbers(
         f"Classes by Flip: shares of a class, and of its whole segments, over all {audit.measured.image_noun}",
         tabulate(table.iloc[order], columns),
@@ -172,18 +186,17 @@ def _group_blocks(audit: Audit) -> list[Numbers]:
         "difference [95%]": interval_column(*DIFFERENCE_COLUMNS, form="+.3f"),
         "q": _q_cell,
     }
-    # A group that flips less says only that another flips more.
-    higher = audit.by_group[audit.by_group["difference"] > 0]
-    unit = images if audit.clusters is None else "clusters"
+    # A group that flips less says only that another flips more; what is 0 in print is in flips_by_group.csv.
+    higher = audit.by_group[audit.by_group["difference"] > LEAST_DIFFERENCE]
     told = {(row.class_name, row.group) for row in told_groups(audit)}
     sure = [row in told for row in zip(higher["class"], higher["group"], strict=True)]
-    correction = f"q over {unit}, corrected for {family_size(audit.compared)} comparisons (Benjamini-Hochberg)"
     return [
         Numbers(
-            f"Classes that flip more in a group than elsewhere; {correction}", tabulate(higher[sure], columns, names=2)
+            "Classes that flip more in a group than elsewhere; all are in flips_by_group.csv",
+            tabulate(higher[sure], columns, names=2),
         ),
         Numbers(
-            f"Other classes and groups, whose difference may be chance; {correction}",
+            "The other classes and groups",
             tabulate(higher[~np.array(sure, bool)], columns, names=2),
             folded=True,
         ),
@@ -236,7 +249,7 @@ def _pair_block(audit: Audit) -> Numbers:
 
 
 def _kind_blocks(audit: Audit) -> list[Numbers]:
-    """Returns the kinds of flips by class and by place, and the images with a fault of anatomy."""
+    """Returns the kinds of flips by class and by place."""
     if not audit.number("fg_flip") > 0:
         return []
     kinds = pd.concat([audit.kinds.by_class.assign(by="class"), audit.kinds.by_place.assign(by="place")])
@@ -247,29 +260,13 @@ def _kind_blocks(audit: Audit) -> list[Numbers]:
         audit.measured.image_noun: "{images}",
     }
     caption = "Kinds of flips, by the class that is predicted and by their place; either way they sum to Flip"
-    return [Numbers(caption, tabulate(kinds, columns, names=2)), *_fault_blocks(audit)]
-
-
-def _fault_blocks(audit: Audit) -> list[Numbers]:
-    """Returns the images with a fault of anatomy, the most flipped pixels that it explains first."""
-    anatomy = audit.anatomy
-    if anatomy is None:
-        return []
-    told = audit.images.loc[np.flatnonzero(anatomy.worth_telling)]
-    mended = np.asarray(anatomy.best.mended)[told.index]
-    told = told.iloc[np.argsort(-mended, kind="stable")]
-    columns = {"name": "{name}"}
-    if audit.groups is not None:
-        columns["group"] = "{group}"
-    columns.update(OF_FAULTS)
-    caption = f"{audit.measured.image_noun.capitalize()} of which one fault explains half of the flips or more"
-    return first_and_others(caption, "The others", tabulate(told, columns))
+    return [Numbers(caption, tabulate(kinds, columns, names=2))]
 
 
 def overall(audit: Audit) -> TextTable:
-    """Returns the main quantities over all images, and IoU gaps if there are groups."""
+    """Returns the main quantities that no sentence or other table says, and IoU gaps if there are groups."""
     table = {**of_classes(audit.class_names, background=audit.background), **COLUMNS, **AUDIT_QUANTITIES}
-    left_out = keys_without_information(audit)
+    left_out = {*keys_without_information(audit), *SAID}
     rows = []
     for key in table:
         of_class = key.startswith(PER_CLASS_OF_AUDITS) and key != "iou/foreground"

@@ -1,5 +1,6 @@
 """What the words of an audit's page mean. `tests/audit/test_terms.py` holds each to the code that it describes."""
 
+from flipjax.audit.flips import family_size
 from flipjax.audit.measurements import EVERY_SIZE
 from flipjax.audit.results import Audit
 from flipjax.results.verdicts import LEVEL
@@ -27,31 +28,26 @@ def terms_of(audit: Audit, unit: str) -> dict[str, str]:
     if measured.min_size != EVERY_SIZE:
         size = f"of {measured.min_size} and more"
     terms = {
-        "by " + measured.weight: _weight_in_words(measured.weight, pixels),
         "correct, flip, miss": (
-            "Shares of the true foreground predicted as its own class, as another foreground class, and as background. "
-            "They sum to 1."
+            "Shares of the true foreground predicted as its own class, as another foreground class, as background."
         ),
         "segment": (
-            f"{unit_in_words}, {size}. It is correct if most of it is predicted as its class; it flips if at least "
-            "half is predicted as one other foreground class; it is missed if most is predicted as background; else "
-            "it is mixed. Most means more than as any other class."
+            f"{unit_in_words}, {size}. It flips if at least half is predicted as one other foreground class; it is "
+            "missed, or correct, if more is predicted as background, or as its class, than as any other; else mixed."
         ),
         "StrictFlip": (
-            "True and predicted segments are matched at IoU above 1/2, whatever their class (panoptic quality). "
-            "StrictFlip is the share of the matches whose classes differ."
+            "The share with another class of true and predicted segments matched at IoU above 1/2 (panoptic quality)."
         ),
         "[95% interval]": (
             f"Of a rate over {_units(audit)}: Korn and Graubard's (1998). Where nothing flips in n, its upper end is "
-            "about 3.7 / n. Narrow intervals of pixels do not exclude that a whole segment flips: read them beside the "
-            f"share of {images} in which one does."
+            f"about 3.7 / n. A narrow one of {pixels} does not exclude that a whole segment flips."
         ),
     }
     if audit.compared:
         terms["q"] = (
             f"The probability of such a difference by chance, by permutation of {_units(audit)} within the class, "
-            "corrected for the number of comparisons (Benjamini and Hochberg). A group is said to differ where q is "
-            f"below {LEVEL:g}."
+            f"corrected for {family_size(audit.compared)} comparisons (Benjamini-Hochberg). A group differs where it "
+            f"is below {LEVEL:g}."
         )
     if "gap/mean" in audit.summary:
         terms["common, rare"] = "Images of a class in its usual scenes, and in other scenes."
@@ -72,10 +68,3 @@ def _units(audit: Audit) -> str:
     if audit.clusters is not None:
         return "clusters"
     return audit.measured.image_noun
-
-
-def _weight_in_words(weight: str, pixels: str) -> str:
-    """Returns what it means that rates are by this weight."""
-    if weight == pixels:
-        return f"Every rate counts each of the {pixels} once."
-    return f"Every rate counts {pixels} by their {weight}, because spacings differ; those of one image are the same."

@@ -26,7 +26,7 @@ FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:
-    """Images with filters. At most LONGEST are shown."""
+    """Images. At most LONGEST are shown."""
 
     template: ClassVar[str] = "gallery"
     items: Sequence[Item]
@@ -35,6 +35,8 @@ class Gallery:
     """The colours of their classes."""
     caption: str
     """How to read it."""
+    filtered: bool = True
+    """Whether there are so many that filters help."""
 
 
 def write_page(folder: Path, document: Document) -> None:

@@ -146,6 +146,24 @@ def test_the_correction_names_the_number_of_comparisons_that_it_is_for(concluded
     from scipy.stats import false_discovery_control
 
     np.testing.assert_allclose(tested["q"], false_discovery_control(tested["p"]), atol=1e-6)
+    assert "corrected for 3 comparisons" in terms_of(audit, "class")["q"]
+
+
+def test_classes_that_may_not_differ_have_another_table_than_those_that_do(tmp_path):
+    """Liver flips in group a alone; spleen as often in each group, and by one pixel more in a."""
+    labels = np.tile(np.repeat(np.array([1, 2], np.uint8), 18), (40, 2, 1))
+    predictions = labels.copy()
+    predictions[:20, :, :9] = 3
+    predictions[::2, 0, 18:27] = 3
+    predictions[0, 1, 18] = 3
+    with stream(tmp_path / "out", class_names=NAMES, kind="masks") as audit:
+        audit.add(predictions, labels, groups=["a"] * 20 + ["b"] * 20)
+    tables = tables_of(tmp_path / "out/summary.md")
+    differ = next(table for caption, table in tables.items() if caption.startswith("Classes that flip more"))
+    assert differ[["class", "group"]].to_numpy().tolist() == [["liver", "a"]]
+    others = next(table for caption, table in tables.items() if caption.startswith("The other classes"))
+    assert others[["class", "group"]].to_numpy().tolist() == [["spleen", "a"]]
+    assert (others["q"].astype(float) > 0.05).all()
 
 
 def test_scores_that_are_the_same_in_every_image_rank_none(tmp_path):

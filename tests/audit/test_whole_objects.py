@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from audited import audit, rows_of, save_masks
 
+from flipjax.audit import stream
 from flipjax.audit.objects import count_segments
 from flipjax.metrics.decomposition import Ratio
 from flipjax.metrics.intervals import estimate_rate
@@ -39,6 +40,18 @@ def test_they_are_said_with_the_names_of_their_images(tmp_path, case, capsys):
     assert "A whole segment flips in 1 of 10 images, 10.0% [0.3%, 44.5%]; one is missed in 2, 20.0% [2.5%" in printed
     assert "spleen is missed whole in 2 of 10 images, 20.0% [2.5%, 55.6%] of its segments: i2, i5." in printed
     assert "lesion flips whole, mostly to liver, in 1 of 10 images, 10.0% [0.3%, 44.5%] of its segments: i5." in printed
+
+
+def test_images_that_a_sentence_has_named_are_not_named_again(tmp_path):
+    labels = np.ones((3, 4, 4), np.uint8)
+    labels[:, :2] = 2
+    swapped = labels.copy()
+    swapped[0] = 3 - labels[0]
+    with stream(tmp_path / "out", class_names=NAMES, kind="masks") as audited:
+        audited.add(swapped, labels, names=["p0", "p1", "p2"], clusters=["x", "y", "y"])
+    sentences = [line for line in (tmp_path / "out/summary.md").read_text().splitlines() if " whole, " in line]
+    assert [line.rpartition(": ")[2] for line in sentences] == ["p0.", "the same ones."]
+    assert "Intervals and q are over 2 clusters." in (tmp_path / "out/index.html").read_text()
 
 
 def test_numbers_and_intervals_of_each_class(tmp_path, case):

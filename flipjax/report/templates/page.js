@@ -1,6 +1,7 @@
 "use strict";
 for (const gallery of document.querySelectorAll(".gallery")) {
   const form = gallery.querySelector("form");
+  if (!form) continue;
   const list = gallery.querySelector(".items");
   const items = [...list.children];
   const update = () => {
