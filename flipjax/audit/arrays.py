@@ -103,7 +103,7 @@ class Header:
     spacing: tuple[float, ...] | None = None
     """Distance of voxels in mm along each axis; None if the format has none."""
     affine: np.ndarray | None = None
-    """Place in the scanner, float64 (4, 4), likewise."""
+    """Place in the scanner, float64 (4, 4); None if the format has none."""
     palette: bytes = b""
     """Red, green and blue of each index of a PNG with a palette."""
     array_name: str = ""
@@ -303,7 +303,7 @@ def _volume_header(path: Path, kind: str) -> Header:
 
 
 def _read_volume(path: Path, kind: str) -> np.ndarray:
-    """Reads the values of a NIfTI volume: what a model sees, scores, or class indices."""
+    """Reads the values of a NIfTI volume: intensities, scores or class indices."""
     from nibabel.arrayproxy import ArrayProxy  # pyright: ignore[reportMissingImports]
 
     with _opened_volume(path) as volume:

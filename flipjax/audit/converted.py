@@ -217,7 +217,7 @@ def swap_scenes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns log-odds (n, K, F) on other scenes, and the split point (F,), which is fitted on the validation images.
 
-    The scenes are those of the training split; for photos, the mean surroundings of the validation images.
+    Composite images are shown on scenes of the training split, photos on mean surroundings of the validation images.
     """
     experiment = network.experiment
     task = network.task

@@ -38,7 +38,7 @@ LEAST_WORK_SMALL = 4e9
 Its programs are compiled in each process, because they are never cached.
 """
 LEAST_WORK_LARGE = 4e8
-"""Least work of a run of large U-Nets, in pixels alone, likewise."""
+"""Least work of a run of large U-Nets for the same gain, in pixels alone."""
 
 library = jax.make_user_context(XLA)
 """The library of the program that is being traced, `library.value`; JAX keeps traces apart by it."""

@@ -141,10 +141,10 @@ def relabelling(decomposition: Decomposition, anatomy: Anatomy) -> Relabelling:
 
     Args:
         decomposition: as in `flip_kinds`.
-        anatomy: likewise.
+        anatomy: of foreground classes.
 
     Raises:
-        ValueError: likewise.
+        ValueError: as in `flip_kinds`.
 
     Example:
         >>> confusion = np.array([[9, 0, 0, 0], [0, 0, 6, 0], [0, 0, 0, 3], [0, 0, 0, 1]])

@@ -162,7 +162,7 @@ def estimate_mean(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimat
 
 
 def paired_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimate:
-    """Returns the rates of a new model minus those of an old one over the same images, with their intervals.
+    """Returns the rate of a new model minus the rate of an old one over the same images, with its interval.
 
     The interval is Student's t of the linearised differences. Two images of mean size are added: one in which only the
     old model errs, one in which only the new one does. Both differ as much as the most different image. Equal
@@ -228,7 +228,7 @@ def _paired_moments(old: Ratio, new: Ratio, clusters: ArrayLike | None) -> tuple
     largest = np.nan_to_num(np.abs(after.value - before.value)).max(0, initial=0)
     zero = np.zeros_like(largest)
     units = ((before.whole > 0) | (after.whole > 0)).sum(0)
-    # The rate of the first added unit rises from 0 to the largest difference, that of the second falls to 0 from it.
+    # From the old to the new model the first added unit gains the largest difference, and the second loses it.
     _, influence_before = _linearise(_with_added_units(before, units, added_rates=(zero, largest)))
     _, influence_after = _linearise(_with_added_units(after, units, added_rates=(largest, zero)))
     value = after.total().value - before.total().value
@@ -284,7 +284,7 @@ def difference_of(first: Estimate, second: Estimate) -> Estimate:
 
 
 def mean_of_estimates(estimates: Sequence[Estimate]) -> Estimate:
-    """Returns the mean of estimates of different images, without those that are NaN, with an interval from theirs.
+    """Returns the mean of the estimates of different images that are not NaN, with an interval from their intervals.
 
     Example:
         >>> mean_of_estimates([Estimate(0.2, 0.1, 0.4), Estimate(0.4, 0.3, 0.6)]).text()
@@ -353,7 +353,7 @@ def _correlations(influence: np.ndarray) -> np.ndarray:
 
 
 def _effective_units(sums: Ratio, *, tail: float) -> np.ndarray:
-    """Returns the number (k,) of independent units whose rates would vary as those of these sums (units, k)."""
+    """Returns the number (k,) of independent units whose rates would vary as much as the rates of sums (units, k)."""
     from scipy.special import ndtri, stdtrit  # Imported here because it is slow.
 
     value, influence = _linearise(sums)

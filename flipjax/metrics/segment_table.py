@@ -281,7 +281,7 @@ def segment_columns(
     """Returns the columns of one image, for `join_columns`. Serves images that come one by one.
 
     Args:
-        prediction: class indices (H, W); their values were checked, and those of the labels too.
+        prediction: class indices (H, W); all values are in range, also of the labels.
         labels: integers (H, W).
         spec: options of the labels, with `num_classes`.
         unit: `class`, `component` or ids (H, W).
@@ -326,7 +326,7 @@ def segment_columns(
 
 
 def _predicted_unit(unit: str | np.ndarray) -> str:
-    """Returns the unit of predicted segments: classes where that of true segments is `class`, else components."""
+    """Returns the unit of predicted segments: `class` if true segments are classes, else `component`."""
     if isinstance(unit, str) and unit == "class":
         return "class"
     return "component"

@@ -274,7 +274,7 @@ class StoredRun:
         with_mean = max(SAMPLED_SETTINGS, settings["mean"].count())
         places = np.linspace(0, with_mean - 1, SAMPLED_SETTINGS).astype(int)
         chosen = settings[names].iloc[places].sort_index()
-        # Only the tables that charts of single settings draw are limited; all others stay those of the whole run.
+        # Only the tables that charts of single settings draw are limited; the others stay as of the whole run.
         limited = copy.copy(self)
         for name in ("rows", "records", "means", "trend", "comparison", "selection"):
             table = getattr(self, name)
@@ -338,7 +338,7 @@ def load(run: str | Path) -> StoredRun:
       in the split; `object` and `scene_photo`, its rows in the pool; `pair`, the number that the images of one object
       share (-1: none); `group`, class * S + scene of S scenes; `correct`, `flip`, `miss`, `spill`, `flip_risk`,
       `foreground_pixels`, `pixels`, `largest_flip`; where scenes were swapped `swap_risk` and `repaired_flip`; then the
-      other scores of `SCORES`, NaN where not stored; `status`, that of the member. A rule that kept no epoch has no
+      other scores of `SCORES`, NaN where not stored; the member's `status`. A rule that kept no epoch has no
       numbers.
     - `.scores`, as scores.csv, one row per member and score: `member`, the axes, `selection`, `score`, `passes`,
       `threshold`, and `<measure>_<side>` for the measures of `flipjax.results.measures`, the sides all, common and
