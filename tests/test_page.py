@@ -146,6 +146,16 @@ def test_a_phone_scrolls_one_way_and_paper_keeps_all_columns(browser, page):
     assert max(browser.execute_script(script)) <= PAPER + 1
 
 
+def test_paper_shows_what_is_folded_without_a_script(browser, page):
+    # No beforeprint is sent, so the page's script opens nothing.
+    show(browser, page, width=PAPER, media="print")
+    script = """
+    return [...document.querySelectorAll("details:not([open]) > :not(summary, .filters)")]
+      .map((node) => node.getBoundingClientRect().height)"""
+    heights = browser.execute_script(script)
+    assert heights and min(heights) > 0
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_texts_can_be_read(browser, page, dark):
     show(browser, page, dark=dark)

@@ -59,8 +59,8 @@ def write_audit_page(
         sections.append(dataclasses.replace(section, blocks=[*blocks, *after.get(section.title, [])]))
     heat = charts.heat_chart(audit)
     front = Front([] if heat is None else [heat], _worst(audit, items))
-    given = {name: value for name, value in (document.config or {}).items() if value is not None}
-    write_page(folder, dataclasses.replace(document, sections=sections, front=front, config=given))
+    # The options are in summary.json; what was read is said first.
+    write_page(folder, dataclasses.replace(document, sections=sections, front=front, config=None))
 
 
 def _worst(audit: Audit, items: Sequence[Item]) -> Gallery | None:

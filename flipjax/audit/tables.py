@@ -173,7 +173,7 @@ def _whole_blocks(audit: Audit) -> list[Numbers]:
 
 
 def _group_blocks(audit: Audit) -> list[Numbers]:
-    """Returns where classes flip more than elsewhere, and the groups' main quantities."""
+    """Returns the classes and groups that no sentence says to differ, and the groups' main quantities."""
     if audit.groups is None:
         return []
     images = audit.measured.image_noun
@@ -189,17 +189,10 @@ def _group_blocks(audit: Audit) -> list[Numbers]:
     # A group that flips less says only that another flips more; what is 0 in print is in flips_by_group.csv.
     higher = audit.by_group[audit.by_group["difference"] > LEAST_DIFFERENCE]
     told = {(row.class_name, row.group) for row in told_groups(audit)}
-    sure = [row in told for row in zip(higher["class"], higher["group"], strict=True)]
+    untold = [row not in told for row in zip(higher["class"], higher["group"], strict=True)]
+    table = tabulate(higher[np.array(untold, bool)], columns, names=2)
     return [
-        Numbers(
-            "Classes that flip more in a group than elsewhere; all are in flips_by_group.csv",
-            tabulate(higher[sure], columns, names=2),
-        ),
-        Numbers(
-            "The other classes and groups",
-            tabulate(higher[~np.array(sure, bool)], columns, names=2),
-            folded=True,
-        ),
+        Numbers("The other classes and groups; all are in flips_by_group.csv", table, folded=True),
         *_groups_by_flip(audit),
     ]
 
