@@ -63,7 +63,7 @@ def gallery_of(member, decomposition, groups, pairs):
     images, labels = generator.uniform(size=(*shape, 3)), generator.integers(0, 3, shape)
     own = {"indices": indices, "groups": groups[indices], "kinds": kinds, "member": member}
     logits = generator.normal(size=(*shape, classes)).astype(np.float32)
-    return gallery.make_gallery(images, labels, *gallery.maps_of(logits, labels), **own)
+    return gallery.make_gallery(images, labels, gallery.maps_of(logits, labels), **own)
 
 
 def make_run(

@@ -59,7 +59,7 @@ def test_gallery_holds_what_the_member_made_of_its_images(tmp_path):
     predicted = np.array([[[0, 1], [1, 0]]])
     images = np.array([[[[0.0, 0.5, 1.0]] * 2] * 2])
     own = {"indices": [7], "groups": [3], "kinds": ["riskiest"], "member": "m"}
-    made = gallery.make_gallery(images, labels, *gallery.maps_of(np.eye(3)[predicted] * 9, labels), **own)
+    made = gallery.make_gallery(images, labels, gallery.maps_of(np.eye(3)[predicted] * 9, labels), **own)
     gallery.save_gallery(tmp_path / "gallery.npz", made)
     read = gallery.load_gallery(tmp_path / "gallery.npz")
     assert read.image[0, 0, 0].tolist() == [0, 128, 255]

@@ -143,11 +143,11 @@ def test_a_folder_in_which_nothing_was_trained_is_taken_over(tmp_path):
     (tmp_path / "checkpoints/000").mkdir(parents=True)
     assert start({"a": 2}, Lock(tmp_path)) == 2
     # Another shard may be about to train.
-    other = Shard(0, 2).lock(tmp_path)
+    other = Shard(0, 2, "0/2").lock(tmp_path)
     other.acquire()
     refused = r"config\.a: 2 there, 3 now\); pass another --workdir=DIR"
     with pytest.raises(ConfigError, match=refused):
-        start({"a": 3}, Shard(1, 2).lock(tmp_path))
+        start({"a": 3}, Shard(1, 2, "1/2").lock(tmp_path))
     other.release()
     (tmp_path / "checkpoints/000/file").write_text("")
     with pytest.raises(ConfigError, match=refused):
@@ -246,7 +246,7 @@ def test_a_signal_in_the_first_seconds_ends_as_later_ones_do(tmp_path, number, c
 def test_shards_in_any_order_give_the_bytes_of_the_whole_run(run):
     shutil.rmtree(run.folder)
     code, text = run("--shard", "2/3")
-    assert code == 0 and "members of the run are not done" in text
+    assert code == 0 and "shard 2/3: " in text and "members of the run are not done" in text
     assert not (run.folder / "results.csv").exists()
     # Another count from here on: what is done is not done again.
     assert run("--shard", "1/2")[0] == 0
@@ -256,8 +256,8 @@ def test_shards_in_any_order_give_the_bytes_of_the_whole_run(run):
     alone = shard_members(plan(faults.read_config()).programs, index=1, count=2)
     rows = records_of(read_csv(run.folder / "results.csv"))
     assert {row["member"] for row in rows if row["status"] != "not done"} == alone
-    code, text = run("--shard", "0/2")
-    assert code == 0 and "Flip" in text
+    code, text = run("--shard", "2/2")
+    assert code == 0 and "shard 2/2: " in text and "Flip" in text
     assert faults.same(run.folder, "results.csv", "history.csv", "report/summary.csv")
     assert not list(run.folder.glob("cells/*/parts"))
     assert run()[0] == 0 and faults.same(run.folder)

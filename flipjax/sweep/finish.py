@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import operator
 from collections.abc import Iterator
 
 import jax
@@ -307,9 +308,9 @@ def _galleries(
         pool = at_strength(task.pool, program.settings[index].cue.cue_strength)
         weights = population.take_member(best, index)
         pixels = jax.device_get(_show_program()(program.experiment, weights, pool, rows))
-        images, labels, *maps = [leaf[: len(indices)] for leaf in pixels]
+        images, labels, maps = jax.tree.map(operator.itemgetter(slice(len(indices))), pixels)
         yield gallery.make_gallery(
-            images, labels, *maps, indices=indices, groups=table.groups[indices], kinds=kinds, member=name
+            images, labels, maps, indices=indices, groups=table.groups[indices], kinds=kinds, member=name
         )
 
 
@@ -318,7 +319,9 @@ def _show_program() -> compiler.Jitted:
     return compiler.program(_show, brief=True, static_argnums=0)
 
 
-def _show(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> tuple[Array, ...]:
+def _show(
+    experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array
+) -> tuple[Array, Array, gallery.GalleryMaps]:
     """Returns images, labels and the maps of a gallery for pool rows."""
     images, labels = gather(pool, rows)
-    return images, labels, *gallery.maps_of(predict(experiment, weights, pool, rows), labels)
+    return images, labels, gallery.maps_of(predict(experiment, weights, pool, rows), labels)

@@ -187,7 +187,7 @@ def test_a_pair_in_the_gallery_says_what_became_of_its_label():
     blank = np.zeros((5, 4, 4, 3))
     options = {"indices": indices, "groups": [0, 1, 0, 1, 0], "kinds": kinds, "member": "m"}
     labels = blank[..., 0].astype(int)
-    made = gallery.make_gallery(blank, labels, *gallery.maps_of(blank, labels), **options)
+    made = gallery.make_gallery(blank, labels, gallery.maps_of(blank, labels), **options)
     swap = SceneSwap(np.arange(10.0), counts_of(LABELS))
     options = {
         "class_names": cell.class_names,

@@ -2,6 +2,7 @@
 
 from flipjax.report.gallery.choose import PAIRS, choose_images
 from flipjax.report.gallery.store import (
+    GalleryMaps,
     StoredImages,
     concatenate_galleries,
     load_gallery,
@@ -12,6 +13,7 @@ from flipjax.report.gallery.store import (
 
 __all__ = [
     "PAIRS",
+    "GalleryMaps",
     "StoredImages",
     "choose_images",
     "concatenate_galleries",

@@ -100,7 +100,8 @@ def maps_of(logits: jax.Array | np.ndarray, labels: ArrayLike) -> GalleryMaps:
 def make_gallery(
     images: ArrayLike,
     labels: ArrayLike,
-    *maps: ArrayLike,
+    maps: GalleryMaps,
+    *,
     indices: Sequence[int] | np.ndarray,
     groups: Sequence[int] | np.ndarray,
     kinds: Sequence[str] | np.ndarray,
@@ -111,21 +112,20 @@ def make_gallery(
     Args:
         images: float (R, H, W, 3) in [0, 1].
         labels: int (R, H, W).
-        *maps: the fields of `GalleryMaps`, in their order.
+        maps: of `maps_of`.
         indices: int (R,), the images' indices in their split.
         groups: int (R,).
         kinds: (R,), as `choose_images` returns them.
         member: the member's name.
     """
-    prediction, errors, risks, flip_risk, flip = maps
     return StoredImages(
         image=np.rint(np.clip(np.asarray(images, np.float32), 0, 1) * 255).astype(np.uint8),
         label=np.asarray(labels, np.uint8),
-        prediction=np.asarray(prediction, np.uint8),
-        error_map=np.asarray(errors, np.uint8),
-        risk_map=np.asarray(risks, np.float32),
-        flip_risk=np.asarray(flip_risk, np.float32),
-        flip=np.asarray(flip, np.float32),
+        prediction=np.asarray(maps.prediction, np.uint8),
+        error_map=np.asarray(maps.error_map, np.uint8),
+        risk_map=np.asarray(maps.risk_map, np.float32),
+        flip_risk=np.asarray(maps.flip_risk, np.float32),
+        flip=np.asarray(maps.flip, np.float32),
         index=np.asarray(indices, np.int32),
         group=np.asarray(groups, np.int32),
         kind=np.asarray(kinds, np.str_),

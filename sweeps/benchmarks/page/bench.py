@@ -98,7 +98,7 @@ def make_gallery(generator, cell, member):
     pixels, labels = generator.uniform(size=(*shape, 3)), generator.integers(0, 3, shape)
     maps = gallery.maps_of(generator.normal(size=(*shape, 3)), labels)
     return gallery.make_gallery(
-        pixels, labels, *maps, indices=indices, groups=images.group[indices], kinds=kinds, member=member
+        pixels, labels, maps, indices=indices, groups=images.group[indices], kinds=kinds, member=member
     )
 
 
