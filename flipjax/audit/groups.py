@@ -80,7 +80,7 @@ def read_groups(
             return _by_class_and_scene(table, foreground)
         if selector in columns:
             return _by_name(table[selector], column=selector)
-    if selector.lower().endswith(".csv") or Path(selector).is_file():
+    if str(selector).lower().endswith(".csv") or Path(selector).is_file():
         advice = f"pass --table {selector} --groups COLUMN"
         raise AuditError(f"--groups: expected a column or a regular expression, found a file; {advice}")
     return _by_name(pd.Series(match_names(selector, names, option="--groups", columns=columns), list(names), dtype=str))

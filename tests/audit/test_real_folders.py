@@ -14,6 +14,7 @@ from PIL import Image
 
 from flipjax.audit import stream
 from flipjax.audit.clusters import likely_clusters
+from flipjax.audit.groups import read_groups
 from flipjax.audit.label_maps import PUBLISHED, read_label_map
 from flipjax.audit.names import name_files, read_pattern
 from flipjax.audit.problems import AuditError
@@ -178,6 +179,11 @@ def test_a_column_is_what_its_header_says(tmp_path, hospital):
 )
 def test_tables_that_do_not_fit_are_one_line(more, message, tmp_path, capsys, hospital):
     assert message in refused(capsys, *hospital, *more, f"--out={tmp_path / 'out'}")
+
+
+def test_a_path_of_a_table_as_groups_is_one_line():
+    with pytest.raises(AuditError, match="found a file; pass --table x.csv --groups COLUMN"):
+        read_groups(Path("x.csv"), ["a"], foreground=("cat", "dog"))
 
 
 @pytest.mark.parametrize(
