@@ -389,7 +389,7 @@ def _train_population(experiment: Experiment, association: Association, trial: T
             return population, Step.OUT_OF_BUDGET
         waves.append([trained])
         population = _measure(experiment, association, network, waves)
-    return population, Step.SURE
+    return population, Step.OUT_OF_BUDGET
 
 
 def _measure(

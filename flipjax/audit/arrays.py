@@ -88,7 +88,7 @@ class StoredArray:
         return self.label_map.apply(values, source=self, ignore_index=ignore_index)
 
     def transposed(self, order: Sequence[int]) -> "StoredArray":
-        """Returns the array with its axes in this order."""
+        """Returns an array without spacing and affine with its axes in this order."""
         order = tuple(order)
         shape = tuple(self.shape[axis] for axis in order)
         return dataclasses.replace(self, shape=shape, load=lambda: np.transpose(self.load(), order))

@@ -472,7 +472,7 @@ def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array, cl
 
 
 def _scattered_counts(labels: jax.Array, prediction: jax.Array, classes: int) -> jax.Array:
-    """Returns the confusion (..., C, C) by a scatter, whose cost does not depend on C."""
+    """Returns the confusion (..., C, C) by a scatter, whose cost per pixel does not depend on C."""
     lead = labels.shape[:-2]
     pixels = math.prod(labels.shape[-2:])
     # Entries of pixels that are not counted, whose label is C, lie past the end and are dropped.

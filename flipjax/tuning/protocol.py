@@ -135,7 +135,7 @@ def tune(
         seed: of the draws.
         data: images in memory.
         workdir: the folder; by default runs/NAME-tuned.
-        say: takes the time that the draws need, before they start.
+        say: takes the time that the draws and the fresh networks need, before they start.
 
     Raises:
         ConfigError: one method, seeds that overlap, a range that is empty, or another value that cannot be used.
@@ -180,8 +180,8 @@ def tune(
 
 def _check(config: Config, planned: Plan, rules: Sequence[str], fresh: Sequence[int]) -> None:
     """Raises ConfigError for rules, seeds or a configuration that the protocol cannot use."""
-    if not rules or not set(rules) <= set(RULES):
-        raise ConfigError("rules", f"one or more among {', '.join(RULES)}", ", ".join(rules) or "none")
+    if not rules or not set(rules) <= set(RULES) or len(set(rules)) < len(rules):
+        raise ConfigError("rules", f"one or more different among {', '.join(RULES)}", ", ".join(rules) or "none")
     settings = planned.programs[0].settings
     if not set(settings[0].axes) <= set(AXES) or len(config.members):
         raise ConfigError("config.grid", "no grid and no members, whose place the draws take", "some")

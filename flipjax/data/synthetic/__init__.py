@@ -151,7 +151,7 @@ def draw_cue(key: jax.Array, kind: int | jax.Array, *, cue: str, size: int, draw
         cue: 'marker' (a square of the kind's colour, 0 elsewhere), 'tint' (the kind's colour everywhere) or 'texture'
             (stripes in the kind's direction about a grey of 128).
         size: side of the image in pixels.
-        drawn: the possible values, as indices into `flipjax.config.naming.CUES`.
+        drawn: the possible values, as indices into the names of the cue in `flipjax.config.naming.CUES`.
 
     Returns:
         uint8 (size, size, 3).
