@@ -34,7 +34,7 @@ def stub_compiler(monkeypatch):
     return asked
 
 
-def test_members_are_halved_until_a_device_holds_them(monkeypatch):
+def test_members_are_halved_until_a_device_holds_them(two_devices, monkeypatch):
     (program,) = plan(faults.read_config("--config.axes.seed=(0,1,2,3,4,5)")).programs
     asked = stub_compiler(monkeypatch)
     assert memory.fit(program, PopulationSpec(memory_gb=0.06), None).members == 12

@@ -144,7 +144,7 @@ def test_photos_of_one_size_have_no_shapes_and_masks_that_fit_no_rule_are_named(
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_pool_larger_than_memory_is_refused_before_it_is_read(data_dir, monkeypatch):
+def test_a_pool_larger_than_memory_is_refused_before_it_is_read(two_devices, data_dir, monkeypatch):
     """In 10 MB fit 1,000 photos of 48 x 48 (9.2 MB), and not of 56 x 56 (12.5 MB)."""
     limit, owner = store.memory_limit()
     assert owner == "each of 2 CPU devices" and 0 < 2 * limit < 2**50

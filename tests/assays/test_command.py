@@ -155,7 +155,7 @@ def test_a_killed_assay_goes_on_to_the_answer_of_one_at_once(continued, finished
     assert continued.last.contrast.estimate.of_seeds.tolist() == finished.contrast.estimate.of_seeds.tolist()
 
 
-def test_nothing_trains_twice(continued):
+def test_nothing_trains_twice(two_devices, continued):
     # Two waves for each of three settings, with two folds of 16 epochs; three epochs were lost.
     assert continued.epochs == 3 * 2 * 2 * 16 + 3
 
@@ -166,7 +166,7 @@ def test_a_budget_without_time_has_an_answer(continued):
     assert verdict.help == "A larger --budget goes on in this folder."
 
 
-def test_a_short_budget_has_the_answer_of_its_time(continued):
+def test_a_short_budget_has_the_answer_of_its_time(two_devices, continued):
     verdict = continued.short.verdict
     assert verdict.reason.endswith("a verdict needs 4 seeds, and 2 were trained.")
     assert re.fullmatch(r"--budget 3[45]m goes on in this folder, to 4 seeds\.", verdict.help)
@@ -207,7 +207,7 @@ def grey():
     return flipjax.data.from_arrays(np.full_like(images, 90), masks, y, value, **NAMES)
 
 
-def test_classes_that_are_not_learnt_are_said_after_the_first_fold(tmp_path, monkeypatch):
+def test_classes_that_are_not_learnt_are_said_after_the_first_fold(two_devices, tmp_path, monkeypatch):
     monkeypatch.setattr(frozen, "PACKAGE", "a-package-that-is-not-there")
     result = flipjax.assay(grey(), attribute="tint", out=tmp_path, folds=2, epochs=1, size=16)
     assert result.verdict.word == "cannot be told"
