@@ -27,8 +27,12 @@ def naming(name: object) -> Iterator[None]:
         raise BrokenFileError(text) from error
 
 
+LISTED = 10
+"""Broken files that an error names; of a whole folder of the wrong kind, each would say the same."""
+
+
 def raise_broken(broken: Sequence[BrokenFileError]) -> None:
-    """Raises one error that lists all broken files, if there are any.
+    """Raises one error that lists the broken files, if there are any, and counts those after the first ten.
 
     Example:
         >>> raise_broken([BrokenFileError("a.png: empty"), BrokenFileError("b.png: empty")])
@@ -38,4 +42,7 @@ def raise_broken(broken: Sequence[BrokenFileError]) -> None:
     if len(broken) == 1:
         raise broken[0]
     if broken:
-        raise AuditError(f"{len(broken)} broken files: {'; '.join(map(str, broken))}")
+        text = "; ".join(map(str, broken[:LISTED]))
+        if len(broken) > LISTED:
+            text += f"; and {len(broken) - LISTED} more"
+        raise AuditError(f"{len(broken)} broken files: {text}")

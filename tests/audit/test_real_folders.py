@@ -17,7 +17,7 @@ from flipjax.audit.clusters import likely_clusters
 from flipjax.audit.groups import read_groups
 from flipjax.audit.label_maps import PUBLISHED, read_label_map
 from flipjax.audit.names import name_files, read_pattern
-from flipjax.audit.problems import AuditError
+from flipjax.audit.problems import AuditError, BrokenFileError, raise_broken
 from flipjax.support.files import cache_folder
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -179,6 +179,12 @@ def test_a_column_is_what_its_header_says(tmp_path, hospital):
 )
 def test_tables_that_do_not_fit_are_one_line(more, message, tmp_path, capsys, hospital):
     assert message in refused(capsys, *hospital, *more, f"--out={tmp_path / 'out'}")
+
+
+def test_a_folder_of_broken_files_is_counted_after_ten():
+    broken = [BrokenFileError(f"{number}.png: empty") for number in range(12)]
+    with pytest.raises(AuditError, match=r"^12 broken files: 0.png: empty; .*; 9.png: empty; and 2 more$"):
+        raise_broken(broken)
 
 
 def test_a_path_of_a_table_as_groups_is_one_line():
