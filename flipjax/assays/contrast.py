@@ -71,7 +71,7 @@ class Spread:
     """The variance of a weighted sum of the groups' Flip, by its parts, which add up."""
 
     seeds: Variance
-    """Of the mean over seeds."""
+    """Variance of the mean over seeds."""
     images: Variance
     """Over images, or clusters."""
     of_groups: np.ndarray

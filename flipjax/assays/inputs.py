@@ -176,7 +176,7 @@ def _usual_of(catalog: Catalog, options: Options) -> tuple[tuple[int, ...], ...]
 
 
 def _notes_on_usual_by_order(catalog: Catalog, options: Options) -> list[str]:
-    """Returns a sentence if nothing says what is usual: of cut-outs, or of a value that goes with no class."""
+    """Returns a sentence if the usual values are unknown: of cut-outs, or if a value goes with no class."""
     if options.usual:
         return []
     pairs = []

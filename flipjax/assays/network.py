@@ -32,7 +32,7 @@ FINE_TUNING = {
 
 
 class MissingNetworkError(Exception):
-    """A network cannot be trained here; the message says what it needs."""
+    """A network lacks what it needs to train here, which the message names."""
 
 
 def first_network(data: ArrayData | str | Path, images: AssayImages, options: Options, folder: Path) -> Network:

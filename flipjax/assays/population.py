@@ -84,7 +84,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """What is trained in one run folder: seeds of a setting, over some folds.
+    """The networks of one run folder: seeds of a setting, over some folds.
 
     Attributes:
         setting: of the networks.

@@ -57,7 +57,7 @@ class GroupRow:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What an assay trained.
+    """The training of an assay.
 
     Attributes:
         network: of `options.NETWORKS`.

@@ -1,8 +1,9 @@
 """Reads tables and images; decodes masks and cut-outs, and resizes them; errors are one line."""
 
+import contextlib
 import io
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,6 +80,19 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
     return list(table.rows)
 
 
+@contextlib.contextmanager
+def _decoding(name: str, formats: Sequence[str]) -> Iterator[None]:
+    """Converts errors of Pillow to a BadFileError that names the file."""
+    try:
+        yield
+    except BadFileError:
+        raise
+    except UnidentifiedImageError as error:
+        raise BadFileError(f"{name}: unreadable: no image of {', '.join(formats)}, or a damaged one") from error
+    except Exception as error:  # Pillow raises many exception types for damaged files.
+        raise BadFileError(f"{name}: unreadable: {error or type(error).__name__}") from error
+
+
 def decode(data: bytes, *, name: str, turn: bool = False) -> Image.Image:
     """Decodes an image.
 
@@ -90,7 +104,7 @@ def decode(data: bytes, *, name: str, turn: bool = False) -> Image.Image:
     Raises:
         BadFileError: it is no image, damaged, truncated, too large, or has several frames.
     """
-    try:
+    with _decoding(name, FORMATS):
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadFileError(f"{name}: {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
@@ -103,12 +117,6 @@ def decode(data: bytes, *, name: str, turn: bool = False) -> Image.Image:
             if turn:
                 return ImageOps.exif_transpose(image)
             return image
-    except BadFileError:
-        raise
-    except UnidentifiedImageError as error:
-        raise BadFileError(f"{name}: unreadable: no image of {', '.join(FORMATS)}, or a damaged one") from error
-    except Exception as error:  # Pillow raises many exception types for damaged files.
-        raise BadFileError(f"{name}: unreadable: {error or type(error).__name__}") from error
 
 
 def read_image(path: Path, *, name: str = "", turn: bool = False) -> Image.Image:
@@ -149,25 +157,18 @@ class MaskHeader(NamedTuple):
 
 def read_mask_header(path: Path) -> MaskHeader:
     """Reads the size of a mask and its palette; raises BadFileError for what is no mask of class indices."""
-    try:
-        with Image.open(path, formats=MASK_FORMATS) as image:
-            frames = getattr(image, "n_frames", 1)
-            if image.mode not in MASK_MODES or frames > 1:
-                expected = f"expected one mask of mode {', '.join(MASK_MODES)}"
-                raise BadFileError(f"{path}: {expected}; found mode {image.mode} and {frames} frames")
-            # Of a PNG whose EXIF stands behind its pixels, `read_mask` finds it: pixels are decoded once.
-            if image.format != "PNG" or "exif" in image.info:
-                _check_orientation(image, path)
-            palette = b""
-            if image.mode == "P":
-                palette = bytes(image.getpalette("RGB") or ())
-            return MaskHeader(image.height, image.width, palette)
-    except BadFileError:
-        raise
-    except UnidentifiedImageError as error:
-        raise BadFileError(f"{path}: unreadable: no image of {', '.join(MASK_FORMATS)}, or a damaged one") from error
-    except Exception as error:  # Pillow raises many exception types for damaged files.
-        raise BadFileError(f"{path}: unreadable: {error or type(error).__name__}") from error
+    with _decoding(str(path), MASK_FORMATS), Image.open(path, formats=MASK_FORMATS) as image:
+        frames = getattr(image, "n_frames", 1)
+        if image.mode not in MASK_MODES or frames > 1:
+            expected = f"expected one mask of mode {', '.join(MASK_MODES)}"
+            raise BadFileError(f"{path}: {expected}; found mode {image.mode} and {frames} frames")
+        # Of a PNG whose EXIF stands behind its pixels, `read_mask` finds it: pixels are decoded once.
+        if image.format != "PNG" or "exif" in image.info:
+            _check_orientation(image, path)
+        palette = b""
+        if image.mode == "P":
+            palette = bytes(image.getpalette("RGB") or ())
+        return MaskHeader(image.height, image.width, palette)
 
 
 def read_mask(path: Path) -> np.ndarray:
