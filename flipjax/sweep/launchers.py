@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 RETRIES = 2
 """Times that a killed or interrupted shard is started again."""
 SECONDS_BETWEEN_LOOKS = 0.5
+TAIL = 4096
+"""Bytes at the end of a log that are read for its last line."""
 
 Job = TypeVar("Job")
 """What an engine knows of a shell line that it runs."""
@@ -60,8 +62,12 @@ class Engine(Protocol[Job]):
         """Returns the exit code of a job, negative if a signal ended it; None while it runs."""
         ...
 
+    def name_of(self, job: Job, /) -> str:
+        """Returns what a user calls a job, to look for it."""
+        ...
+
     def close(self, jobs: Collection[Job], /) -> None:
-        """Ends the jobs that still run."""
+        """Asks the jobs that still run to stop after their epoch."""
         ...
 
 
@@ -81,13 +87,6 @@ class ShardJob(Generic[Job]):
     """Times that it was started again."""
     last_line: str = ""
     """The line of the log that was reported last."""
-
-    @property
-    def place(self) -> str:
-        """The machine and process of a local job, or the engine's name of it."""
-        if isinstance(self.job, subprocess.Popen):
-            return f"{socket.gethostname()}, process {self.job.pid}"
-        return str(self.job)
 
 
 def shard_commands(arguments: Sequence[str], count: int) -> list[list[str]]:
@@ -138,31 +137,44 @@ def _start(engine: Engine[Job], waiting: Sequence[ShardJob[Job]], jobs: Jobs) ->
 def _look(engine: Engine[Job], shard: ShardJob[Job], job: Job, say: Callable[[str], object]) -> None:
     """Reports what a running shard last wrote, or how it ended; marks it to be started again if it was killed."""
     code = engine.poll(job)
-    line = _last_line(shard.log)
     if code is None:
-        if line != shard.last_line:
-            say(f"shard {shard.number}: {line}")
-            shard.last_line = line
+        _report_progress(shard, say)
         return
     if code < 0:
         # As in a shell: 128 plus the number of the signal that ended the process.
         code = 128 - code
-    if (code == command.INTERRUPTED or code >= 128) and shard.restarts < RETRIES:
-        say(f"shard {shard.number} was ended with {code} ({shard.place}); started again")
+    was_killed = code == command.INTERRUPTED or code >= 128
+    if was_killed and shard.restarts < RETRIES:
+        say(f"shard {shard.number} was ended with {code} ({engine.name_of(job)}); started again")
         shard.restarts += 1
         shard.job = None
         return
     shard.code = code
-    reason = f" ({shard.place}), see {shard.log}: {line}" if code else ""
-    say(f"shard {shard.number} ended with {code}{reason}")
+    if code:
+        cause = f"({engine.name_of(job)}), see {shard.log}: {_last_line(shard.log)}"
+        say(f"shard {shard.number} ended with {code} {cause}")
+    else:
+        say(f"shard {shard.number} ended with 0")
+
+
+def _report_progress(shard: ShardJob[Job], say: Callable[[str], object]) -> None:
+    """Reports the last line of a shard's log once."""
+    line = _last_line(shard.log)
+    if line != shard.last_line:
+        say(f"shard {shard.number}: {line}")
+        shard.last_line = line
 
 
 def _last_line(path: Path) -> str:
-    """Returns the last line of a log that is not blank."""
-    if path.is_file():
-        for line in reversed(path.read_text(errors="replace").split("\n")):
-            if line.strip():
-                return line.strip()
+    """Returns the last line of a log that is not blank, of the end of the file alone: a long run has a long log."""
+    if not path.is_file():
+        return "waiting"
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - TAIL))
+        lines = stream.read().decode(errors="replace").split("\n")
+    for line in reversed(lines):
+        if line.strip():
+            return line.strip()
     return "waiting"
 
 
@@ -183,8 +195,12 @@ class Local:
         """Returns the exit code; negative if a signal ended the process."""
         return process.poll()
 
+    def name_of(self, process: subprocess.Popen[bytes]) -> str:
+        """Returns the machine and the process."""
+        return f"{socket.gethostname()}, process {process.pid}"
+
     def close(self, processes: Collection[subprocess.Popen[bytes]]) -> None:
-        """Asks running shards to stop after their epoch, and waits for them."""
+        """Waits until the shards have stopped."""
         for process in processes:
             process.terminate()
         for process in processes:
@@ -235,15 +251,19 @@ class Slurm:
             # Killed, timed out or out of memory: the engine's log has the cause.
             return -signal.SIGKILL
 
+    def name_of(self, job: "submitit.Job[int]") -> str:
+        """Returns the job's number and state, as submitit writes them."""
+        return str(job)
+
     def close(self, jobs: "Collection[submitit.Job[int]]") -> None:
-        """Cancels running jobs; each shard stops after its epoch, or is killed and resumes from its checkpoint."""
+        """Cancels the jobs: SLURM kills those whose epoch is long, and they resume from their checkpoints."""
         for job in jobs:
             if not job.done():
                 job.cancel()
 
 
 class Ray:
-    """Runs tasks that Ray restarts when a worker dies; the run folder must be on a disk shared by all nodes.
+    """Runs tasks of a Ray cluster; the run folder must be on a disk shared by all nodes.
 
     Options: the cluster's `address` (default: start one on this machine), and `gpus` and `cpus` per shard.
     """
@@ -255,13 +275,23 @@ class Ray:
         self._ray: Any = ray
         options = {"cpus": "1", "address": "local", **jobs.options}
         address = options.pop("address")
-        counts: dict[str, Any] = {f"num_{name}": float(count) for name, count in options.items()}
+        resources: dict[str, Any] = {f"num_{name}": float(count) for name, count in options.items()}
 
-        def call(line: str) -> int:
-            return os.waitstatus_to_exitcode(os.system(line))
+        def run(line: str) -> int:
+            """Returns the exit code of a shell line; if the task is cancelled, its process is asked to stop."""
+            process = subprocess.Popen(["sh", "-c", line])
+            try:
+                # Ray cancels a task by an interrupt, which reaches Python code and no system call.
+                while process.poll() is None:
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+            finally:
+                process.terminate()
+                process.wait()
+            return process.returncode
 
-        # Pickled by value, so that workers need only the standard library.
-        self._task = ray.remote(max_calls=1, max_retries=2, **counts)(call)
+        # A nested function is pickled by value, so that workers need only the standard library. Ray restarts no task
+        # itself: `launch` counts the restarts.
+        self._task = ray.remote(max_calls=1, max_retries=0, **resources)(run)
         ray.init(address=address, log_to_driver=False, include_dashboard=False)
 
     def submit(self, lines: Sequence[str]) -> list[Any]:
@@ -269,7 +299,7 @@ class Ray:
         return [self._task.remote(line) for line in lines]
 
     def poll(self, task: Any) -> int | None:
-        """Returns the command's exit code; SIGKILL's if Ray gave up the task."""
+        """Returns the command's exit code; SIGKILL's if the worker died."""
         ready, _ = self._ray.wait([task], timeout=0)
         if not ready:
             return None
@@ -278,10 +308,16 @@ class Ray:
         except self._ray.exceptions.RayError:
             return -signal.SIGKILL
 
+    def name_of(self, task: Any) -> str:
+        """Returns the number of the task."""
+        return str(task)
+
     def close(self, tasks: Collection[Any]) -> None:
-        """Stops the tasks and closes the connection."""
+        """Waits until the shards have stopped, and closes the connection."""
         for task in tasks:
-            self._ray.cancel(task, force=True)
+            self._ray.cancel(task)
+        if tasks:
+            self._ray.wait(list(tasks), num_returns=len(tasks))
         self._ray.shutdown()
 
 
