@@ -2,3 +2,4 @@
 
 from .audits import audit_files as audit_files
 from .audits import stream as stream
+from .gates import try_limits as try_limits

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.audit.arrays import check_folder
-from flipjax.audit.gates import TriedGate
+from flipjax.audit.gates import Gate
 from flipjax.audit.maps import ImagePictures
 from flipjax.audit.objects import SegmentCounts, write_segments
 from flipjax.audit.problems import AuditError
@@ -116,7 +116,7 @@ def write_audit(
     document: Document,
     pictures: Mapping[int, ImagePictures],
     *,
-    gates: Sequence[TriedGate] = (),
+    gates: Sequence[Gate] = (),
 ) -> None:
     """Writes all files and, if its packages are installed, the page, with pictures of the worst images by number."""
     write_tables(folder, audit, document, gates=gates)
@@ -128,7 +128,7 @@ def write_audit(
         page.write_audit_page(folder, audit, document, items, segments)
 
 
-def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Sequence[TriedGate] = ()) -> None:
+def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Sequence[Gate] = ()) -> None:
     """Writes all files except the page.
 
     summary.json comes first. It marks the folder as an audit, so that an interrupted audit can be repeated in it.
@@ -150,7 +150,7 @@ def _null(constant: str) -> None:
     """Reads NaN and infinities as null."""
 
 
-def _stored(audit: Audit, document: Document, gates: Sequence[TriedGate]) -> dict[str, object]:
+def _stored(audit: Audit, document: Document, gates: Sequence[Gate]) -> dict[str, object]:
     """Returns the content of summary.json."""
     stored: dict[str, object] = {"program": PROGRAM, "options": dict(document.config or {})}
     if gates:

@@ -1,4 +1,4 @@
-"""Gates: limits on the numbers of an audit or of a comparison, which fail a call in continuous integration."""
+"""Gates: limits on the numbers of an audit, of a comparison or of a metric, which fail a call in CI."""
 
 import dataclasses
 import math
@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import cast
 from xml.etree import ElementTree
 
-import numpy as np
-
 from flipjax.audit.problems import AuditError
+from flipjax.audit.summary import SummaryInterval, SummaryValue
 from flipjax.support.files import make_folder, replacing
 
 Limits = Mapping[str, float] | Iterable[tuple[str, float]]
@@ -31,7 +30,7 @@ FORMS_OF_COMPARISONS = f"{OF_CLASSES}, group/GROUP/KEY"
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """One limit."""
+    """A limit on a number, and the number once it is known."""
 
     option: str
     """ABOVE or BELOW: on which side of the limit a number fails."""
@@ -39,6 +38,8 @@ class Gate:
     """A key of the summary, or `KEY:low` or `KEY:high` of its interval."""
     limit: float
     """The limit, which itself passes."""
+    value: float = math.nan
+    """The number; NaN before it is known, and if it is undefined, which fails."""
 
     @property
     def key(self) -> str:
@@ -56,38 +57,30 @@ class Gate:
             return end
         return ""
 
-    def __str__(self) -> str:
-        """Returns the gate as it is typed."""
-        return f"{self.option} {self.name}={self.limit:g}"
-
-
-@dataclasses.dataclass(frozen=True)
-class TriedGate:
-    """A gate and what it was tried on."""
-
-    gate: Gate
-    """The gate."""
-    value: float
-    """The number; NaN if it is undefined, which fails."""
-
     @property
     def passed(self) -> bool:
         """Whether the number is within the limit."""
-        if self.gate.option == ABOVE:
-            return self.value <= self.gate.limit
-        return self.value >= self.gate.limit
+        if self.option == ABOVE:
+            return self.value <= self.limit
+        return self.value >= self.limit
 
     @property
     def line(self) -> str:
         """What was found, as one line."""
         if math.isnan(self.value):
-            return f"{self.gate}: found no number"
-        return f"{self.gate}: found {self.value:.6g}"
+            return f"{self}: found no number"
+        return f"{self}: found {self.value:.6g}"
+
+    def __str__(self) -> str:
+        """Returns the gate as it is typed."""
+        return f"{self.option} {self.name}={self.limit:g}"
 
     def as_json(self) -> dict[str, object]:
         """Returns the row of summary.json."""
-        value = None if math.isnan(self.value) else self.value
-        return {"gate": str(self.gate), "limit": self.gate.limit, "value": value, "passed": self.passed}
+        value = None
+        if not math.isnan(self.value):
+            value = self.value
+        return {"gate": str(self), "limit": self.limit, "value": value, "passed": self.passed}
 
 
 def make_gates(above: Limits | None, below: Limits | None) -> list[Gate]:
@@ -128,16 +121,13 @@ def check_gates(gates: Sequence[Gate], keys: Collection[str], *, forms: str = FO
 
 
 def try_gates(
-    gates: Sequence[Gate],
-    values: Mapping[str, float | list[float]],
-    intervals: Mapping[str, tuple[float, float] | tuple[np.ndarray, np.ndarray]],
-) -> list[TriedGate]:
-    """Tries gates, checked by `check_gates`, on numbers by key and the ends of their intervals.
+    gates: Sequence[Gate], values: Mapping[str, SummaryValue], intervals: Mapping[str, SummaryInterval]
+) -> list[Gate]:
+    """Returns gates, checked by `check_gates`, with the numbers or the ends of intervals that they limit.
 
     Example:
-        >>> gate = Gate(ABOVE, "fg_flip:high", 0.1)
-        >>> [tried] = try_gates([gate], {"fg_flip": 0.0}, {"fg_flip": (0.0, 0.708)})
-        >>> tried.passed, tried.line
+        >>> [gate] = try_gates([Gate(ABOVE, "fg_flip:high", 0.1)], {"fg_flip": 0.0}, {"fg_flip": (0.0, 0.708)})
+        >>> gate.passed, gate.line
         (False, '--fail_above fg_flip:high=0.1: found 0.708')
     """
     tried = []
@@ -149,47 +139,93 @@ def try_gates(
             value = low if gate.end == "low" else high
         # Keys of lists are no gates.
         assert not isinstance(value, list)
-        tried.append(TriedGate(gate, float(value)))
+        tried.append(dataclasses.replace(gate, value=float(value)))
     return tried
 
 
-def failures(tried: Sequence[TriedGate]) -> list[str]:
+def try_limits(
+    summary: Mapping[str, SummaryValue],
+    intervals: Mapping[str, SummaryInterval],
+    *,
+    fail_above: Limits | None = None,
+    fail_below: Limits | None = None,
+) -> list[Gate]:
+    """Tries limits on numbers in Python, as `flipjax audit --fail_above` and `--fail_below` do.
+
+    Args:
+        summary: numbers by key: of `FlipMetric.compute`, or `summary` of a closed `flipjax.audit.stream`.
+        intervals: 95% intervals by key: of `FlipMetric.intervals`, or `intervals` of the stream.
+        fail_above: upper limits by key, or by `KEY:low` or `KEY:high` of its interval; an interval that is missing
+            fails.
+        fail_below: lower limits, likewise.
+
+    Returns:
+        A gate for each limit, in order, that says whether it is `passed`, and in a `line` what was found.
+
+    Raises:
+        AuditError: a key that the summary lacks, or a limit that is no number.
+
+    Example:
+        >>> import numpy as np
+        >>> from flipjax.metrics import FlipMetric
+        >>> labels = np.array([[[0, 1, 1], [0, 2, 2]]] * 6)  # Six slices of three patients from two sites.
+        >>> masks = labels.copy()
+        >>> masks[4:, 0] = [0, 2, 2]  # Both slices of patient c: class 1 is taken for class 2.
+        >>> metric = FlipMetric(kind="masks", num_classes=3, class_names=["liver", "spleen"])
+        >>> for batch in (slice(0, 2), slice(2, 6)):
+        ...     sites = ["north", "north", "north", "north", "south", "south"][batch]
+        ...     metric.update(masks[batch], labels[batch], sites, clusters=["a", "a", "b", "b", "c", "c"][batch])
+        >>> gates = try_limits(
+        ...     metric.compute(),
+        ...     metric.intervals(),
+        ...     fail_above={"group/south/flip/liver": 0.5, "fg_flip:high": 0.9},
+        ...     fail_below={"fg_correct": 0.8},
+        ... )
+        >>> [gate.passed for gate in gates], gates[0].line
+        ([False, True, True], '--fail_above group/south/flip/liver=0.5: found 1')
+    """
+    gates = make_gates(fail_above, fail_below)
+    numbers = [key for key, value in summary.items() if not isinstance(value, list)]
+    check_gates(gates, numbers)
+    return try_gates(gates, summary, intervals)
+
+
+def failures(gates: Sequence[Gate]) -> list[str]:
     """Returns a line per failed gate."""
-    return [tried_gate.line for tried_gate in tried if not tried_gate.passed]
+    return [gate.line for gate in gates if not gate.passed]
 
 
-def limits_in_words(tried: Sequence[TriedGate]) -> list[str]:
+def limits_in_words(gates: Sequence[Gate]) -> list[str]:
     """Returns a sentence for each limit that failed, and one for those that hold.
 
     Example:
-        >>> tried = [TriedGate(Gate(ABOVE, "fg_flip", limit), 0.2) for limit in (0.1, 0.3)]
-        >>> limits_in_words(tried)
+        >>> limits_in_words([Gate(ABOVE, "fg_flip", limit, value=0.2) for limit in (0.1, 0.3)])
         ['Limit failed: --fail_above fg_flip=0.1: found 0.2.', 'Limits that hold: --fail_above fg_flip=0.3.']
     """
-    lines = [f"Limit failed: {line}." for line in failures(tried)]
-    held = [str(tried_gate.gate) for tried_gate in tried if tried_gate.passed]
+    lines = [f"Limit failed: {line}." for line in failures(gates)]
+    held = [str(gate) for gate in gates if gate.passed]
     if held:
         lines.append(f"Limits that hold: {'; '.join(held)}.")
     return lines
 
 
-def write_junit(path: Path, suite: str, tried: Sequence[TriedGate], *, error: str = "") -> None:
+def write_junit(path: Path, suite: str, gates: Sequence[Gate], *, error: str = "") -> None:
     """Writes gates as a JUnit report, a test case each, which CI systems show.
 
     Args:
         path: the file.
         suite: the name of the test suite, such as `flipjax audit`.
-        tried: the gates.
+        gates: of `try_gates`.
         error: what ended the call before its gates were tried, as a test case of its own.
     """
-    failed = sum(not tried_gate.passed for tried_gate in tried)
-    counts = {"tests": str(len(tried) + bool(error)), "failures": str(failed), "errors": str(int(bool(error)))}
+    failed = len(failures(gates))
+    counts = {"tests": str(len(gates) + bool(error)), "failures": str(failed), "errors": str(int(bool(error)))}
     root = ElementTree.Element("testsuites", counts)
     element = ElementTree.SubElement(root, "testsuite", {"name": suite, **counts})
-    for tried_gate in tried:
-        case = ElementTree.SubElement(element, "testcase", {"classname": suite, "name": str(tried_gate.gate)})
-        if not tried_gate.passed:
-            ElementTree.SubElement(case, "failure", {"message": tried_gate.line})
+    for gate in gates:
+        case = ElementTree.SubElement(element, "testcase", {"classname": suite, "name": str(gate)})
+        if not gate.passed:
+            ElementTree.SubElement(case, "failure", {"message": gate.line})
     if error:
         case = ElementTree.SubElement(element, "testcase", {"classname": suite, "name": "run"})
         ElementTree.SubElement(case, "error", {"message": error})

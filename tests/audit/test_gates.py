@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from audited import audit, save_masks
 
+from flipjax.audit import stream, try_limits
 from flipjax.audit.__main__ import main
+from flipjax.audit.problems import AuditError
+from flipjax.metrics import FlipMetric
 
 NAMES = ("background", "cat", "dog")
 """Of the classes."""
@@ -137,3 +140,65 @@ def test_a_failed_comparison_leaves_no_old_pass(tmp_path, flipped):
 def test_limits_that_cannot_be_tried(tmp_path, flipped, capsys, limit):
     assert main([*map(str, flipped), f"--out={tmp_path / 'out'}", f"--fail_above={limit}"]) == 2
     assert "--fail_above" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+SITES = ["north"] * 6 + ["south"] * 6
+PATIENTS = [f"p{i // 2}" for i in range(12)]
+ABOVE = {"flip/cat": 0.2, "fg_flip:high": 0.6, "group/north/fg_flip:high": 0.1}
+BELOW = {"group/south/fg_correct": 1, "mean_iou:low": 0.9}
+
+
+def flipped_masks():
+    """Labels of six patients from two sites, and masks in which the cats of the first three images are dogs."""
+    labels = labels_of()
+    masks = labels.copy()
+    masks[:3, 1:4, 1:4] = 2
+    return masks, labels
+
+
+def gates_of_a_command(folder):
+    masks, labels = flipped_masks()
+    rows = [f"i{i},{site},{patient}\n" for i, (site, patient) in enumerate(zip(SITES, PATIENTS, strict=True))]
+    folder.mkdir()
+    (folder / "patients.csv").write_text("name,site,patient\n" + "".join(rows))
+    line = [*inputs(folder / "in", masks, labels), f"--table={folder / 'patients.csv'}"]
+    line += ["--groups=site", "--clusters=patient"]
+    line += [f"--fail_above={key}={limit}" for key, limit in ABOVE.items()]
+    line += [f"--fail_below={key}={limit}" for key, limit in BELOW.items()]
+    result = audit(folder / "out", *line, code=1)
+    return {gate["gate"]: (pytest.approx(gate["value"]), gate["passed"]) for gate in result["gates"]}
+
+
+def gates_of_a_stream(folder):
+    with stream(folder, class_names=NAMES, kind="masks") as batches:
+        batches.add(*flipped_masks(), groups=SITES, clusters=PATIENTS)
+    return try_limits(batches.summary, batches.intervals, fail_above=ABOVE, fail_below=BELOW)
+
+
+def gates_of_a_metric(folder):
+    metric = FlipMetric(kind="masks", num_classes=3, class_names=NAMES)
+    metric.update(*flipped_masks(), SITES, clusters=PATIENTS)
+    return try_limits(metric.compute(), metric.intervals(), fail_above=ABOVE, fail_below=BELOW)
+
+
+@pytest.mark.parametrize("gates_of", [gates_of_a_stream, gates_of_a_metric])
+def test_limits_in_python_are_those_of_the_command(tmp_path, without_pictures, gates_of):
+    expected = gates_of_a_command(tmp_path / "command")
+    gates = gates_of(tmp_path / "python")
+    assert {str(gate): (gate.value, gate.passed) for gate in gates} == expected
+    assert [gate.passed for gate in gates] == [False, True, False, True, False]
+
+
+@pytest.mark.parametrize("key", ["flip/cow", "group/west/fg_flip", "fg_flip:middle", "risk_decile"])
+def test_a_metric_refuses_limits_on_what_it_has_not(key):
+    metric = FlipMetric(class_names=NAMES)
+    metric.update(np.eye(3, dtype=np.float32)[labels_of()], labels_of())
+    with pytest.raises(AuditError, match=f"--fail_above: expected a key of the summary .* found '{key}'"):
+        try_limits(metric.compute(), metric.intervals(), fail_above={key: 0.1})
+
+
+def test_a_limit_on_an_interval_that_does_not_exist_fails():
+    metric = FlipMetric(class_names=NAMES)
+    metric.update(np.eye(3, dtype=np.float32)[labels_of()], labels_of())
+    [gate] = try_limits(metric.compute(), metric.intervals(), fail_above={"risk_auroc:high": 1})
+    assert not gate.passed and gate.line == "--fail_above risk_auroc:high=1: found no number"
