@@ -24,7 +24,7 @@ import pandas as pd
 from flipjax import metrics
 from flipjax.audit import files
 from flipjax.audit.anatomy import read_anatomy
-from flipjax.audit.arrays import StoredArray, check_matrices
+from flipjax.audit.arrays import StoredArray
 from flipjax.audit.batches import stream, takes_for_background
 from flipjax.audit.clusters import fact_on_restarting, likely_clusters, read_clusters
 from flipjax.audit.counts import Tally, count_pairs
@@ -34,7 +34,7 @@ from flipjax.audit.groups import ImageGroups, fact_on_absent_classes, read_group
 from flipjax.audit.image_table import read_image_table
 from flipjax.audit.measurements import Measurements, MinSize
 from flipjax.audit.names import check_texts, read_pattern
-from flipjax.audit.opening import Encoding, OpenedPairs, open_pairs
+from flipjax.audit.opening import Encoding, OpenedPairs, check_matrices, open_pairs
 from flipjax.audit.options import AuditOptions
 from flipjax.audit.pairs import Pair, check_volume, in_options
 from flipjax.audit.problems import BrokenFileError, raise_broken

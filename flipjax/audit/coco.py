@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from flipjax.audit.arrays import StoredArray, image_errors
+from flipjax.audit.arrays import StoredArray
+from flipjax.audit.formats import image_errors
 from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.problems import AuditError, BrokenFileError, naming
 from flipjax.support.files import JsonObject, read_json

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit import files
-from flipjax.audit.arrays import check_folder
 from flipjax.audit.changes import Change, ComparedAudits, changes_table, find_changes, make_document
 from flipjax.audit.gates import (
     FORMS_OF_COMPARISONS,
@@ -262,7 +261,7 @@ def compare_audits(
     values = Values(compared)
     gates = make_gates(fail_above, fail_below)
     check_gates(gates, values.keys, forms=FORMS_OF_COMPARISONS)
-    check_folder(out, FILES)
+    files.check_folder(out, FILES)
     intervals = _difference_intervals(compared, values, samples=samples)
     table = values.differences(intervals)
     changes = find_changes(compared)

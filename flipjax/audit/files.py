@@ -5,12 +5,11 @@ import dataclasses
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from flipjax.audit.arrays import check_folder
 from flipjax.audit.gates import Gate
 from flipjax.audit.maps import ImagePictures
 from flipjax.audit.objects import SegmentCounts, write_segments
@@ -39,6 +38,15 @@ FILES = {
 """All files and folders that an audit may write."""
 DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
 """Package of each module that the page needs besides JAX and NumPy."""
+
+
+def check_folder(folder: Path, allowed: Collection[str]) -> None:
+    """Raises AuditError if an output folder holds files that this command does not write."""
+    if not folder.exists():
+        return
+    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
+    if names - {*allowed}:
+        raise AuditError(f"--out: expected a new folder, or one that this command wrote; found other files in {folder}")
 
 
 def claim_folder(folder: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.audit import coco
-from flipjax.audit.arrays import check_matrices
 from flipjax.audit.coco import Coco
 from flipjax.audit.label_maps import IGNORED, LabelMap, read_label_map
 from flipjax.audit.names import read_pattern
@@ -24,6 +23,8 @@ from flipjax.audit.sources import Source, check_colours, open_source, predicted_
 from flipjax.metrics.classes import Background, LabelSpec, check_background
 from flipjax.support.terminal import listed
 
+MOST_BYTES = 1 << 32
+"""Limit on the bytes of all confusion matrices."""
 Predict = Callable[[np.ndarray], np.ndarray]
 """A function from a photo uint8 (H, W, 3) to logits float32 (H, W, C)."""
 
@@ -151,6 +152,14 @@ def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> Open
         facts=(*_facts(source, truth), *paired.facts),
         overlaps=tuple(side.overlaps for side in (source, truth) if side.overlaps is not None),
     )
+
+
+def check_matrices(images: int, classes: int) -> None:
+    """Raises AuditError if the confusion matrices of so many images and classes are too large."""
+    size = 4 * images * classes**2
+    if size > MOST_BYTES:
+        problem = f"{images} images and {classes} classes have confusion matrices of {size:,} bytes"
+        raise AuditError(f"{problem}, expected at most {MOST_BYTES:,}; are these values classes?")
 
 
 def _open_sources(

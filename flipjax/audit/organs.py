@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax.audit import arrays
+from flipjax.audit import formats
 from flipjax.audit.names import stem_of
 from flipjax.audit.problems import AuditError, BrokenFileError, naming
 from flipjax.support.terminal import listed
@@ -70,7 +70,7 @@ def find_organs(folder: Path, files: Sequence[Path]) -> OrganFiles | None:
         case = file.parent
         if case.name == FOLDER:
             case = case.parent
-        if case == Path() or not arrays.format_of(file).volumes:
+        if case == Path() or not formats.format_of(file).volumes:
             return None
         by_case[case.as_posix()][stem_of(Path(file.name))] = folder / file
     if not by_case or min(map(len, by_case.values())) < 2:
@@ -92,7 +92,7 @@ def _is_binary(path: Path) -> bool:
     """Returns whether a volume holds a mask."""
     try:
         with naming(path):
-            return _foreground(arrays.format_of(path).read_values(path, "labels")) is not None
+            return _foreground(formats.format_of(path).read_values(path, "labels")) is not None
     except AuditError:
         return False
 
@@ -124,7 +124,7 @@ def read_case(
     label_map = np.zeros(shape, np.int32)
     several = np.zeros(shape, bool)
     for path, number in zip(masks, numbers, strict=True):
-        values = arrays.read_values(path, "labels", shape)
+        values = formats.read_values(path, "labels", shape)
         inside = _foreground(values)
         if inside is None:
             found = listed(np.unique(values).tolist())

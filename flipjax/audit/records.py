@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax.audit.arrays import read_photo
+from flipjax.audit.formats import read_photo
 from flipjax.audit.label_maps import IGNORED
 from flipjax.audit.opening import Encoding
 from flipjax.audit.pairs import Pair

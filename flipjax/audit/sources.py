@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax.audit import arrays
-from flipjax.audit.arrays import Header, Stack, StoredArray
+from flipjax.audit import formats, shapes
+from flipjax.audit.arrays import INTENSITIES, SCORES, Header, StoredArray
 from flipjax.audit.coco import Coco, open_coco
 from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.names import check_names, files_below, name_files, suffix_of
+from flipjax.audit.numpy_files import Stack
 from flipjax.audit.organs import OrganFiles, Overlaps, find_organs, read_case
 from flipjax.audit.problems import AuditError, BrokenFileError, naming, raise_broken
 from flipjax.support.terminal import listed
@@ -88,16 +89,16 @@ def open_source(
         return _open_folder(path, kind=kind, axes=axes, label_map=label_map, pattern=pattern)
     if pattern is not None:
         raise AuditError(f"--names: expected folders of files, found {path}")
-    if not path.is_file() or suffix_of(path) not in arrays.suffixes_of(kind):
+    if not path.is_file() or suffix_of(path) not in formats.suffixes_of(kind):
         found = []
         if path.exists():
             found.append(path.name)
         _refuse_types(path, kind, found)
-    if arrays.format_of(path).stacks:
+    if formats.format_of(path).stacks:
         with naming(path):
             stack = Stack(path, kind)
         of_image = _axes_of_file(stack.values.shape, kind, axes)
-        if len(stack.values.shape) == of_image + (kind in arrays.SCORES) + 1:
+        if len(stack.values.shape) == of_image + (kind in SCORES) + 1:
             return _open_stack(path, stack, axes=of_image, label_map=label_map)
     source = _open_files(path.parent, {path.stem: Path(path.name)}, kind=kind, axes=axes, label_map=label_map)
     return dataclasses.replace(source, path=path)
@@ -107,7 +108,7 @@ def _axes_of_file(shape: Sequence[int], kind: str, axes: int | None) -> int:
     """Returns the axes of space of a file that may be a stack: three axes of class indices are a stack of images."""
     if axes is not None:
         return axes
-    if len(shape) - (kind in arrays.SCORES) > 3:
+    if len(shape) - (kind in SCORES) > 3:
         return 3
     return 2
 
@@ -130,7 +131,7 @@ def _open_folder(
     """Opens a folder with a file for each image, or with one for each organ of a volume."""
     below = files_below(path)
     files = below.files
-    usable = [file for file in files if _is_file(path / file) and suffix_of(file) in arrays.suffixes_of(kind)]
+    usable = [file for file in files if _is_file(path / file) and suffix_of(file) in formats.suffixes_of(kind)]
     if pattern is None and label_map is None and kind in ("labels", "masks"):
         organs = find_organs(path, usable)
         if organs is not None:
@@ -149,8 +150,8 @@ def _open_organs(path: Path, organs: OrganFiles) -> Source:
     overlaps = Overlaps(path)
     images = []
     for case, masks in organs.cases.items():
-        header = arrays.read_header(masks[0], "labels")
-        shape = arrays.image_shape(masks[0], header, "labels", 3)
+        header = formats.read_header(masks[0], "labels")
+        shape = shapes.image_shape(masks[0], header, "labels", 3)
         numbers = range(1, 1 + len(masks))
         load = functools.partial(read_case, masks, numbers, shape, case=case, overlaps=overlaps)
         images.append(StoredArray(str(path / case), shape, load, spacing=header.spacing, affine=header.affine))
@@ -168,7 +169,7 @@ def _is_file(path: Path) -> bool:
 def _refuse_types(path: Path, kind: str, names: Sequence[str]) -> None:
     """Raises AuditError for files of other types, or none."""
     shown = listed(names) if names else "nothing there"
-    raise AuditError(f"{path}: expected files of type {' '.join(arrays.suffixes_of(kind))}, found {shown}")
+    raise AuditError(f"{path}: expected files of type {' '.join(formats.suffixes_of(kind))}, found {shown}")
 
 
 def _open_files(
@@ -179,18 +180,18 @@ def _open_files(
     broken: list[BrokenFileError] = []
     for name, file in named.items():
         try:
-            headers[name] = arrays.read_header(folder / file, kind)
+            headers[name] = formats.read_header(folder / file, kind)
         except BrokenFileError as error:
             broken.append(error)
     if axes is None:
-        of_files = [arrays.axes_of(header.shape, named[name], kind) for name, header in headers.items()]
+        of_files = [shapes.axes_of(header.shape, named[name], kind) for name, header in headers.items()]
         axes = 3 if 3 in of_files else 2
     images = {}
     palettes = {}
     for name, header in headers.items():
         file = folder / named[name]
         try:
-            shape = arrays.image_shape(file, header, kind, axes)
+            shape = shapes.image_shape(file, header, kind, axes)
         except BrokenFileError as error:
             broken.append(error)
             continue
@@ -199,11 +200,11 @@ def _open_files(
         images[name] = StoredArray(
             str(file),
             shape,
-            functools.partial(arrays.read_values, file, kind, shape),
+            functools.partial(formats.read_values, file, kind, shape),
             label_map,
             spacing=header.spacing and header.spacing[:axes],
             affine=header.affine,
-            of_nnunet=header.array_name in arrays.NNUNET_ARRAYS,
+            of_nnunet=header.array_name in shapes.NNUNET_ARRAYS,
         )
     names = tuple(images)
     return Source(folder, names, tuple(images.values()), axes=axes, palettes=palettes, broken=tuple(broken))
@@ -215,7 +216,7 @@ def check_colours(predictions: Source, labels: Source) -> None:
         return
     from flipjax.data.images import clashing_colours, swapped_colours
 
-    with arrays.image_errors():
+    with formats.image_errors():
         clash = clashing_colours(predictions.palettes) or clashing_colours(labels.palettes)
         clash = clash or swapped_colours(predictions.palettes, labels.palettes)
     if clash:
@@ -242,7 +243,7 @@ def find_photos(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | N
     broken = []
     for name in names:
         try:
-            arrays.check_photo(folder / photos[name])
+            formats.check_photo(folder / photos[name])
         except BrokenFileError as error:
             broken.append(error)
     raise_broken(broken)
@@ -256,9 +257,9 @@ def find_volumes(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | 
         AuditError: the folder is missing, files are broken, or an image has no volume.
     """
     if not folder.is_dir():
-        types = " ".join(arrays.suffixes_of(arrays.INTENSITIES))
+        types = " ".join(formats.suffixes_of(INTENSITIES))
         raise AuditError(f"--images: expected a folder of volumes ({types}), found {folder}")
-    volumes = open_source(folder, kind=arrays.INTENSITIES, axes=3, pattern=pattern)
+    volumes = open_source(folder, kind=INTENSITIES, axes=3, pattern=pattern)
     raise_broken(volumes.broken)
     by_name = dict(zip(volumes.names or (), volumes.images, strict=True))
     without_volume = [name for name in names if name not in by_name]
@@ -311,7 +312,7 @@ def _readers_of(folder: Path, labels: Source, pattern: re.Pattern[str] | None) -
     names = labels.names or ()
     if labels.axes == 2:
         photos = find_photos(folder, names, pattern)
-        return {name: functools.partial(arrays.read_photo, photo) for name, photo in photos.items()}
+        return {name: functools.partial(formats.read_photo, photo) for name, photo in photos.items()}
     volumes = find_volumes(folder, names, pattern)
     return {name: functools.partial(read_intensities, volume) for name, volume in volumes.items()}
 

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from flipjax import metrics
-from flipjax.audit.arrays import read_header, read_values
+from flipjax.audit.formats import read_header, read_values
 from flipjax.audit.problems import BrokenFileError, naming
 
 pytestmark = pytest.mark.usefixtures("without_pictures")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flipjax.audit.arrays import read_photo
+from flipjax.audit.formats import read_photo
 from flipjax.data.folder import check_folder, load_folder
 from folder.tree import SIZE, problems_of, spec
 
