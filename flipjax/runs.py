@@ -16,7 +16,7 @@ from flipjax.config.identity import digest_of
 from flipjax.config.plan import plan, plan_images
 from flipjax.config.program import Value
 from flipjax.config.reading import configure, run_name
-from flipjax.config.values import leaves, static_settings
+from flipjax.config.values import grid_points, leaves
 from flipjax.data.arrays import ArrayData, keys_of
 from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.metrics import Decomposition
@@ -256,7 +256,7 @@ class RunMember:
     @property
     def static(self) -> dict[str, Any]:
         """The member's values of `config.grid`, by dotted name."""
-        return static_settings(self.run.config)[int(self._cell_name.partition("/")[0])]
+        return grid_points(self.run.config)[int(self._cell_name.partition("/")[0])]
 
     @cached_property
     def _cell_name(self) -> str:

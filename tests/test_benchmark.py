@@ -11,7 +11,7 @@ from results.tables import cell_of, rows_of
 
 from flipjax.config import ConfigError
 from flipjax.config.plan import plan
-from flipjax.config.reading import read_config
+from flipjax.config.reading import configure, read_config
 from flipjax.data import POOLS, benchmark
 from flipjax.data.pool import gather
 from flipjax.results import load, score
@@ -109,6 +109,12 @@ def test_any_number_of_classes_and_scenes(config):
     assert np.bincount(test.pairs).tolist() == [3] * 4 and made.all_groups.common == (0, 4, 5)
     rows = score(test.masks, made, kind="masks")
     assert rows["group"].tolist() == ["all", *"012345", "common", "rare"] and (rows["fg_correct"] == 1).all()
+
+
+def test_one_value_of_the_grid_is_that_of_the_pool(config):
+    alone = benchmark(configure(config, {"grid.pool.size": (24,), "grid.split.seed": (7,)}), rho=0.9)
+    same = benchmark(configure(config, {"pool.size": 24, "split.seed": 7}), rho=0.9)
+    assert alone.test.images.shape[1] == 24 and (alone.train.images == same.train.images).all()
 
 
 def test_what_is_refused(config, images):

@@ -19,9 +19,9 @@ from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experimen
 from flipjax.config.checks import check
 from flipjax.config.identity import digest_of
 from flipjax.config.keys import keys_in, static, traced
-from flipjax.config.methods import STRENGTHS, Knobs, methods_of
+from flipjax.config.methods import KNOB_DEFAULTS, Knobs, methods_of
 from flipjax.config.naming import CREATURES, LANDSCAPES
-from flipjax.config.plan import experiment, plan, with_model
+from flipjax.config.plan import experiment_of, plan, with_model
 from flipjax.config.ranges import within
 from flipjax.config.reading import assign, describe_keys
 from flipjax.config.values import leaves
@@ -67,7 +67,7 @@ BAD = {
 def test_default_is_whole_and_is_a_copy():
     config = default_config()
     check(config)
-    assert experiment(config, {}) == Experiment()
+    assert experiment_of(config, {}) == Experiment()
     config.model.width = 99
     assert default_config().model.width != 99
     with pytest.raises(AttributeError, match='Did you mean "width"'):
@@ -89,8 +89,8 @@ def test_names_are_those_of_the_registries():
     config.train.update(loss=print, augment=max)
     methods = methods_of(config)
     fields = {field.name for field in dataclasses.fields(Knobs)}
-    assert {knob for method in methods.values() for knob in method.knobs} == fields
-    assert STRENGTHS.keys() <= fields
+    assert {knob for method in methods.values() for knob in method} == fields
+    assert KNOB_DEFAULTS.keys() <= fields
 
 
 def test_every_key_is_read():

@@ -15,7 +15,7 @@ from identities import HEAD, LOSS_TAIL, SOURCES, write
 
 import flipjax
 from flipjax.config import ConfigError, default_config
-from flipjax.config.identity import digest_of, first_difference, settings_of, sources_of
+from flipjax.config.identity import digest_of, first_difference, json_of, sources_of
 from flipjax.config.reading import configure, read_config
 from flipjax.support import fingerprint
 
@@ -157,9 +157,9 @@ def test_the_text_of_functions_is_kept_for_readers():
 
 def test_a_configuration_read_back_is_the_same_run_and_a_difference_is_named():
     first, other = (configure("smoke", {"train.loss": scaled(np.full(3, value))}) for value in (1.0, 2.0))
-    stored = json.loads(json.dumps(settings_of(first)))
-    assert digest_of(stored) == digest_of(first) and first_difference(stored, settings_of(first)) is None
-    difference = first_difference(stored, settings_of(other))
+    stored = json.loads(json.dumps(json_of(first)))
+    assert digest_of(stored) == digest_of(first) and first_difference(stored, json_of(first)) is None
+    difference = first_difference(stored, json_of(other))
     assert re.fullmatch(r"config\.train\.loss: 'loss \w{12}' there, 'loss \w{12}' now", difference)
 
 

@@ -123,7 +123,7 @@ def test_they_are_methods_by_their_names_and_a_grid():
     assert len({hash(program.experiment) for program in programs}) == 2
     assert sources_of(config).keys() == {"dark", "mine", "Net"}
     config.train.loss = (dark, mine)
-    own = {name: method.knobs for name, method in methods_of(config).items() if name not in METHODS}
+    own = {name: method for name, method in methods_of(config).items() if name not in METHODS}
     assert own == {"dark": {"own_augment": 1}, "mine": {"own_loss": 2}}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from flipjax.config.errors import ConfigError
 from flipjax.config.keys import Key, Kind
-from flipjax.config.methods import METHODS, OWN, STRENGTHS, Method, active_knobs, methods_of, parts_of
+from flipjax.config.methods import KNOB_DEFAULTS, METHODS, OWN, Method, active_knobs, methods_of, parts_of
 from flipjax.config.program import Program, Setting
 from flipjax.config.ranges import functions_of, name_of
 from flipjax.config.sections import (
@@ -96,7 +96,7 @@ def check(config: Config) -> None:
         flipjax.config.ConfigError: config.axes.rho: expected a number in (0, 1]; found 1.5
     """
     fields = leaves(config)
-    # Lists of settings; an empty or absent list of members is none, and a mapping of a grid has its own leaves.
+    # Lists of mappings, which are no leaves of their own; a grid that is a mapping is among the leaves.
     grid = fields.pop("grid", None)
     members = fields.pop("members", ())
     quantities = fields.pop("quantities", ())
@@ -114,10 +114,10 @@ def check(config: Config) -> None:
         if not grid:
             raise ConfigError("config.grid", "a list of mappings from static keys to values", repr(grid))
         in_grid = {name: key for name, key in KEYS.items() if key.in_grid}
-        _check_settings("grid", grid, in_grid, kind="static keys")
-    _check_settings("members", members, AXES, kind="axes")
-    for setting in members:
-        for name in setting:
+        _check_entries("grid", grid, in_grid, kind="static keys")
+    _check_entries("members", members, AXES, kind="axes")
+    for entry in members:
+        for name in entry:
             if len(config.axes.get(name, ())) > 1:
                 expected = "one value where config.members sets it, too"
                 raise ConfigError(f"config.axes.{name}", expected, config.axes[name])
@@ -133,16 +133,16 @@ def _check_values(name: str, values: object) -> None:
         raise ConfigError(f"config.{name}", "distinct values", tuple(values))
 
 
-def _check_settings(field: str, settings: object, keys: Mapping[str, Key], *, kind: str) -> None:
-    """Raises ConfigError unless `settings` is a list of mappings from the names of `keys` to values."""
+def _check_entries(field: str, entries: object, keys: Mapping[str, Key], *, kind: str) -> None:
+    """Raises ConfigError unless `entries` is a list of mappings from the names of `keys` to values."""
     expected = f"a list of mappings from {kind} to values"
-    if not isinstance(settings, list | tuple):
-        raise ConfigError(f"config.{field}", expected, repr(settings))
-    for setting in settings:
-        if not hasattr(setting, "items") or not setting:
-            raise ConfigError(f"config.{field}", expected, repr(settings))
-    for index, setting in enumerate(settings):
-        for name, value in setting.items():
+    if not isinstance(entries, list | tuple):
+        raise ConfigError(f"config.{field}", expected, repr(entries))
+    for entry in entries:
+        if not hasattr(entry, "items") or not entry:
+            raise ConfigError(f"config.{field}", expected, repr(entries))
+    for index, entry in enumerate(entries):
+        for name, value in entry.items():
             if name not in keys:
                 raise ConfigError(f"config.{field}[{index}].{name}", f"one of the {kind}: {', '.join(keys)}")
             check_value(keys[name].name, value)
@@ -196,8 +196,8 @@ def check_method_names(config: Config) -> None:
     methods = methods_of(config)
     asked = values_of(config, "method")
     own_names = []
-    for field in OWN:
-        own_names += [name_of(function) for function in functions_of(config.train[field])]
+    for key in OWN:
+        own_names += [name_of(function) for function in functions_of(config.train[key])]
     # Methods are known by their names, so of two with one name there is one.
     if len(methods) < len(METHODS) + len(own_names):
         expected = "names that no other method or augmentation has"
@@ -234,7 +234,7 @@ def check_folds(split: SplitSpec, *, rhos: Sequence[object], rare_kept: Sequence
         raise ConfigError("config.split.rare_kept", "1 without config.split.folds", rare_kept)
 
 
-def check_model(built: Experiment) -> None:
+def check_model(experiment: Experiment) -> None:
     """Raises ConfigError if the network cannot be made as asked, from the pool's images or by a method.
 
     Example:
@@ -243,23 +243,23 @@ def check_model(built: Experiment) -> None:
         Traceback (most recent call last):
         flipjax.config.ConfigError: config.pool.size: expected a multiple of 16 for model.depth 5; found 40
     """
-    model = built.model
-    if model.title != "unet" and "dfr" in built.active_knobs:
+    model = experiment.model
+    if model.title != "unet" and "dfr" in experiment.active_knobs:
         raise ConfigError("config.axes.method", "model.name unet for dfr, which refits its head", model.title)
     for key in unused_keys(model):
         value = getattr(model, key.field)
         if value != key.default:
             raise ConfigError(f"config.{key.name}", f"{key.default!r} for model.name {model.title}", repr(value))
-    if built.pool.size % model.stride:
+    if experiment.pool.size % model.stride:
         reason = f"model.name {model.name}"
         if model.name == "unet":
             reason = f"model.depth {model.depth}"
-        raise ConfigError("config.pool.size", f"a multiple of {model.stride} for {reason}", built.pool.size)
+        raise ConfigError("config.pool.size", f"a multiple of {model.stride} for {reason}", experiment.pool.size)
     if model.title == FROZEN:
-        check_frozen(built)
+        check_frozen(experiment)
 
 
-def check_frozen(built: Experiment) -> None:
+def check_frozen(experiment: Experiment) -> None:
     """Raises ConfigError if anything changes pixels that frozen features are computed of, once an image.
 
     Example:
@@ -269,11 +269,11 @@ def check_frozen(built: Experiment) -> None:
     """
     because = "for model.name frozen, whose features are computed once an image, of pixels that nothing changes"
     for knob in PIXEL_KNOBS:
-        if knob in built.active_knobs:
+        if knob in experiment.active_knobs:
             found = f"the knob {knob}"
             raise ConfigError("config.axes.method", f"no bg_swap, bg_cutmix or own augmentation {because}", found)
     for number in PIXEL_NUMBERS:
-        if number in built.active_numbers:
+        if number in experiment.active_numbers:
             key = AXES[number]
             raise ConfigError(f"config.{key.name}", f"{key.default:g} alone {because}", "others")
 
@@ -314,14 +314,14 @@ def check_setting(setting: Setting, program: Program, methods: Mapping[str, Meth
     experiment = program.experiment
     method = setting.condition.method
     is_method = parts_of(method, methods) is not None
-    if not is_method or not {*active_knobs([method], methods)} <= {*experiment.active_knobs}:
-        of_program = dict.fromkeys(planned.condition.method for planned in program.settings)
+    if not is_method or not set(active_knobs([method], methods)) <= set(experiment.active_knobs):
+        of_program = dict.fromkeys(other.condition.method for other in program.settings)
         raise ConfigError("config.axes.method", f"one of the program's, {', '.join(of_program)}", repr(method))
     for key in KEYS.values():
         if not key.optional or key.field in experiment.active_numbers:
             continue
         value = setting.axes[key.field]
-        # A traced value is not known, so it may be another one.
+        # A traced value may be any.
         is_default = isinstance(value, int | float) and value == key.default
         if not is_default:
             expected = f"{key.default:g}, since the program's configuration has no other"
@@ -342,15 +342,16 @@ def check_methods(program: Program) -> None:
         Traceback (most recent call last):
         flipjax.config.ConfigError: config.split.n_val: expected at least 8, half of them for dfr to refit on; found 4
     """
-    spec = program.experiment
+    experiment = program.experiment
     for name in program.settings[0].axes:
-        if name in STRENGTHS and name not in spec.active_knobs:
+        if name in KNOB_DEFAULTS and name not in experiment.active_knobs:
             raise ConfigError(f"config.axes.{name}", f"a method with the knob {name} in config.axes.method")
-    least = 2 * spec.groups.count
-    if "dfr" in spec.active_knobs and spec.split.n_val < least:
-        raise ConfigError("config.split.n_val", f"at least {least}, half of them for dfr to refit on", spec.split.n_val)
+    fewest = 2 * experiment.groups.count
+    if "dfr" in experiment.active_knobs and experiment.split.n_val < fewest:
+        expected = f"at least {fewest}, half of them for dfr to refit on"
+        raise ConfigError("config.split.n_val", expected, experiment.split.n_val)
     for setting in program.settings:
-        _check_first_run(setting, spec)
+        _check_first_run(setting, experiment)
 
 
 def _check_first_run(setting: Setting, experiment: Experiment) -> None:

@@ -50,8 +50,8 @@ class Groups:
         object.__setattr__(self, "usual", usual)
         if any(len(set(scenes)) < len(scenes) for scenes in usual):
             raise ValueError(f"usual: expected each usual scene of a class once, found {usual}")
-        least = 0 if self.partial else 1
-        if len(usual) != self.classes or not all(least <= len(set(scenes)) < self.scenes for scenes in usual):
+        fewest = 0 if self.partial else 1
+        if len(usual) != self.classes or not all(fewest <= len(scenes) < self.scenes for scenes in usual):
             raise ValueError(f"usual: expected for each of {self.classes} classes some of its scenes, found {usual}")
         covered = set(itertools.chain.from_iterable(usual))
         if not self.partial and covered != set(range(self.scenes)):
@@ -144,7 +144,9 @@ class Groups:
         """
         if group in self.common:
             return "common"
-        return "rare" if group in self.rare else "neither"
+        if group in self.rare:
+            return "rare"
+        return "neither"
 
     def title_of(self, group: int, class_names: Sequence[str], scene_names: Sequence[str]) -> str:
         """Returns the name of a group, given the names of the F classes and S scenes.

@@ -21,7 +21,7 @@ SAME_RUN = {name for name, key in KEYS.items() if key.same_run}
 
 
 def digest_of(config: Config | Mapping[str, object]) -> str:
-    """Returns a digest of every setting that distinguishes runs; 1 and 1.0 are equal.
+    """Returns a digest of all values that distinguish runs; 1 and 1.0 are equal.
 
     Raises:
         ConfigError: a function of the configuration reaches something without content that could be hashed.
@@ -35,7 +35,7 @@ def digest_of(config: Config | Mapping[str, object]) -> str:
     return sha256(json.dumps(plain, sort_keys=True))
 
 
-def settings_of(config: Config) -> JsonObject:
+def json_of(config: Config) -> JsonObject:
     """Returns a configuration as nested JSON values; a function is its name and a digest, as `focal 1f0c2a9e77d3`.
 
     Raises:

@@ -1,34 +1,30 @@
-"""Methods as data: a member's knobs and the values that each method sets. Imports no JAX."""
+"""Methods as data: each sets knobs, numbers of a member, so that all methods share one program. Imports no JAX.
+
+A field of `Knobs` names the methods that set it and says to what; `METHODS` is read from these fields. A configuration
+names a method, or several joined by '+'.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from flipjax.config.keys import Scalar, keys_in, knob, knobs_in, switch, traced
 from flipjax.config.ranges import functions_of, name_of, within
 
-DRO = ("group_dro", "group_dro_reference")
-"""Methods that weigh groups.
+if TYPE_CHECKING:
+    from flipjax.config.sections import Config
 
-Example:
-    >>> {METHODS[name].knobs["dro"] for name in DRO}
-    {1.0}
-"""
-CUTMIX = ("bg_cutmix", "bg_cutmix_reference")
-"""Methods that mix backgrounds.
-
-Example:
-    >>> {METHODS[name].knobs["cutmix"] for name in CUTMIX}
-    {0.5}
-"""
+_DRO = ("group_dro", "group_dro_reference")
+_CUTMIX = ("bg_cutmix", "bg_cutmix_reference")
 
 
 @dataclasses.dataclass(frozen=True)
 class Knobs:
-    """The knobs of a member's method, traced scalars so that all methods share one program.
+    """The numbers of a member by which its method differs from others.
 
-    Each field names the methods that set it. A `knob` is a key of `config.knobs`; a method sets it to that value, by
-    default the one that stands first. A `switch` is set to 1. Whatever a method does not set is off.
+    Each field names in `methods` those that set it. They set a `switch` to 1, and a `knob` to the value of its key in
+    `config.knobs`, whose default is the first argument. Under all other methods a field has its own default: 0, or what
+    `off` says.
 
     Example:
         >>> Knobs(dro=1.0, dro_step=0.1).dro_step, Knobs().dro
@@ -38,14 +34,14 @@ class Knobs:
     dice: Scalar = knob(
         1.0, within(0, 1e3), "weight of the foreground Dice loss; for tuning dice_ce", methods=("dice_ce",)
     )
-    dro: Scalar = switch("GroupDRO in place of the plain mean over images", methods=DRO)
+    dro: Scalar = switch("GroupDRO in place of the plain mean over images", methods=_DRO)
     dro_step: Scalar = knob(
-        0.01, within(0, 1e3), "step size of the group weights' ascent; for tuning group_dro", methods=DRO
+        0.01, within(0, 1e3), "step size of the group weights' ascent; for tuning group_dro", methods=_DRO
     )
     # In the paper's code a batch zeroes the weights of absent groups, and validation also updates weights.
     dro_reference: Scalar = switch("the rule of the paper's code", methods=("group_dro_reference",))
     balanced: Scalar = switch("every batch is drawn evenly over the groups", methods=("balanced",))
-    cutmix: Scalar = knob(0.5, within(0, 1), "probability of background CutMix; for tuning bg_cutmix", methods=CUTMIX)
+    cutmix: Scalar = knob(0.5, within(0, 1), "probability of background CutMix; for tuning bg_cutmix", methods=_CUTMIX)
     # It also augments the partner, and fixes the order of the jitter.
     cutmix_reference: Scalar = switch("CutMix as the paper's code has it", methods=("bg_cutmix_reference",))
     swap: Scalar = knob(0.5, within(0, 1), "probability of background swap; for tuning bg_swap", methods=("bg_swap",))
@@ -81,21 +77,6 @@ class Augmentation:
     jitter: Scalar = traced(0.0, within(0, 1), "probability of the colour jitter", optional=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A method as data.
-
-    Example:
-        >>> METHODS["jtt"].knobs
-        {'jtt_epochs': 4, 'jtt_weight': 10.0}
-    """
-
-    meaning: str
-    """How it differs from plain cross-entropy."""
-    knobs: Mapping[str, float]
-    """The value of each knob that it sets."""
-
-
 MEANINGS = {
     "ce": "nothing: cross-entropy",
     "dice_ce": "adds the soft Dice loss of the foreground classes",
@@ -118,30 +99,29 @@ Example:
 """
 
 
-def _knobs_of_built_in(method: str) -> dict[str, float]:
-    """Returns the knobs whose field names the method, with their default values."""
+Method: TypeAlias = Mapping[str, float]
+"""A method: the value of each knob that it sets, by the knob's name."""
+
+
+def _knobs_of_built_in(method: str) -> Method:
+    """Returns the knobs whose fields name a method, with the values that it sets them to."""
     return {name: knob.on for name, knob in knobs_in(Knobs).items() if method in knob.methods}
 
 
-METHODS: dict[str, Method] = {
-    method: Method(meaning, _knobs_of_built_in(method)) for method, meaning in MEANINGS.items()
-}
-"""Methods by name; `a+b` is both: 'balanced+group_dro'.
+METHODS: dict[str, Method] = {method: _knobs_of_built_in(method) for method in MEANINGS}
+"""The built-in methods by name.
 
 Example:
-    >>> METHODS["ema"].meaning, METHODS["ema"].knobs
-    ('evaluates an exponential average of the weights', {'ema': 0.99})
+    >>> METHODS["ce"], METHODS["jtt"]
+    ({}, {'jtt_epochs': 4, 'jtt_weight': 10.0})
 """
 
-OWN = {
-    "loss": ("own_loss", "the configuration's own loss in place of the cross-entropy"),
-    "augment": ("own_augment", "the configuration's own augmentation, after the built-in ones"),
-}
-"""The knob and the meaning of the user's functions, by their key of `config.train`.
+OWN = {"loss": "own_loss", "augment": "own_augment"}
+"""The knob of methods that are the user's own functions, by their key of `config.train`.
 
 Example:
-    >>> [knob for knob, meaning in OWN.values()]
-    ['own_loss', 'own_augment']
+    >>> {*OWN.values()} <= {field.name for field in dataclasses.fields(Knobs)}
+    True
 """
 
 EXCLUSIVE = ({"ema", "swa"}, {"dfr", "group_dro_reference"})
@@ -152,16 +132,16 @@ Example:
     (None, ['ema', 'balanced'])
 """
 
-STRENGTHS: dict[str, float] = {key.field: knobs_in(Knobs)[key.field].on for key in keys_in("knobs", Knobs)}
+KNOB_DEFAULTS: dict[str, float] = {key.field: knobs_in(Knobs)[key.field].on for key in keys_in("knobs", Knobs)}
 """The defaults of `config.knobs`.
 
 Example:
-    >>> STRENGTHS["dro_step"], STRENGTHS["jtt_weight"]
+    >>> KNOB_DEFAULTS["dro_step"], KNOB_DEFAULTS["jtt_weight"]
     (0.01, 10.0)
 """
 
 
-def methods_of(config: Any) -> dict[str, Method]:
+def methods_of(config: "Config") -> dict[str, Method]:
     """Returns the methods by name: built-in ones, then those named after the configuration's own functions.
 
     Example:
@@ -169,58 +149,65 @@ def methods_of(config: Any) -> dict[str, Method]:
         >>> def focal(logits, labels, groups):
         ...     return ((logits.max(-1) - 1) ** 2).mean((1, 2))
         >>> methods = methods_of(configure("smoke", {"train.loss": focal}))
-        >>> methods["focal"].knobs, len(methods) - len(METHODS)
+        >>> methods["focal"], len(methods) - len(METHODS)
         ({'own_loss': 1.0}, 1)
     """
     methods = dict(METHODS)
-    for field, (knob_name, meaning) in OWN.items():
-        for number, function in enumerate(functions_of(config.train[field]), start=1):
-            methods[name_of(function)] = Method(meaning, {knob_name: float(number)})
+    for key, knob_name in OWN.items():
+        for number, function in enumerate(functions_of(config.train[key]), start=1):
+            methods[name_of(function)] = {knob_name: float(number)}
     return methods
 
 
-def parts_of(method: str, methods: Mapping[str, Method] = METHODS) -> list[str] | None:
-    """Splits a method at '+'; None if a name is unknown or two exclude each other.
+def parts_of(name: str, methods: Mapping[str, Method] = METHODS) -> list[str] | None:
+    """Returns the methods that a name joins by '+'; None if one is unknown, or two cannot be combined.
+
+    Two cannot be combined that are the same, that set one knob, or that are `EXCLUSIVE`.
 
     Example:
       >>> parts_of("balanced+group_dro"), parts_of("group_dro+group_dro_reference")
       (['balanced', 'group_dro'], None)
     """
-    parts = method.split("+")
+    parts = name.split("+")
     if not methods.keys() >= set(parts):
         return None
-    knobs = [name for part in parts for name in methods[part].knobs]
-    are_doubled = len(set(parts)) < len(parts) or len(set(knobs)) < len(knobs)
-    are_exclusive = any(pair <= set(parts) for pair in EXCLUSIVE)
-    return None if are_doubled or are_exclusive else parts
+    knobs = [knob_name for part in parts for knob_name in methods[part]]
+    if len(set(parts)) < len(parts) or len(set(knobs)) < len(knobs):
+        return None
+    if any(pair <= set(parts) for pair in EXCLUSIVE):
+        return None
+    return parts
 
 
-def knobs_set_by(method: str, methods: Mapping[str, Method] = METHODS) -> dict[str, float]:
-    """Returns the knobs that a method sets, with their default values; none for an unknown method.
+def knobs_set_by(name: str, methods: Mapping[str, Method] = METHODS) -> Method:
+    """Returns all knobs that a method, or several joined by '+', sets; none for an unknown name.
 
     Example:
         >>> knobs_set_by("balanced+group_dro"), knobs_set_by("ce"), knobs_set_by("gdro")
         ({'balanced': 1.0, 'dro': 1.0, 'dro_step': 0.01}, {}, {})
     """
-    values: dict[str, float] = {}
-    for part in parts_of(method, methods) or []:
-        values.update(methods[part].knobs)
-    return values
+    knobs: dict[str, float] = {}
+    for part in parts_of(name, methods) or []:
+        knobs.update(methods[part])
+    return knobs
 
 
-def knobs_of(
-    method: str, strengths: Mapping[str, Scalar] | None = None, methods: Mapping[str, Method] = METHODS
-) -> Knobs:
-    """Returns a method's knobs; `strengths` overrides their default values.
+def knobs_of(name: str, values: Mapping[str, Scalar] | None = None, methods: Mapping[str, Method] = METHODS) -> Knobs:
+    """Returns the knobs of a member with a method, or several joined by '+'.
+
+    Args:
+        name: of the method.
+        values: of knobs, in place of the method's own; those of knobs that it does not set are not read.
+        methods: by name.
 
     Example:
       >>> knobs = knobs_of("balanced+group_dro", {"dro_step": 0.1, "cutmix": 0.9})
       >>> knobs.balanced, knobs.dro, knobs.dro_step, knobs.cutmix
       (1.0, 1.0, 0.1, 0.0)
     """
-    strengths = strengths or {}
-    values = knobs_set_by(method, methods)
-    return Knobs(**{name: strengths.get(name, on) for name, on in values.items()})
+    values = values or {}
+    set_by_method = knobs_set_by(name, methods)
+    return Knobs(**{knob_name: values.get(knob_name, on) for knob_name, on in set_by_method.items()})
 
 
 def active_knobs(names: Iterable[str], methods: Mapping[str, Method] = METHODS) -> tuple[str, ...]:

@@ -1,19 +1,19 @@
 """A configuration, parsed: a `ConfigDict` becomes a frozen record of checked values. Imports no JAX.
 
 `plan` checks a configuration and makes a `Plan`, which other packages read instead of the configuration. It holds a
-`Program` for each setting of the grid: the static half (`experiment`), and a setting for each member (`member_axes`,
+`Program` for each point of the grid: its static half (`experiment_of`), and a `Setting` of each member (`member_axes`,
 `setting_of`).
 """
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flipjax.config.checks import check, check_folds, check_method_names, check_methods, check_model
 from flipjax.config.errors import ConfigError
-from flipjax.config.identity import digest_of, settings_of, sources_of
-from flipjax.config.methods import STRENGTHS, Augmentation, Method, active_knobs, knobs_of, knobs_set_by, methods_of
+from flipjax.config.identity import digest_of, json_of, sources_of
+from flipjax.config.methods import KNOB_DEFAULTS, Augmentation, Method, active_knobs, knobs_of, knobs_set_by, methods_of
 from flipjax.config.naming import check_sizes, known_groups
 from flipjax.config.program import Program, Setting, Value
 from flipjax.config.ranges import functions_of, name_of
@@ -37,9 +37,9 @@ from flipjax.config.sections import (
 from flipjax.config.values import (
     Part,
     active_numbers,
+    grid_points,
     pool_spec,
     read_static,
-    static_settings,
     unlisted,
     value_of,
     values_of,
@@ -59,7 +59,7 @@ class Plan:
     """
 
     programs: tuple[Program, ...]
-    """A program for each setting of the grid, each with all members."""
+    """A program for each point of the grid, each with all members."""
     population: PopulationSpec
     """How members run on the machine."""
     intervene: InterveneSpec
@@ -72,7 +72,7 @@ class Plan:
     """The first value of every axis, by name."""
     identity: str
     """A digest of everything that distinguishes runs."""
-    settings: JsonObject
+    config_json: JsonObject
     """The configuration as config.json holds it: a function is its name and a digest."""
     sources: Mapping[str, str]
     """The sources of the user's functions and classes, by their names."""
@@ -99,40 +99,42 @@ def plan(config: Config) -> Plan:
     config = normalised(config)
     check(config)
     check_method_names(config)
-    settings = settings_of(config)
-    identity = digest_of(settings)
+    methods = methods_of(config)
+    config_json = json_of(config)
+    identity = digest_of(config_json)
     return Plan(
-        programs=tuple(_programs_of(config, identity)),
+        programs=tuple(_programs_of(config, methods, identity)),
         population=read_static(PopulationSpec, config, {}),
         intervene=read_static(InterveneSpec, config, {}),
         quantities=functions_of(config.quantities),
-        methods=methods_of(config),
+        methods=methods,
         first_values={name: values_of(config, name)[0] for name in AXES},
         identity=identity,
-        settings=settings,
+        config_json=config_json,
         sources=sources_of(config),
     )
 
 
-def _programs_of(config: Config, identity: str) -> list[Program]:
-    """Returns the programs of a checked configuration, one for each setting of its grid."""
-    statics = static_settings(config)
-    _check_distinct(statics, config)
-    methods = methods_of(config)
-    members = member_axes(config)
-    listed = members[0].keys()
-    unvaried = {name: value_of(config, key) for name, key in AXES.items() if name not in listed}
+def _programs_of(config: Config, methods: Mapping[str, Method], identity: str) -> list[Program]:
+    """Returns the programs of a checked configuration, one for each point of its grid."""
+    points = grid_points(config)
+    for index, point in enumerate(points):
+        if point in points[:index]:
+            raise ConfigError("config.grid", "distinct settings", config.grid)
+    members = member_axes(config, methods)
+    varied = members[0].keys()
+    constant = {name: value_of(config, key) for name, key in AXES.items() if name not in varied}
     programs: list[Program] = []
     member_numbers = itertools.count()
-    for index, static in enumerate(statics):
-        shown = {field: _shown(value) for field, value in static.items()}
+    for index, point in enumerate(points):
+        shown_point = {name: _shown(value) for name, value in point.items()}
         settings = []
         for axes in members:
             name = f"m{next(member_numbers):03d}"
-            settings.append(setting_of({**unvaried, **axes}, methods, name=name, axes={**shown, **axes}))
+            settings.append(setting_of({**constant, **axes}, methods, name=name, axes={**shown_point, **axes}))
         program = Program(
             name=f"{index:03d}",
-            experiment=_sized_experiment(config, static),
+            experiment=experiment_of(config, point),
             settings=tuple(settings),
             rhos=values_of(config, "rho"),
             identity=f"{identity}/{index:03d}",
@@ -142,51 +144,73 @@ def _programs_of(config: Config, identity: str) -> list[Program]:
     return programs
 
 
-def _check_distinct(statics: Sequence[Mapping[str, object]], config: Config) -> None:
-    """Raises ConfigError if two settings of the grid are equal."""
-    for index, static in enumerate(statics):
-        if static in statics[:index]:
-            raise ConfigError("config.grid", "distinct settings", config.grid)
+def experiment_of(config: Config, point: Mapping[str, object]) -> Experiment:
+    """Returns the static half of a program of a checked configuration, at a point of its grid.
 
+    A pool of files tells its groups only once it is loaded; until then they are two classes in two scenes.
 
-def _sized_experiment(config: Config, static: Mapping[str, object]) -> Experiment:
-    """Returns the experiment of a setting of the grid, with its groups if known; checks its folds and sizes."""
-    spec = experiment(config, static)
+    Raises:
+      ConfigError: fields are incompatible.
+
+    Example:
+        >>> from flipjax import configure
+        >>> experiment_of(configure("smoke", {"axes.method": ("group_dro",)}), {"model.width": 16}).active_knobs
+        ('dro', 'dro_step')
+    """
+    experiment = Experiment(
+        pool=pool_spec(config, point),
+        split=read_static(SplitSpec, config, point),
+        model=read_static(ModelSpec, config, point),
+        train=read_static(TrainSpec, config, point),
+        active_knobs=active_knobs(values_of(config, "method"), methods_of(config)),
+        active_numbers=active_numbers(config),
+    )
+    check_model(experiment)
+    n_train = experiment.split.n_train
+    batch_size = experiment.train.batch_size
+    if 0 < n_train < batch_size:
+        raise ConfigError("config.split.n_train", f"at least train.batch_size ({batch_size}), or 0", n_train)
     rhos = values_of(config, "rho")
-    check_folds(spec.split, rhos=rhos, rare_kept=values_of(config, "rare_kept"))
-    groups = known_groups(spec.pool)
+    check_folds(experiment.split, rhos=rhos, rare_kept=values_of(config, "rare_kept"))
+    groups = known_groups(experiment.pool)
     if groups is None:
-        # The groups of a pool of files are known once it is loaded.
-        return spec
-    if not spec.split.folds:
-        check_sizes(groups, spec.split, rhos)
-    return dataclasses.replace(spec, groups=groups)
+        return experiment
+    if not experiment.split.folds:
+        check_sizes(groups, experiment.split, rhos)
+    return dataclasses.replace(experiment, groups=groups)
 
 
 def with_model(config: Config, model: ModelSpec) -> Config:
     """Returns a copy of a configuration of one pool and one split with another network, and without a grid.
 
     Raises:
-        ConfigError: the grid has several pools or splits.
+        ConfigError: a field is invalid, or the grid has several pools or splits.
 
     Example:
         >>> from flipjax import configure
-        >>> with_model(configure("smoke"), ModelSpec(width=16)).model.width
-        16
+        >>> with_model(configure("smoke", {"grid.pool.size": (48,)}), ModelSpec(width=16)).pool.size
+        48
     """
-    _check_one_pool_and_split(config)
-    changes: dict[str, object] = {"grid": {}}
+    config = normalised(config)
+    check(config)
+    changes: dict[str, object] = {"grid": {}, **_pool_and_split_of_grid(config)}
     for key in KEYS.values():
         if key.part is ModelSpec:
             changes[key.name] = getattr(model, key.field)
     return changed(config, changes)
 
 
-def _check_one_pool_and_split(config: Config) -> None:
-    """Raises ConfigError if the grid has several pools or splits."""
-    for name in static_settings(config)[0]:
-        if name.startswith(("pool.", "split.")):
+def _pool_and_split_of_grid(config: Config) -> dict[str, object]:
+    """Returns the values of keys of the pool and the split that the grid sets; raises ConfigError if one has several.
+
+    All points of a grid have the same keys, see `grid_points`.
+    """
+    first, *others = grid_points(config)
+    values = {name: value for name, value in first.items() if name.startswith(("pool.", "split."))}
+    for name, value in values.items():
+        if any(point[name] != value for point in others):
             raise ConfigError(f"config.grid.{name}", f"one value, as config.{name}", "several")
+    return values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,17 +246,17 @@ def plan_images(config: Config) -> ImagePlan:
     """
     config = normalised(config)
     check(config)
-    _check_one_pool_and_split(config)
+    point = _pool_and_split_of_grid(config)
     return ImagePlan(
-        pool=pool_spec(config, {}),
-        split=read_static(SplitSpec, config, {}),
+        pool=pool_spec(config, point),
+        split=read_static(SplitSpec, config, point),
         rhos=values_of(config, "rho"),
         cue_strength=values_of(config, "cue_strength")[0],
     )
 
 
-def member_axes(config: Config) -> list[dict[str, Value]]:
-    """Returns each member's axis values: every entry of `config.members` with the product of the other axes.
+def member_axes(config: Config, methods: Mapping[str, Method]) -> list[dict[str, Value]]:
+    """Returns each member's values of the axes that vary: every entry of `config.members` with all values of the rest.
 
     Knobs that a method does not use are None, and members with identical training are merged.
 
@@ -240,12 +264,12 @@ def member_axes(config: Config) -> list[dict[str, Value]]:
         >>> from flipjax import configure
         >>> one = {"axes.rho": (0.9,), "axes.seed": (0,)}
         >>> tuned = {"axes.method": ("ce", "group_dro"), "axes.dro_step": (0.01, 0.1)}
-        >>> [(member["method"], member["dro_step"]) for member in member_axes(configure("smoke", {**one, **tuned}))]
+        >>> config = configure("smoke", {**one, **tuned})
+        >>> [(member["method"], member["dro_step"]) for member in member_axes(config, methods_of(config))]
         [('ce', None), ('group_dro', 0.01), ('group_dro', 0.1)]
     """
     listed = set(config.axes).union(*config.members)
     names = [name for name in AXES if name in listed]
-    methods = methods_of(config)
     # Keyed by values, which merges equal members.
     members: dict[tuple[Value, ...], dict[str, Value]] = {}
     for entry in config.members or ({},):
@@ -259,37 +283,10 @@ def member_axes(config: Config) -> list[dict[str, Value]]:
             axes = dict(zip(names, combination, strict=True))
             used = knobs_set_by(axes["method"], methods)
             for name in names:
-                if name in STRENGTHS and name not in used:
+                if name in KNOB_DEFAULTS and name not in used:
                     axes[name] = None
             members.setdefault(tuple(axes.values()), axes)
     return list(members.values())
-
-
-def experiment(config: Config, overrides: Mapping[str, object]) -> Experiment:
-    """Returns the static half of a checked configuration, with dotted `overrides` from its grid.
-
-    Raises:
-      ConfigError: fields are incompatible.
-
-    Example:
-        >>> from flipjax import configure
-        >>> experiment(configure("smoke", {"axes.method": ("group_dro",)}), {"model.width": 16}).active_knobs
-        ('dro', 'dro_step')
-    """
-    built = Experiment(
-        pool=pool_spec(config, overrides),
-        split=read_static(SplitSpec, config, overrides),
-        model=read_static(ModelSpec, config, overrides),
-        train=read_static(TrainSpec, config, overrides),
-        active_knobs=active_knobs(values_of(config, "method"), methods_of(config)),
-        active_numbers=active_numbers(config),
-    )
-    check_model(built)
-    n_train = built.split.n_train
-    batch_size = built.train.batch_size
-    if 0 < n_train < batch_size:
-        raise ConfigError("config.split.n_train", f"at least train.batch_size ({batch_size}), or 0", n_train)
-    return built
 
 
 def setting_of(
@@ -302,10 +299,10 @@ def setting_of(
     """Returns a member's setting.
 
     Args:
-        values: a value of every axis, unchecked and perhaps traced; None for a knob that its method does not use.
+        values: a value of every axis, perhaps traced; None for a knob that its method does not use.
         methods: the configuration's methods by name.
         name: of the member.
-        axes: its columns in tables; None: one for each of `values`.
+        axes: what tables show of it, see `Setting.axes`; None: all of `values`.
 
     Example:
         >>> from flipjax import configure
@@ -315,13 +312,13 @@ def setting_of(
         (0.9, 0.01, 0.0)
     """
     condition = _part_of(Condition, values)
-    strengths = {knob: values[knob] for knob in STRENGTHS}
+    knob_values = {name: values[name] for name in KNOB_DEFAULTS}
     return Setting(
         name=name,
         axes=values if axes is None else axes,
         condition=condition,
         recipe=_part_of(Recipe, values),
-        knobs=knobs_of(condition.method, strengths, methods),
+        knobs=knobs_of(condition.method, knob_values, methods),
         augmentation=_part_of(Augmentation, values),
         cue=_part_of(Cue, values),
         thinning=_part_of(Thinning, values),

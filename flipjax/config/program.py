@@ -1,4 +1,4 @@
-"""A program, which is compiled once, and the settings of its members. Imports no JAX.
+"""A program, which is compiled once, and its members, each a setting. Imports no JAX.
 
 `flipjax.config.plan` makes the programs of a configuration. The functions here choose some of a program's members:
 those that are left to train, those of a shard, and the one that the gallery shows.
@@ -31,7 +31,10 @@ Example:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A member before it has arrays.
+    """A member before it has arrays: its values as tables show them, and again as the records that use them.
+
+    `flipjax.training.task.make_member` makes a `flipjax.training.member.Member` of it: rho, seed and thinning choose
+    its images, and the other numbers become its arrays.
 
     Example:
         >>> from flipjax import configure
@@ -44,7 +47,7 @@ class Setting:
     name: str
     """Its name in the run, such as m003."""
     axes: Mapping[str, Value]
-    """Its values of the grid and of all axes, static ones first, as tables show them."""
+    """Its values of the grid, then of the axes, as tables show them; None for a knob that its method does not use."""
     condition: Condition
     """Its rho, seed and method."""
     recipe: Recipe

@@ -1,4 +1,4 @@
-"""Ranges of configuration keys: a test of values and a description for errors."""
+"""Ranges of configuration keys: a test of values and its description for errors; functions as values of keys."""
 
 import functools
 import math
@@ -24,21 +24,36 @@ class Range(NamedTuple):
 
 def one_of(*choices: object) -> Range:
     """Returns the range of the given choices."""
-    return Range(lambda value: value in choices, "one of " + ", ".join(map(str, choices)))
+
+    def accepts(value: object) -> bool:
+        return value in choices
+
+    return Range(accepts, "one of " + ", ".join(map(str, choices)))
 
 
 def within(low: float, high: float = MANY) -> Range:
     """Returns the range of numbers from `low` to `high`, without NaN."""
-    return Range(lambda value: low <= value <= high, f"a number in [{low}, {high}]", low, high)
+
+    def accepts(value: float) -> bool:
+        return low <= value <= high
+
+    return Range(accepts, f"a number in [{low}, {high}]", low, high)
 
 
-def multiple(of: int, low: int, high: int = MANY) -> Range:
-    """Returns the range of multiples of `of` from `low` to `high`."""
-    return Range(lambda value: value % of == 0 and low <= value <= high, f"a multiple of {of} in [{low}, {high}]")
+def multiple(divisor: int, low: int, high: int = MANY) -> Range:
+    """Returns the range of multiples of `divisor` from `low` to `high`."""
+
+    def accepts(value: int) -> bool:
+        return value % divisor == 0 and low <= value <= high
+
+    return Range(accepts, f"a multiple of {divisor} in [{low}, {high}]")
 
 
 def functions(arguments: str, result: str) -> Range:
-    """Returns the range of None, a function, and tuples of functions with distinct names."""
+    """Returns the range of None, a function, and tuples of functions with distinct names.
+
+    `arguments` and `result` are those of the functions, for errors.
+    """
 
     def accepts(value: object) -> bool:
         if value is None:
@@ -50,7 +65,7 @@ def functions(arguments: str, result: str) -> Range:
 
 
 def functions_of(value: object) -> tuple[Callable, ...]:
-    """Returns the functions or classes in a key's value: the value itself or a tuple's items; otherwise none."""
+    """Returns the functions or classes in a key's value, itself or the items of a tuple; else none."""
     values = tuple(value) if isinstance(value, tuple | list) else (value,)
     functions = tuple(item for item in values if callable(item))
     if len(functions) < len(values):

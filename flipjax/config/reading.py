@@ -16,7 +16,7 @@ from types import ModuleType
 from flipjax.config.checks import check_name
 from flipjax.config.errors import ConfigError
 from flipjax.config.keys import Key, Kind, as_python
-from flipjax.config.methods import METHODS
+from flipjax.config.methods import MEANINGS
 from flipjax.config.ranges import functions_of, name_of
 from flipjax.config.sections import KEYS, PLACES, Config, default_config
 from flipjax.config.values import leaves
@@ -273,8 +273,8 @@ def describe_keys(config: Config) -> str:
     for key in KEYS.values():
         lines += ["", *_describe_key(key, values)]
     lines += ["", "Methods, config.axes.method:"]
-    for name, method in METHODS.items():
-        lines.append(f"  {name:20}{method.meaning}")
+    for name, meaning in MEANINGS.items():
+        lines.append(f"  {name:20}{meaning}")
     return "\n".join(lines)
 
 

@@ -39,7 +39,7 @@ def value_of(config: Config, key: Key) -> Any:
 
 
 def values_of(config: Config, name: str) -> tuple[Any, ...]:
-    """Returns all values of an axis, including those of `config.members`.
+    """Returns all values of an axis: those that entries of `config.members` set, and those of members that set none.
 
     Example:
         >>> from flipjax import configure
@@ -48,8 +48,8 @@ def values_of(config: Config, name: str) -> tuple[Any, ...]:
         >>> values_of(configure("smoke", {"members": [{"crop": 0.5}, {"jitter": 0.3}]}), "crop")
         (0.5, 0.0)
     """
-    values = [setting[name] for setting in config.members if name in setting]
-    if not values or not all(name in setting for setting in config.members):
+    values = [entry[name] for entry in config.members if name in entry]
+    if len(values) < max(1, len(config.members)):
         values += unlisted(config, name)
     return tuple(dict.fromkeys(values))
 
@@ -68,29 +68,34 @@ def unlisted(config: Config, name: str) -> tuple[Any, ...]:
     return (value_of(config, AXES[name]),)
 
 
-def static_settings(config: Config) -> list[dict[str, Any]]:
-    """Returns the dotted static keys of each program: the items of a list, or the product of a mapping.
+def grid_points(config: Config) -> list[dict[str, Any]]:
+    """Returns the points of the grid, one for each program: values of static keys, by dotted name.
+
+    They are the items of a list, or the product of the values of a mapping. All have the same keys: one that some item
+    of a list leaves out has the configuration's value there.
 
     Example:
         >>> from flipjax import configure
-        >>> static_settings(configure("smoke", {"grid.model.width": (8, 16), "grid.pool.size": (48,)}))
+        >>> grid_points(configure("smoke", {"grid.model.width": (8, 16), "grid.pool.size": (48,)}))
         [{'model.width': 8, 'pool.size': 48}, {'model.width': 16, 'pool.size': 48}]
-        >>> static_settings(configure("smoke", {"grid": [{"model.width": 16}, {"model.depth": 4}]}))
+        >>> grid_points(configure("smoke", {"grid": [{"model.width": 16}, {"model.depth": 4}]}))
         [{'model.width': 16, 'model.depth': 3}, {'model.width': 8, 'model.depth': 4}]
     """
     grid = config.grid
     if hasattr(grid, "items"):
-        varied = leaves(grid)
-        return [dict(zip(varied, point, strict=True)) for point in itertools.product(*varied.values())]
-    # A key that one item sets has the configuration's value in the others.
-    plain = leaves(config)
-    varied_names = dict.fromkeys(itertools.chain.from_iterable(grid))
-    common = {name: plain[name] for name in varied_names}
-    return [{**common, **setting} for setting in grid]
+        values_by_name = leaves(grid)
+        combinations = itertools.product(*values_by_name.values())
+        return [dict(zip(values_by_name, combination, strict=True)) for combination in combinations]
+    unchanged = leaves(config)
+    names = dict.fromkeys(itertools.chain.from_iterable(grid))
+    default_point = {name: unchanged[name] for name in names}
+    return [{**default_point, **item} for item in grid]
 
 
-def read_static(part: type[Part], config: Config, overrides: Mapping[str, object], **derived: object) -> Part:
-    """Returns the specification of a static section, with dotted `overrides` from a grid.
+def read_static(part: type[Part], config: Config, point: Mapping[str, object], **further: object) -> Part:
+    """Returns the record of a section's static keys or options, with the values of a point of the grid.
+
+    `further` are fields that are no keys.
 
     Example:
         >>> from flipjax import configure
@@ -98,18 +103,21 @@ def read_static(part: type[Part], config: Config, overrides: Mapping[str, object
         >>> read_static(ModelSpec, configure("smoke"), {"model.width": 16}).width
         16
     """
-    values = dict(derived)
+    fields = dict(further)
     for key in KEYS.values():
-        if key.part is part:
-            value = overrides[key.name] if key.name in overrides else value_of(config, key)
-            if isinstance(value, list):
-                value = tuple(value)
-            values[key.field] = value
-    return part(**values)
+        if key.part is not part:
+            continue
+        value = value_of(config, key)
+        if key.name in point:
+            value = point[key.name]
+        if isinstance(value, list):
+            value = tuple(value)
+        fields[key.field] = value
+    return part(**fields)
 
 
-def pool_spec(config: Config, overrides: Mapping[str, object]) -> PoolSpec:
-    """Returns the specification of the pool, with dotted `overrides` from a grid.
+def pool_spec(config: Config, point: Mapping[str, object]) -> PoolSpec:
+    """Returns the specification of the pool at a point of the grid.
 
     Example:
         >>> from flipjax import configure
@@ -118,7 +126,7 @@ def pool_spec(config: Config, overrides: Mapping[str, object]) -> PoolSpec:
         >>> pool_spec(configure("smoke", {"axes.cue_strength": (0.5, 1.0)}), {}).blended
         True
     """
-    return read_static(PoolSpec, config, overrides, blended="cue_strength" in active_numbers(config))
+    return read_static(PoolSpec, config, point, blended="cue_strength" in active_numbers(config))
 
 
 def active_numbers(config: Config) -> tuple[str, ...]:

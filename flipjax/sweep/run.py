@@ -319,7 +319,7 @@ def run_sweep(
     try:
         sweep = Sweep(plan, workdir, signals, shard, data, page)
         try:
-            workdir.open(plan.settings, fresh=fresh)
+            workdir.open(plan.config_json, fresh=fresh)
         except OSError as error:
             sweep.read(say)
             if error.errno != errno.EROFS or fresh or sweep.missing():
@@ -333,7 +333,7 @@ def run_sweep(
         if pending:
             device = start_backend(plan.population, max(len(program.names) for program in pending))
             facts = _facts_of(plan, name=name, line=line)
-            workdir.describe(plan.settings, facts, describe_start(device), strict=strict_versions)
+            workdir.describe(plan.config_json, facts, describe_start(device), strict=strict_versions)
             say(f"{device}; reading the pool")
             unbroken = _train_pending(sweep, pending, fail_fast=fail_fast)
             if not unbroken:

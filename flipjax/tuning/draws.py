@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from flipjax.config import AXES, ConfigError
-from flipjax.config.methods import METHODS, STRENGTHS, Method, knobs_set_by
+from flipjax.config.methods import KNOB_DEFAULTS, METHODS, Method, knobs_set_by
 
 SCALES = ("linear", "log", "log1m", "whole")
 """How a number is drawn: evenly, evenly in its logarithm, evenly in the logarithm of its distance from 1, or evenly
@@ -65,7 +65,8 @@ RANGES: dict[str, DrawRange] = {
 """The ranges that `tune` draws from unless others are given, by axis; each holds its default.
 
 Example:
-    >>> [name for name, drawn in RANGES.items() if name in STRENGTHS and not drawn.low <= STRENGTHS[name] <= drawn.high]
+    >>> tuned = [name for name in RANGES if name in KNOB_DEFAULTS]
+    >>> [name for name in tuned if not RANGES[name].low <= KNOB_DEFAULTS[name] <= RANGES[name].high]
     []
 """
 
@@ -135,7 +136,7 @@ def draw_settings(
     generator = np.random.default_rng(seed)
     shared: dict[str, list[float]] = {}
     for name, drawn in ranges.items():
-        if name not in STRENGTHS:
+        if name not in KNOB_DEFAULTS:
             shared[name] = [drawn.draw(generator) for _ in range(draws)]
     settings: list[dict[str, float | str]] = []
     for method in methods:
