@@ -67,7 +67,7 @@ def test_another_error_halves_nothing(twelve):
         memory.halve(jax.errors.JaxRuntimeError("INTERNAL"), twelve, PopulationSpec(), None)
 
 
-def test_a_dry_run_compiles_for_the_memory_and_times_one_epoch_for_all(tmp_path):
+def test_a_dry_run_compiles_for_the_memory_and_times_one_epoch_for_all(two_devices, tmp_path):
     seeds = "--config.axes.seed=(0, 1)"
     (program,) = plan(faults.read_config(seeds)).programs
     (program, task), spec = make_task(program), PopulationSpec()

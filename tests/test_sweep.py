@@ -76,7 +76,7 @@ for options in (["--dry_run"], ["--workdir", folder]):
 """
 
 
-def test_killed_then_interrupted_then_continued_gives_the_same_bytes(tmp_path, monkeypatch):
+def test_killed_then_interrupted_then_continued_gives_the_same_bytes(two_devices, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     # As daemons and cron start it: without any standard stream.
     line = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", DAEMON, faults.whole_run()[1], folder]
