@@ -185,3 +185,13 @@ def test_a_long_table_is_preceded_by_the_settings_with_the_fewest_flips():
     assert len(whole.table.rows) == 6 and whole.folded and whole.caption.startswith("All test results")
     (alone,) = result_tables(pd.DataFrame(rows), best=6)
     assert len(alone.table.rows) == 6 and not alone.folded
+
+
+def test_a_dry_run_says_the_time_and_trains_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(POOLS, "synthetic", faults.DRAWN)
+    keys = [f"--config.{name}={value!r}" for name, value in SMALL.items()]
+    options = ["--draws=2", "--fresh=10,11", "--workdir", str(tmp_path / "tuned"), "--dry_run"]
+    assert main(["tune", f"--config={faults.whole_run()[1]}", *keys, *options]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("8 networks of draws and at most 8 with fresh seeds: at most 00:")
+    assert not (tmp_path / "tuned").exists()

@@ -4,7 +4,7 @@ The methods of `config.axes.method` are drawn (`--draws`, `--ranges`), trained w
 validation by `--rules`, trained anew with the seeds `--fresh` and tested once. The same command continues what was
 killed, in DIR/draws and DIR/fresh.
 
-Exit codes: 0, 2 usage, 75 interrupted (the same command continues).
+Exit codes: 0 done, 2 usage, 75 interrupted (the same command continues).
 """
 
 import sys
@@ -55,6 +55,7 @@ def _parser() -> command.ConfigParser:
     add("--fresh", default="10,11,12,13,14", metavar="SEEDS", help="seeds of the tested networks")
     add("--seed", type=int, default=0, metavar="N", help="of the draws (default 0)")
     add("--workdir", type=Path, metavar="DIR", help="folder (default runs/NAME-tuned)")
+    add("--dry_run", action="store_true", help="say the networks and the time that they need, from one epoch, and stop")
     return parser
 
 
@@ -62,22 +63,27 @@ def _parser() -> command.ConfigParser:
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
     options = _parser().parse(arguments)
-    # Not before: it loads JAX.
+    # Not before: they load JAX.
     from flipjax.report.document import terminal_text
     from flipjax.tuning.page import make_document
-    from flipjax.tuning.protocol import tune
+    from flipjax.tuning.protocol import carry_out, make_protocol, time_of
 
-    ranges = RANGES if options.ranges is None else read_ranges(options.ranges)
-    tuned = tune(
+    ranges = RANGES
+    if options.ranges is not None:
+        ranges = read_ranges(options.ranges)
+    protocol = make_protocol(
         options.config,
         draws=options.draws,
         ranges=ranges,
         rules=command.read_names(options.rules),
         fresh=read_seeds(options.fresh),
         seed=options.seed,
-        workdir=options.workdir or Path("runs") / f"{options.config_name}-tuned",
     )
-    print(printable(f"{terminal_text(make_document(tuned, ranges))}\n{tuned.folder}/report/index.html"))
+    if options.dry_run:
+        print(time_of(protocol))
+        return command.DONE
+    tuned = carry_out(protocol, options.workdir or Path("runs") / f"{options.config_name}-tuned")
+    print(printable(f"{terminal_text(make_document(tuned))}\n{tuned.folder}/report/index.html"))
     return command.DONE
 
 

@@ -32,40 +32,37 @@ LEAST_FLIP = "group/rare/fg_flip"
 """The quantity whose least means are the best."""
 
 
-def write_page(tuned: Tuned, ranges: Mapping[str, DrawRange]) -> str:
+def write_page(tuned: Tuned) -> str:
     """Writes report/ into the folder, and returns the page's first tables as text."""
-    return write_report(tuned.folder / "report", make_document(tuned, ranges))
+    return write_report(tuned.folder / "report", make_document(tuned))
 
 
-def make_document(tuned: Tuned, ranges: Mapping[str, DrawRange]) -> Document:
+def make_document(tuned: Tuned) -> Document:
     """Returns the page."""
     records = member_quantities(tuned.results)
-    rules = [rule for rule in tuned.results["selection"].unique() if rule != UNTUNED]
-    draws = tuned.draws["draw"].nunique() // tuned.draws["method"].nunique()
-    note = f"Fresh seeds: {records['seed'].nunique()}."
-    facts = [
-        f"{tuned.draws['method'].nunique()} methods, {draws} random draws each, chosen on validation by "
-        f"{' and '.join(rules)}; tested once, with fresh seeds. {tuned.fresh.statuses()}"
-    ]
-    methods_caption = "Methods, each tuned by " + rules[0]
-    charts = [
-        Chart(
-            "methods", "Differences between tuned methods", f"{methods_caption}.", note, forest_panels(tuned.methods)
-        ),
-        Chart(
-            "tuning",
-            "What tuning changed",
-            f"Differences of each method from itself as it stands ({UNTUNED}).",
-            note,
-            forest_panels(tuned.tuning, "selection"),
-        ),
-    ]
-    of_methods = f"{methods_caption}: difference from the first; {legend(tuned.methods, 'comparisons of methods')}"
-    of_tuning = f"Difference from {UNTUNED}; {legend(tuned.tuning, 'comparisons with methods as they stand')}"
+    protocol = tuned.protocol
+    first_rule = protocol.rules[0]
+    draws = len(protocol.settings) // len(protocol.methods)
+    fact = (
+        f"{len(protocol.methods)} methods, {draws} random draws each, chosen on validation by "
+        f"{' and '.join(protocol.rules)}; tested once, with fresh seeds. {tuned.fresh.statuses()}"
+    )
+    of_methods = f"Methods, each tuned by {first_rule}: difference from the first"
+    of_tuning = f"Difference from {UNTUNED}"
     best, *whole = result_tables(aggregate(tuned.results))
+    verdicts = [
+        marked(
+            f"{of_methods}; {legend(tuned.methods, 'comparisons of methods')}",
+            comparison_table(tuned.methods),
+        ),
+        marked(
+            f"{of_tuning}; {legend(tuned.tuning, 'comparisons with methods as they stand')}",
+            comparison_table(tuned.tuning, "selection"),
+        ),
+    ]
     return Document(
         title=tuned.folder.resolve().name,
-        facts=facts,
+        facts=[fact],
         lines=[
             *_lost(tuned.draws),
             *sentences.classes_warning(records, classes=tuned.fresh.classes),
@@ -73,20 +70,35 @@ def make_document(tuned: Tuned, ranges: Mapping[str, DrawRange]) -> Document:
             *sentences.verdicts(tuned.tuning, axis="selection"),
         ],
         sections=[
-            Section("Found", [best, *charts, *whole]),
-            Section(
-                "Verdicts",
-                [
-                    marked(of_methods, comparison_table(tuned.methods)),
-                    marked(of_tuning, comparison_table(tuned.tuning, "selection")),
-                ],
-            ),
+            Section("Found", [best, *_charts(tuned), *whole]),
+            Section("Verdicts", verdicts),
             Section("Chosen", [_table("The best draw by validation, a mean over its seeds", tuned.chosen)]),
-            Section("Drawn", [_ranges_table(ranges), _table("All draws", tuned.draws, folded=True)]),
+            Section("Drawn", [_ranges_table(protocol.ranges), _table("All draws; * chosen", tuned.draws, folded=True)]),
         ],
         terms=["correct, flip, miss", "common, rare", "IoU gap", "95% interval", "verdict", "classes not learnt"],
         config=tuned.fresh.record.get("config", {}),
     )
+
+
+def _charts(tuned: Tuned) -> list[Chart]:
+    """Returns the charts of both families of differences."""
+    note = f"Fresh seeds: {len(tuned.protocol.fresh)}."
+    return [
+        Chart(
+            name="methods",
+            title="Differences between tuned methods",
+            caption=f"Methods, each tuned by {tuned.protocol.rules[0]}.",
+            note=note,
+            panels=forest_panels(tuned.methods),
+        ),
+        Chart(
+            name="tuning",
+            title="What tuning changed",
+            caption=f"Differences of each method from itself as it stands ({UNTUNED}).",
+            note=note,
+            panels=forest_panels(tuned.tuning, "selection"),
+        ),
+    ]
 
 
 def result_tables(summary: pd.DataFrame, *, best: int = BEST) -> list[Block]:
@@ -124,14 +136,14 @@ def _lost(draws: pd.DataFrame) -> list[str]:
 
 
 def _table(caption: str, draws: pd.DataFrame, *, folded: bool = False) -> Numbers:
-    """Returns a table of draws with their numbers and their validation."""
+    """Returns a table of draws with their numbers and their validation; a folded one marks those that were chosen."""
     names = [str(name) for name in draws if name not in ("chosen", "score")]
     rows = []
     for row in records_of(draws):
-        mark = "*" if folded and row["chosen"] else ""
-        rows.append([*(value_text(name, row[name]) for name in names), number(row["score"], ".4f") + mark])
-    if folded:
-        caption += "; * chosen"
+        validation = number(row["score"], ".4f")
+        if folded and row["chosen"]:
+            validation += "*"
+        rows.append([*(value_text(name, row[name]) for name in names), validation])
     return Numbers(caption, TextTable([*names, "validation"], rows, 4), folded=folded, searched=folded)
 
 

@@ -3,7 +3,7 @@
 1. Draw: the learning rate and the knobs of each method at random (`draws`), trained as the members of one program.
 2. Choose: for each method and rho the draw with the best validation over its seeds, by a named rule (`choose`).
 3. Train anew: what was chosen, and every method as it stands, with fresh seeds.
-4. Test once, and judge the differences between methods, and from the methods as they stand (`judged`).
+4. Test once, and judge the differences between methods, and from the methods as they stand (`carry_out`).
 
 The folder holds two run folders, `draws` and `fresh`, from which the same call continues or finishes.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -73,6 +74,51 @@ Example:
 
 
 @dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What is drawn, and how it is chosen and tested, before anything is trained; `make_protocol` makes it."""
+
+    configuration: Config
+    """The configuration, whose methods are compared."""
+    methods: Sequence[str]
+    """Its methods in order; the first is the reference."""
+    rhos: Sequence[float]
+    """Its levels of rho."""
+    plain_rule: str
+    """Its first selection rule, that of the methods as they stand."""
+    ranges: Mapping[str, DrawRange]
+    """What numbers are drawn from, by axis."""
+    settings: Sequence[Mapping[str, float | str]]
+    """The draws, of `draw_settings`."""
+    rules: Sequence[str]
+    """The rules that choose a draw."""
+    fresh: Sequence[int]
+    """The seeds of the networks that are tested."""
+
+    @property
+    def _shared(self) -> dict[str, object]:
+        """The changes of the configuration for draws and fresh networks alike."""
+        # The rule of the methods as they stand comes first, and ends all members alike.
+        selection = dict.fromkeys((self.plain_rule, *self.rules))
+        return {"train.selection": tuple(selection), "axes.method": tuple(self.methods[:1])}
+
+    @property
+    def drawn_configuration(self) -> Config:
+        """The configuration of the draws."""
+        return changed(self.configuration, {**self._shared, **UNTESTED, "members": self.settings})
+
+    def fresh_configuration(self, anew: Sequence[SettingAnew], fresh_changes: Mapping[str, object]) -> Config:
+        """Returns the configuration of the networks that are tested."""
+        axes = {"axes.rho": tuple(self.rhos[:1]), "axes.seed": tuple(self.fresh)}
+        members = {"members": _distinct(anew)}
+        return changed(self.configuration, {**self._shared, **axes, **fresh_changes, **members})
+
+    @property
+    def fresh_networks(self) -> int:
+        """The number of networks that are tested, at most: two rules may choose one draw."""
+        return len(self.rhos) * len(self.methods) * (1 + len(self.rules)) * len(self.fresh)
+
+
+@dataclasses.dataclass(frozen=True)
 class Tuned:
     """Methods once each is tuned.
 
@@ -81,6 +127,8 @@ class Tuned:
         >>> tuned.methods.query("verdict != ''")[["method", "rho", "quantity", "difference"]]  # doctest: +SKIP
     """
 
+    protocol: Protocol
+    """What was to be drawn, chosen and tested."""
     folder: Path
     """The folder, whose report/index.html is the page."""
     draws: pd.DataFrame
@@ -102,6 +150,35 @@ class Tuned:
     def __repr__(self) -> str:
         """Shows the folder and what it holds."""
         return f"<Tuned {self.folder}: {len(self.chosen)} choices; .draws .chosen .results .methods .tuning .fresh>"
+
+
+def make_protocol(
+    config: Config | str | Path,
+    changes: Mapping[str, object] | None = None,
+    *,
+    draws: int = DRAWS,
+    ranges: Mapping[str, DrawRange] = RANGES,
+    rules: Sequence[str] = (RULE,),
+    fresh: Sequence[int] = FRESH,
+    seed: int = 0,
+    data: ArrayData | None = None,
+) -> Protocol:
+    """Returns what `tune` would train; arguments and errors are its."""
+    configuration = configure(configure(config, changes), keys_of(data))
+    compared = plan(configuration)
+    _check(configuration, compared, rules, fresh)
+    (program,) = compared.programs
+    methods = list(dict.fromkeys(setting.condition.method for setting in program.settings))
+    return Protocol(
+        configuration=configuration,
+        methods=methods,
+        rhos=program.rhos,
+        plain_rule=program.experiment.train.selection[0],
+        ranges=ranges,
+        settings=draw_settings(methods, draws=draws, ranges=ranges, seed=seed, declared=compared.methods),
+        rules=rules,
+        fresh=fresh,
+    )
 
 
 def tune(
@@ -149,32 +226,47 @@ def tune(
         Traceback (most recent call last):
         flipjax.config.ConfigError: config.axes.method: expected two or more different methods to compare; found ce
     """
-    configuration = configure(configure(config, changes), keys_of(data))
-    compared = plan(configuration)
-    _check(configuration, compared, rules, fresh)
-    name = run_name(config) if isinstance(config, str | Path) else "run"
-    folder = Path(workdir) if workdir is not None else Path("runs") / f"{name}-tuned"
-    (program,) = compared.programs
-    methods = list(dict.fromkeys(setting.condition.method for setting in program.settings))
-    settings = draw_settings(methods, draws=draws, ranges=ranges, seed=seed, declared=compared.methods)
-    # The rule of the methods as they stand comes first, and ends all members alike.
-    plain_rule = program.experiment.train.selection[0]
-    selection = tuple(dict.fromkeys((plain_rule, *rules)))
-    shared = {"train.selection": selection, "axes.method": (methods[0],)}
-    of_draws = changed(configuration, {**shared, **UNTESTED, "members": settings})
-    planned = plan(of_draws)
-    if not (folder / "draws" / "results.csv").is_file():
-        networks = len(program.rhos) * len(methods) * (1 + len(rules)) * len(fresh)
-        say(_time_of(planned, data, fresh_members=networks))
-    drawn = run(of_draws, data=data, workdir=folder / "draws")
-    table = choose(drawn, settings, rules)
-    anew = settings_anew(table, settings, methods, program.rhos)
-    fresh_keys = {**shared, "axes.rho": program.rhos[:1], "axes.seed": tuple(fresh), **(fresh_changes or {})}
-    trained = run(
-        changed(configuration, {**fresh_keys, "members": _distinct(anew)}), data=data, workdir=folder / "fresh"
+    protocol = make_protocol(
+        config, changes, draws=draws, ranges=ranges, rules=rules, fresh=fresh, seed=seed, data=data
     )
-    tuned = judged(folder, table, trained, anew, plain_rule=plain_rule, first_rule=rules[0])
-    _write(tuned, ranges)
+    if workdir is None:
+        workdir = Path("runs") / f"{_name_of(config)}-tuned"
+    return carry_out(protocol, Path(workdir), fresh_changes=fresh_changes or {}, data=data, say=say)
+
+
+def _name_of(config: Config | str | Path) -> str:
+    """Returns the name of a configuration."""
+    if isinstance(config, str | Path):
+        return run_name(config)
+    return "run"
+
+
+def carry_out(
+    protocol: Protocol,
+    folder: Path,
+    *,
+    fresh_changes: Mapping[str, object] = MappingProxyType({}),
+    data: ArrayData | None = None,
+    say: Callable[[str], object] = say,
+) -> Tuned:
+    """Trains, chooses, trains anew and tests; arguments are those of `tune`."""
+    if not (folder / "draws" / "results.csv").is_file():
+        say(time_of(protocol, data))
+    drawn = run(protocol.drawn_configuration, data=data, workdir=folder / "draws")
+    table = choose(drawn, protocol)
+    anew = settings_anew(table, protocol)
+    trained = run(protocol.fresh_configuration(anew, fresh_changes), data=data, workdir=folder / "fresh")
+    results = _tested(trained, anew, protocol.plain_rule)
+    tuned = Tuned(
+        protocol=protocol,
+        folder=folder,
+        draws=table,
+        fresh=trained,
+        results=results,
+        methods=judge(compare(results[results["selection"] == protocol.rules[0]])),
+        tuning=judge(compare(results, axis="selection", reference=UNTUNED)),
+    )
+    _write(tuned)
     return tuned
 
 
@@ -197,51 +289,65 @@ def _check(config: Config, planned: Plan, rules: Sequence[str], fresh: Sequence[
         raise ConfigError("fresh", "one or more different seeds", listed(fresh))
 
 
-def _time_of(planned: Plan, data: ArrayData | None, *, fresh_members: int) -> str:
+def time_of(protocol: Protocol, data: ArrayData | None = None) -> str:
     """Returns a sentence with the time that draws and fresh networks need, from one epoch."""
+    planned = plan(protocol.drawn_configuration)
     (program,) = planned.programs
     start_backend(planned.population, len(program.names))
     loaded, task = make_task(program, data)
     seconds = epoch_seconds(loaded, with_library(planned.population, program, task), task)
     evaluation = evaluation_epochs(loaded, planned.intervene, training_size(loaded, task.parts))
     of_draws = seconds * (sum(program.epochs) + len(program.names) * evaluation)
-    of_fresh = seconds * fresh_members * (max(program.epochs) + evaluation)
-    networks = f"{len(program.names)} networks of draws and at most {fresh_members} with fresh seeds"
+    of_fresh = seconds * protocol.fresh_networks * (max(program.epochs) + evaluation)
+    networks = f"{len(program.names)} networks of draws and at most {protocol.fresh_networks} with fresh seeds"
     return f"{networks}: at most {clock(of_draws + of_fresh)}, by one epoch of {seconds:.2f} s, without compilation"
 
 
-def choose(drawn: StoredRun, settings: Sequence[Mapping[str, float | str]], rules: Sequence[str]) -> pd.DataFrame:
+def choose(drawn: StoredRun, protocol: Protocol) -> pd.DataFrame:
     """Returns a row for each draw, rho and rule: its numbers, its mean validation over seeds, and whether it is chosen.
 
     A draw is scored at the epochs that the rule kept. One that diverged in any seed has no score and is never chosen.
 
     Args:
-        drawn: the run of the settings.
-        settings: of `draw_settings`.
-        rules: among RULES.
+        drawn: the run of the draws.
+        protocol: whose settings were drawn.
     """
-    table = drawn.results
-    table = table[(table["split"] == "test") & (table["group"] == "all")]
-    history = drawn.history.set_index(["member", "epoch"])
-    number_of = {member: _number_of(drawn.setting_of(member), settings) for member in table["member"].unique()}
+    settings = protocol.settings
+    # A row a member and rule, of which the epoch is read that the rule kept.
+    kept = drawn.results.drop_duplicates(["member", "selection"])
+    number_of = {member: _number_of(drawn.setting_of(member), settings) for member in kept["member"].unique()}
+    kept = kept.assign(draw=kept["member"].map(number_of))
     parts = []
-    for rule in rules:
-        rows = table[table["selection"] == rule]
-        places = pd.MultiIndex.from_frame(rows[["member", "best_epoch"]])
-        values = history[RULES[rule].measure].reindex(places).to_numpy(np.float64)
-        lost = (rows["status"] == "diverged").to_numpy() | ~np.isfinite(values)
-        scored = rows.assign(rule=rule, score=np.where(lost, np.nan, values), draw=rows["member"].map(number_of))
-        grouped = scored.groupby(["method", "rho", "rule", "draw"], sort=False)["score"]
-        # A mean over the seeds that are left would reward a draw for those that it lost.
-        means = grouped.agg(lambda of_seeds: of_seeds.mean(skipna=False)).reset_index()
-        ranked = RULES[rule].sign * means["score"]
-        best = ranked.groupby([means["method"], means["rho"]]).transform("min")
-        first = ~means[ranked == best].duplicated(["method", "rho"])
-        parts.append(means.assign(chosen=means.index.isin(first.index[first])))
-    chosen = pd.concat(parts, ignore_index=True)
+    for rule in protocol.rules:
+        of_rule = kept[kept["selection"] == rule]
+        scored = of_rule.assign(rule=rule, score=_validation(of_rule, drawn.history, RULES[rule].measure))
+        means = scored.groupby(["method", "rho", "rule", "draw"], sort=False)["score"].agg(_mean_of_all).reset_index()
+        parts.append(means.assign(chosen=_is_best(means, RULES[rule].sign)))
+    table = pd.concat(parts, ignore_index=True)
     names = list(dict.fromkeys(name for setting in settings for name in setting if name != "method"))
-    drawn_values = {name: [settings[draw].get(name, np.nan) for draw in chosen["draw"]] for name in names}
-    return pd.concat([chosen, pd.DataFrame(drawn_values, chosen.index)], axis=1)
+    drawn_values = {name: [settings[draw].get(name, np.nan) for draw in table["draw"]] for name in names}
+    return pd.concat([table, pd.DataFrame(drawn_values, table.index)], axis=1)
+
+
+def _validation(kept: pd.DataFrame, history: pd.DataFrame, measure: str) -> np.ndarray:
+    """Returns a column of history.csv at the epoch that each row kept, float64; NaN for members that diverged."""
+    kept_epochs = pd.MultiIndex.from_frame(kept[["member", "best_epoch"]])
+    values = history.set_index(["member", "epoch"])[measure].reindex(kept_epochs).to_numpy(np.float64)
+    has_score = (kept["status"] != "diverged").to_numpy() & np.isfinite(values)
+    return np.where(has_score, values, np.nan)
+
+
+def _mean_of_all(seeds: pd.Series) -> float:
+    """Returns a mean over seeds, NaN if one is: a mean of those left would reward a draw for those that it lost."""
+    return float(seeds.mean(skipna=False))
+
+
+def _is_best(means: pd.DataFrame, sign: int) -> np.ndarray:
+    """Returns whether a row is the best of its method and rho, the first of those that are equal."""
+    ranked = sign * means["score"]
+    best = ranked.groupby([means["method"], means["rho"]]).transform("min")
+    first = ~means[ranked == best].duplicated(["method", "rho"])
+    return means.index.isin(first.index[first])
 
 
 def _number_of(axes: Mapping[str, object], settings: Sequence[Mapping[str, float | str]]) -> int:
@@ -269,18 +375,18 @@ class SettingAnew:
         return {"rho": self.rho, **self.setting}
 
 
-def settings_anew(
-    table: pd.DataFrame,
-    settings: Sequence[Mapping[str, float | str]],
-    methods: Sequence[str],
-    rhos: Sequence[float],
-) -> list[SettingAnew]:
-    """Returns the chosen draws in the order of rules and methods, then every method as it stands, at every rho."""
+def settings_anew(table: pd.DataFrame, protocol: Protocol) -> list[SettingAnew]:
+    """Returns the chosen draws in the order of rules and methods, then every method as it stands, at every rho.
+
+    Args:
+        table: of `choose`.
+        protocol: whose settings were drawn.
+    """
     anew = []
     for row in records_of(table[table["chosen"]]):
-        anew.append(SettingAnew(float(row["rho"]), row["rule"], settings[row["draw"]]))
-    for rho in sorted(rhos):
-        anew += [SettingAnew(float(rho), UNTUNED, {"method": method}) for method in methods]
+        anew.append(SettingAnew(float(row["rho"]), row["rule"], protocol.settings[row["draw"]]))
+    for rho in sorted(protocol.rhos):
+        anew += [SettingAnew(float(rho), UNTUNED, {"method": method}) for method in protocol.methods]
     return anew
 
 
@@ -293,33 +399,22 @@ def _distinct(anew: Sequence[SettingAnew]) -> list[dict[str, float | str]]:
     return members
 
 
-def judged(
-    folder: Path, table: pd.DataFrame, trained: Run, anew: Sequence[SettingAnew], *, plain_rule: str, first_rule: str
-) -> Tuned:
-    """Returns the test of the fresh seeds, by rule, and the judged differences.
-
-    Args:
-        folder: of the protocol.
-        table: of `choose`.
-        trained: the run of the fresh seeds.
-        anew: what it was to train.
-        plain_rule: the selection rule of methods as they stand.
-        first_rule: by which methods are compared.
-    """
+def _tested(trained: Run, anew: Sequence[SettingAnew], plain_rule: str) -> pd.DataFrame:
+    """Returns the test rows of each setting by the rule that chose it, which `selection` names."""
     marked = mark_unlearnt(trained.results, trained.cells)
     test = marked[marked["split"] == "test"]
     members = _distinct(anew)
-    drawn_axes = {name for member in members for name in member} - {"rho", "method"}
     number_of = {name: _place_of(trained.setting_of(name), members) for name in test["member"].unique()}
     number = test["member"].map(number_of)
     parts = []
     for entry in anew:
-        rule = plain_rule if entry.rule == UNTUNED else entry.rule
+        rule = entry.rule
+        if rule == UNTUNED:
+            rule = plain_rule
         rows = test[(number == members.index(entry.member)) & (test["selection"] == rule)]
         parts.append(rows.assign(selection=entry.rule))
-    results = pd.concat(parts, ignore_index=True).drop(columns=[*drawn_axes], errors="ignore")
-    by_rule = judge(compare(results[results["selection"] == first_rule]))
-    return Tuned(folder, table, trained, results, by_rule, judge(compare(results, axis="selection", reference=UNTUNED)))
+    drawn_axes = {name for member in members for name in member} - {"rho", "method"}
+    return pd.concat(parts, ignore_index=True).drop(columns=[*drawn_axes], errors="ignore")
 
 
 def _place_of(axes: Mapping[str, object], members: Sequence[Mapping[str, float | str]]) -> int:
@@ -327,20 +422,24 @@ def _place_of(axes: Mapping[str, object], members: Sequence[Mapping[str, float |
 
     A method as it stands sets no number, and fits its own draws, too: the entry that says most is the member's.
     """
-    fitting = []
-    for number, member in enumerate(members):
-        if all(axes[name] == value for name, value in member.items()):
-            fitting.append((len(member), number))
+    fitting = [
+        number for number, member in enumerate(members) if all(axes[name] == value for name, value in member.items())
+    ]
     if not fitting:
         raise ValueError(f"members: expected that of {dict(axes)}; found none")
-    return max(fitting, key=lambda entry: entry[0])[1]
+
+    def numbers_named(number: int) -> int:
+        return len(members[number])
+
+    # The last of those that say as much, as each is in the list once.
+    return max(reversed(fitting), key=numbers_named)
 
 
-def _write(tuned: Tuned, ranges: Mapping[str, DrawRange]) -> None:
+def _write(tuned: Tuned) -> None:
     """Writes the tables and the page."""
     from flipjax.tuning.page import write_page
 
     tables = {"draws": tuned.draws, "results": tuned.results, "methods": tuned.methods, "tuning": tuned.tuning}
     for name, frame in tables.items():
         write_csv(tuned.folder / f"{name}.csv", frame)
-    write_page(tuned, ranges)
+    write_page(tuned)
