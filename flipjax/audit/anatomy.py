@@ -1,28 +1,16 @@
-"""Mirrored and shifted labels in an audit: the anatomy of its classes, and how the flips of each image are mended."""
+"""The anatomy of an audit's classes, mirror pairs and chains: found in their names, or read from a file."""
 
-import dataclasses
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from flipjax.audit.measurements import Measurements
 from flipjax.audit.problems import AuditError
-from flipjax.metrics import Anatomy, flip_kinds, relabelling
-from flipjax.metrics.anatomy import shift_in_words
-from flipjax.metrics.anatomy_flips import FlipKinds, Relabelling
+from flipjax.metrics import Anatomy
 from flipjax.metrics.classes import Background, background_classes
-from flipjax.metrics.decomposition import Ratio, divide
-from flipjax.metrics.intervals import Estimate, estimate_rate
-from flipjax.results.frames import DIGITS
 from flipjax.support.files import read_json
 
 NONE = "none"
 """In place of a file: classes have neither mirror images nor chains."""
-MENDS = 0.5
-"""Least share of an image's flips that a renaming must mend to be told."""
 FORM = 'a JSON file with {"mirror": [[NAME, NAME], ...], "chains": [[NAME, NAME, ...], ...]}, or none'
 """What --anatomy takes."""
 
@@ -90,136 +78,3 @@ def describe_anatomy(anatomy: Anatomy, class_names: Sequence[str]) -> str:
         assert first is not None and last is not None
         parts.append(f"chain {class_names[first]} to {class_names[last]}")
     return "; ".join(parts) or "neither pairs nor chains"
-
-
-@dataclasses.dataclass(frozen=True)
-class Renamed:
-    """Images with one fault, whose flips one renaming mends."""
-
-    fault: str
-    """What is wrong with the labels, in words."""
-    images: int
-    """The number of images of which it explains most: renaming mends half of the flips or more."""
-    mended_share: float
-    """The share of these images' flipped pixels that the renaming mends."""
-
-
-@dataclasses.dataclass(frozen=True)
-class AnatomyFlips:
-    """The flips of n images by kind, and the renaming that mends most of each image's flips."""
-
-    anatomy: Anatomy
-    """Mirror pairs and chains of the foreground classes."""
-    kinds: FlipKinds
-    """Counts of mirrored, shifted and all flipped pixels, leaves (n, ...)."""
-    weighted_kinds: FlipKinds
-    """`kinds` with pixels counted by their size, if that differs between images; shares of all images are of these."""
-    best: Relabelling
-    """The best renaming of each image, leaves (n,); pixels count by their size."""
-    texts: tuple[str, ...]
-    """The fault that the best renaming of each image mends, in words; `none` where there is none."""
-    rates: dict[str, Estimate]
-    """`flip_mirror`, `flip_shift` and `flip_other` of all images, with intervals; they sum to Flip."""
-
-    def columns(self) -> dict[str, object]:
-        """Returns the columns of images.csv."""
-        return {
-            "flip_mirror": np.round(self.kinds.mirror, DIGITS),
-            "flip_shift": np.round(self.kinds.shift, DIGITS),
-            "flip_other": np.round(self.kinds.other, DIGITS),
-            "fault": list(self.texts),
-            "mended": np.round(self.best.mended_share, DIGITS),
-            "renamed_flip": np.round(self.best.flip, DIGITS),
-            "renamed_dice": np.round(self.best.mean_dice, DIGITS),
-        }
-
-    @property
-    def worth_telling(self) -> np.ndarray:
-        """Images in which the best renaming mends half of the flips or more, bool (n,)."""
-        return np.nan_to_num(self.best.mended_share) >= MENDS
-
-    def renamed(self) -> Iterator[Renamed]:
-        """Yields the renamings that mend images, that of most images first."""
-        texts = pd.Series(self.texts)[self.worth_telling]
-        for text, image_count in texts.value_counts().items():
-            images = texts.index[texts == text]
-            mended_share = divide(self.best.mended[images].sum(), self.best.flipped[images].sum())
-            yield Renamed(str(text), int(image_count), float(mended_share))
-
-
-def count_kinds(measured: Measurements, anatomy: Anatomy) -> AnatomyFlips:
-    """Counts the flips of each image by kind, and finds the renaming that mends most."""
-    best = relabelling(measured.weighted_decomposition, anatomy)
-    texts = [anatomy.renamings[index].fault(measured.class_names) for index in np.asarray(best.renaming)]
-    # Columns of one image count its pixels; rates of all images weigh a pixel by its size, as every rate of an audit.
-    weighted_kinds = flip_kinds(measured.weighted_decomposition, anatomy)
-    return AnatomyFlips(
-        anatomy=anatomy,
-        kinds=flip_kinds(measured.decomposition, anatomy),
-        weighted_kinds=weighted_kinds,
-        best=best,
-        texts=tuple(texts),
-        rates=_pooled_rates(weighted_kinds, measured.clusters),
-    )
-
-
-def _counts_by_kind(kinds: FlipKinds) -> dict[str, np.ndarray]:
-    """Returns the flipped pixels (n,) of each of FLIP_KINDS; they sum to all flipped pixels."""
-    mirrored = np.asarray(kinds.mirrored)
-    shifted = np.asarray(kinds.shifted).sum(-1)
-    return {
-        "flip_mirror": mirrored,
-        "flip_shift": shifted,
-        "flip_other": np.asarray(kinds.flipped) - mirrored - shifted,
-    }
-
-
-def _pooled_rates(kinds: FlipKinds, clusters: np.ndarray | None) -> dict[str, Estimate]:
-    """Returns the share of the true foreground of all images that flips in each way, with its interval."""
-    rates = {}
-    for name, count in _counts_by_kind(kinds).items():
-        rates[name] = estimate_rate(Ratio(count, np.asarray(kinds.foreground)), clusters=clusters)
-    return rates
-
-
-def kinds_table(flips: AnatomyFlips, class_names: Sequence[str]) -> pd.DataFrame:
-    """Returns a row for each kind of flip: `kind`, `share` of the true foreground, `low`, `high`, `images` with it.
-
-    Mirrored labels have a row if there are mirror pairs, shifts if there are chains; these have one more for each
-    number of places, without an interval.
-    """
-    titles = {"flip_other": "other"}
-    if flips.anatomy.chains:
-        titles = {"flip_shift": "shift along a chain", **titles}
-    if flips.anatomy.mirror:
-        titles = {"flip_mirror": "mirror", **titles}
-    rows = []
-    counts = _counts_by_kind(flips.kinds)
-    for name, title in titles.items():
-        count = counts[name]
-        share, low, high = flips.rates[name]
-        rows.append({"kind": title, "share": share, "low": low, "high": high, "images": int((count > 0).sum())})
-        if name == "flip_shift":
-            rows += _shift_rows(flips, class_names)
-    return pd.DataFrame(rows)
-
-
-def _shift_rows(flips: AnatomyFlips, class_names: Sequence[str]) -> list[dict[str, object]]:
-    """Returns a row for each number of places by which labels are shifted; their shares sum to that of all shifts."""
-    shifted = flips.weighted_kinds.shifted
-    shares = divide(shifted.sum(0), np.asarray(flips.weighted_kinds.foreground).sum())
-    images = (flips.kinds.shifted > 0).sum(0)
-    in_chains = [class_names[c] for chain in flips.anatomy.chains for c in chain if c is not None]
-    rows: list[dict[str, object]] = []
-    for step, share, image_count in zip(flips.anatomy.steps, shares, images, strict=True):
-        if image_count > 0:
-            rows.append(
-                {
-                    "kind": shift_in_words(in_chains, step),
-                    "share": float(share),
-                    "low": np.nan,
-                    "high": np.nan,
-                    "images": int(image_count),
-                }
-            )
-    return rows

@@ -12,7 +12,7 @@ from contextlib import closing
 
 import numpy as np
 
-from flipjax.audit.maps import ImagePictures, KeptImage, Rank, WorstImages, make_pictures, rank_of_image
+from flipjax.audit.maps import ImagePictures, Rank, WorstImages, make_pictures, rank_of_image
 from flipjax.audit.measurements import EVERY_SIZE, Measurements, MinSize
 from flipjax.audit.opening import Encoding
 from flipjax.audit.pairs import Pair, in_options
@@ -53,8 +53,8 @@ class ImageCounts:
     """The labels' shape."""
     spacing: tuple[float, ...] | None
     """Distance of pixels in mm, if known."""
-    keep: Callable[[], KeptImage] | None
-    """Makes what the page needs of the image, if it is one of the worst; holds its values until then."""
+    keep: Callable[[], ImagePictures] | None
+    """Makes the pictures of the image, if it is one of the worst; holds its values until then."""
 
     def rank(self, spec: LabelSpec) -> Rank:
         """Returns what decides whether the page shows the image."""
@@ -128,10 +128,10 @@ def _keep(
     spec: LabelSpec,
     risk: np.ndarray | None,
     segments: dict[str, np.ndarray],
-) -> KeptImage:
-    """Returns what the page needs of an image."""
+) -> ImagePictures:
+    """Returns the pictures of an image, which the page may need."""
     pictures = make_pictures(prediction, labels, spec, risk, segments, affine=record.affine, spacing=record.spacing)
-    return KeptImage(pictures, record.read_scan(labels.shape))
+    return dataclasses.replace(pictures, read_scan=record.read_scan(labels.shape))
 
 
 def _needed(prediction: np.ndarray, labels: np.ndarray, counted: np.ndarray) -> int:

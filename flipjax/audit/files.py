@@ -170,7 +170,7 @@ def _stored(audit: Audit, document: Document, gates: Sequence[Gate]) -> dict[str
     stored["flips_by_group"] = records_of(audit.by_group)
     stored["intervals"] = {key: np.stack(ends, axis=-1).tolist() for key, ends in audit.intervals.items()}
     if audit.anatomy is not None:
-        stored["renamed"] = [dataclasses.asdict(renamed) for renamed in audit.anatomy.renamed()]
+        stored["renamed"] = records_of(audit.anatomy.fault_table)
     stored["flip_matrix"] = audit.pixels.tolist()
     stored["weight"] = audit.measured.weight
     true = audit.objects.tables.true

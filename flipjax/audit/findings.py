@@ -6,7 +6,6 @@ none where the audit has nothing to say on it; a function `_..._line` returns on
 groups that have a sentence; the map of groups marks the same.
 """
 
-import itertools
 import math
 import operator
 
@@ -230,14 +229,12 @@ def _anatomy_lines(audit: Audit) -> list[str]:
     if flips is None or not audit.number("fg_flip") > 0:
         return []
     lines = []
-    faults = np.array(flips.texts, object)
-    # They come in order of their images.
-    for renamed in itertools.islice(flips.renamed(), MOST_FAULTS):
-        images = np.flatnonzero(flips.worth_telling & (faults == renamed.fault))
-        fault = renamed.fault[:1].upper() + renamed.fault[1:]
+    for row in records_of(flips.fault_table[:MOST_FAULTS]):
+        fault = row["fault"]
+        names = names_in_words(audit, flips.images_with(fault), MOST_NAMES)
         lines.append(
-            f"{fault} in {renamed.images} of {len(audit.images)} {audit.measured.image_noun}, which explains "
-            f"{renamed.mended_share:.0%} of their flips: {names_in_words(audit, images, MOST_NAMES)}."
+            f"{fault[:1].upper()}{fault[1:]} in {row['images']} of {len(audit.images)} {audit.measured.image_noun}, "
+            f"which explains {row['mended_share']:.0%} of their flips: {names}."
         )
     return lines or [_share_of_anatomy(audit, flips.anatomy)]
 

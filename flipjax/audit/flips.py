@@ -21,21 +21,7 @@ PAIRS = 400
 """Pairs of classes of the most pixels, of which intervals are computed."""
 
 Places = Mapping[str, Mapping[int, np.ndarray]]
-"""Indices of images by group, or by scene, and class."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Side:
-    """Indices of the images of a class in common and in rare groups."""
-
-    common: np.ndarray
-    """int64, at least one."""
-    rare: np.ndarray
-    """int64, at least one."""
-
-
-Sides = Mapping[int, Side]
-"""The images in common and in rare groups, by class."""
+"""Indices of images, int64, by group, or by scene, or by `common` and `rare`; and by class."""
 
 
 def class_pixels(decomposition: Decomposition) -> tuple[np.ndarray, np.ndarray]:
@@ -72,20 +58,21 @@ def group_places(groups: ImageGroups, foreground: Sequence[int], class_names: Se
     return places
 
 
-def common_and_rare(groups: ImageGroups, foreground: Sequence[int]) -> Sides:
-    """Returns the images in common and in rare groups of each class that has both."""
+def common_and_rare(groups: ImageGroups, foreground: Sequence[int]) -> Places:
+    """Returns the images in `common` and in `rare` groups of each class that has both."""
     numbers = groups.numbers
     all_groups = groups.all_groups
     if numbers is None or not isinstance(all_groups, Groups):
         return {}
     owner = np.array(foreground)[all_groups.class_of(numbers)]
-    sides = {}
+    places: dict[str, dict[int, np.ndarray]] = {"common": {}, "rare": {}}
     for c in foreground:
         common = np.flatnonzero((owner == c) & np.isin(numbers, all_groups.common))
         rare = np.flatnonzero((owner == c) & np.isin(numbers, all_groups.rare))
         if len(common) and len(rare):
-            sides[c] = Side(common, rare)
-    return sides
+            places["common"][c] = common
+            places["rare"][c] = rare
+    return places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -305,19 +292,19 @@ def by_bound(table: pd.DataFrame, bound: object, value: object) -> pd.DataFrame:
     return table.iloc[order].round(DIGITS)
 
 
-def flip_gap(decomposition: Decomposition, sides: Sides, clusters: np.ndarray | None = None) -> Estimate:
+def flip_gap(decomposition: Decomposition, places: Places, clusters: np.ndarray | None = None) -> Estimate:
     """Returns Flip in rare minus common groups within each class, averaged over the classes.
 
     Args:
         decomposition: of n images.
-        sides: image indices in common and rare groups, by class; at least one class.
+        places: images in `common` and in `rare` groups by class, the same classes of both; at least one.
         clusters: as in `compare_groups`.
     """
     flips, pixels = class_pixels(decomposition)
     differences = []
-    for c, side in sides.items():
-        common = _rate(flips[:, c], pixels[:, c], side.common, clusters)
-        rare = _rate(flips[:, c], pixels[:, c], side.rare, clusters)
+    for c in places["common"]:
+        common = _rate(flips[:, c], pixels[:, c], places["common"][c], clusters)
+        rare = _rate(flips[:, c], pixels[:, c], places["rare"][c], clusters)
         differences.append(difference_of(rare, common))
     return mean_of_estimates(differences)
 

@@ -1,39 +1,164 @@
-"""Kinds of flips: by the class that is predicted (mirrored, shifted, other), and by their place in a segment."""
+"""How flips divide: by the class that is predicted (its mirror image, its chain, another), and by place in a segment.
+
+`count_kinds` also finds the fault of each image: the exchange of left and right, or the shift along a chain, that
+explains most of its flips.
+"""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.anatomy import AnatomyFlips, kinds_table
 from flipjax.audit.measurements import Measurements
+from flipjax.metrics import Anatomy, flip_kinds, relabelling
+from flipjax.metrics.anatomy import shift_in_words
+from flipjax.metrics.anatomy_flips import FlipKinds, Relabelling
 from flipjax.metrics.classes import is_foreground
-from flipjax.metrics.decomposition import Ratio
-from flipjax.metrics.intervals import estimate_rates
+from flipjax.metrics.decomposition import Ratio, divide
+from flipjax.metrics.intervals import Estimate, estimate_rate, estimate_rates
+from flipjax.results.frames import DIGITS
 
+EXPLAINS = 0.5
+"""Least share of an image's flips that its fault must explain to be told."""
+TITLES = {"flip_mirror": "mirror", "flip_shift": "shift along a chain", "flip_other": "other"}
+"""Kinds of flips by the class that is predicted, in words, by the key of their rate."""
 PLACES = {"whole": "whole segments", "rim": "near borders", "inside": "inside segments"}
 """Kinds of `metrics.segment_tables` that are flips, in words; each flipped pixel has one of them."""
 
 
 @dataclasses.dataclass(frozen=True)
-class KindsOfFlips:
-    """How the flips of n images divide; the shares of either table sum to Flip."""
+class AnatomyFlips:
+    """The flips of n images by the class that is predicted, and the fault of each image."""
 
-    by_class: pd.DataFrame
-    """`anatomy.kinds_table`; empty where classes have neither mirror images nor chains."""
-    by_place: pd.DataFrame
-    """`place_table`."""
+    anatomy: Anatomy
+    """Mirror pairs and chains of the foreground classes."""
+    pixels: FlipKinds
+    """Numbers of flipped pixels by kind, leaves (n, ...)."""
+    sizes: FlipKinds
+    """The same with pixels counted by their size, if that differs between images; shares of all images are of these."""
+    best: Relabelling
+    """The renaming that mends most of each image's flips, leaves (n,); pixels count by their size."""
+    faults: tuple[str, ...]
+    """The fault of each image, which its renaming mends, in words; `none` where there is none."""
+    rates: dict[str, Estimate]
+    """`flip_mirror`, `flip_shift` and `flip_other` of all images, with intervals; they sum to Flip."""
+
+    def columns(self) -> dict[str, object]:
+        """Returns the columns of images.csv."""
+        return {
+            "flip_mirror": np.round(self.pixels.mirror, DIGITS),
+            "flip_shift": np.round(self.pixels.shift, DIGITS),
+            "flip_other": np.round(self.pixels.other, DIGITS),
+            "fault": list(self.faults),
+            "mended": np.round(self.best.mended_share, DIGITS),
+            "renamed_flip": np.round(self.best.flip, DIGITS),
+            "renamed_dice": np.round(self.best.mean_dice, DIGITS),
+        }
+
+    @property
+    def is_explained(self) -> np.ndarray:
+        """Whether the fault of an image explains half of its flips or more, bool (n,)."""
+        return np.nan_to_num(self.best.mended_share) >= EXPLAINS
+
+    def images_with(self, fault: str) -> np.ndarray:
+        """Returns the images whose flips this fault explains, int64, in order."""
+        return np.flatnonzero(self.is_explained & (np.array(self.faults, object) == fault))
+
+    @functools.cached_property
+    def fault_table(self) -> pd.DataFrame:
+        """A row for each fault, that of most images first.
+
+        Columns: `fault`; the number of `images` whose flips it explains; `mended_share`, how much of these.
+        """
+        explained = pd.Series(self.faults, dtype=object)[self.is_explained]
+        rows = []
+        for fault, count in explained.value_counts().items():
+            images = self.images_with(str(fault))
+            share = divide(self.best.mended[images].sum(), self.best.flipped[images].sum())
+            rows.append({"fault": fault, "images": count, "mended_share": float(share)})
+        return pd.DataFrame(rows, columns=["fault", "images", "mended_share"])
 
 
-def kinds_of_flips(measured: Measurements, anatomy: AnatomyFlips | None) -> KindsOfFlips:
-    """Divides the flips of an audit by class and by place."""
-    by_class = pd.DataFrame() if anatomy is None else kinds_table(anatomy, measured.class_names)
-    return KindsOfFlips(by_class, place_table(measured))
+def count_kinds(measured: Measurements, anatomy: Anatomy) -> AnatomyFlips:
+    """Counts the flips of each image by kind, and finds its fault."""
+    best = relabelling(measured.weighted_decomposition, anatomy)
+    faults = [anatomy.renamings[index].fault(measured.class_names) for index in np.asarray(best.renaming)]
+    sizes = flip_kinds(measured.weighted_decomposition, anatomy)
+    rates = {}
+    for key, flips in _flips_by_key(sizes).items():
+        rates[key] = estimate_rate(Ratio(flips, np.asarray(sizes.foreground)), clusters=measured.clusters)
+    return AnatomyFlips(
+        anatomy=anatomy,
+        pixels=flip_kinds(measured.decomposition, anatomy),
+        sizes=sizes,
+        best=best,
+        faults=tuple(faults),
+        rates=rates,
+    )
+
+
+def _flips_by_key(kinds: FlipKinds) -> dict[str, np.ndarray]:
+    """Returns the flips (n,) of each of TITLES; they sum to all flips."""
+    mirrored = np.asarray(kinds.mirrored)
+    shifted = np.asarray(kinds.shifted).sum(-1)
+    return {
+        "flip_mirror": mirrored,
+        "flip_shift": shifted,
+        "flip_other": np.asarray(kinds.flipped) - mirrored - shifted,
+    }
+
+
+def kinds_table(measured: Measurements, anatomy: AnatomyFlips | None) -> pd.DataFrame:
+    """Returns a row for each kind of flip, `by` the class that is predicted and by place; either way they sum to Flip.
+
+    Columns: `kind`, `by`, `share` of the true foreground, `low`, `high`, `images` with it.
+    """
+    by_place = place_table(measured).assign(by="place")
+    if anatomy is None:
+        return by_place
+    by_class = class_table(anatomy, measured.class_names).assign(by="class")
+    return pd.concat([by_class, by_place])
+
+
+def class_table(anatomy: AnatomyFlips, class_names: Sequence[str]) -> pd.DataFrame:
+    """Returns the rows of `kinds_table` by the class that is predicted.
+
+    Mirrored labels have a row if there are mirror pairs, shifts if there are chains; these have one more for each
+    number of places, without an interval.
+    """
+    rows: list[dict[str, object]] = []
+    for key, flips in _flips_by_key(anatomy.pixels).items():
+        if key == "flip_mirror" and not anatomy.anatomy.mirror:
+            continue
+        if key == "flip_shift" and not anatomy.anatomy.chains:
+            continue
+        share, low, high = anatomy.rates[key]
+        images = int((flips > 0).sum())
+        rows.append({"kind": TITLES[key], "share": share, "low": low, "high": high, "images": images})
+        if key == "flip_shift":
+            rows += _shift_rows(anatomy, class_names)
+    return pd.DataFrame(rows)
+
+
+def _shift_rows(anatomy: AnatomyFlips, class_names: Sequence[str]) -> list[dict[str, object]]:
+    """Returns a row for each number of places by which labels are shifted; their shares sum to that of all shifts."""
+    shares = divide(anatomy.sizes.shifted.sum(0), np.asarray(anatomy.sizes.foreground).sum())
+    images = (anatomy.pixels.shifted > 0).sum(0)
+    in_chains = [class_names[c] for chain in anatomy.anatomy.chains for c in chain if c is not None]
+    rows: list[dict[str, object]] = []
+    for step, share, image_count in zip(anatomy.anatomy.steps, shares, images, strict=True):
+        if image_count > 0:
+            kind = shift_in_words(in_chains, step)
+            rows.append(
+                {"kind": kind, "share": float(share), "low": np.nan, "high": np.nan, "images": int(image_count)}
+            )
+    return rows
 
 
 def place_table(measured: Measurements) -> pd.DataFrame:
-    """Returns a row for each of PLACES: `kind`, `share` of the true foreground, `low`, `high`, `images` with it."""
+    """Returns the rows of `kinds_table` by place, one for each of PLACES."""
     counts = count_places(measured.segments.pixels, len(measured.names))
     inside = is_foreground(len(measured.class_names), measured.decomposition.background)
     foreground = np.asarray(measured.weighted_decomposition.confusion)[:, inside].sum((1, 2))

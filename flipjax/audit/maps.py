@@ -197,13 +197,18 @@ class ImagePictures:
     """All of an image; of a volume the view and slice with the largest wrong area."""
     slices: Mapping[ClassPair, Picture] = dataclasses.field(default_factory=dict)
     """The slices in which a volume's largest flipped segment of each pair of classes flips most; empty for images."""
+    read_scan: Callable[[], np.ndarray] | None = None
+    """Reads the photo (H, W, 3), or the volume of intensities, that lies beneath; None without one."""
 
     def of_pair(self, pair: ClassPair) -> Picture:
         """Returns the picture that shows a flipped segment of a pair."""
         return self.slices.get(pair, self.whole)
 
-    def with_scan(self, scan: np.ndarray) -> "ImagePictures":
-        """Returns the pictures with the photo (H, W, 3), or the volume of intensities, beneath."""
+    def with_scan(self) -> "ImagePictures":
+        """Returns the pictures with their photo or scan, which is read now."""
+        if self.read_scan is None:
+            return self
+        scan = self.read_scan()
         slices = {pair: _with_scan(picture, scan) for pair, picture in self.slices.items()}
         return ImagePictures(_with_scan(self.whole, scan), slices)
 
@@ -291,31 +296,21 @@ def _flipped_boxes(segments: Mapping[str, np.ndarray]) -> dict[ClassPair, tuple[
     return boxes
 
 
-@dataclasses.dataclass(frozen=True)
-class KeptImage:
-    """An image whose pictures the page may show."""
-
-    pictures: ImagePictures
-    """Without photo or scan."""
-    read_scan: Callable[[], np.ndarray] | None
-    """Reads the photo (H, W, 3) or the volume of intensities; None without one."""
-
-
 class WorstImages:
     """The worst images so far, at most WORST; of equal ones the first."""
 
     def __init__(self) -> None:
         """Begins without images."""
         self._heap: list[tuple[Rank, int]] = []
-        self._kept: dict[int, KeptImage] = {}
+        self._kept: dict[int, ImagePictures] = {}
 
-    def add(self, index: int, rank: Rank, make: Callable[[], KeptImage]) -> None:
+    def add(self, index: int, rank: Rank, make: Callable[[], ImagePictures]) -> None:
         """Takes the next image; makes its pictures only if it is kept so far.
 
         Args:
             index: of the image, increasing.
             rank: the worst highest; (0, 0) if nothing is wrong.
-            make: returns what is kept of it.
+            make: returns its pictures, without photo or scan.
         """
         if max(rank) <= 0:
             return
@@ -331,9 +326,4 @@ class WorstImages:
 
     def pictures(self) -> dict[int, ImagePictures]:
         """Returns the pictures of the images that are kept, with their photos or scans, which are read now."""
-        pictures = {}
-        for index, kept in sorted(self._kept.items()):
-            pictures[index] = kept.pictures
-            if kept.read_scan is not None:
-                pictures[index] = kept.pictures.with_scan(kept.read_scan())
-        return pictures
+        return {index: pictures.with_scan() for index, pictures in sorted(self._kept.items())}

@@ -105,8 +105,8 @@ def _what_is_wrong(audit: Audit, index: int) -> str:
     words = []
     if missed:
         words.append(f"{missed} missed")
-    if audit.anatomy is not None and audit.anatomy.worth_telling[index]:
-        words.append(audit.anatomy.texts[index])
+    if audit.anatomy is not None and audit.anatomy.is_explained[index]:
+        words.append(audit.anatomy.faults[index])
     elif flipped:
         words.append(flipped)
     return "; ".join(words) or "no whole segment wrong"

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.anatomy import AnatomyFlips, count_kinds
 from flipjax.audit.flips import GroupFlip, common_and_rare, compare_groups, flip_pairs, group_places, group_table
 from flipjax.audit.group_names import key_names, name_groups, with_names
 from flipjax.audit.groups import ImageGroups
-from flipjax.audit.kinds import KindsOfFlips, kinds_of_flips
+from flipjax.audit.kinds import AnatomyFlips, count_kinds, kinds_table
 from flipjax.audit.maps import rank_of_image
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects, count_objects
@@ -97,9 +96,9 @@ class Audit:
         return group_table(self.compared)
 
     @functools.cached_property
-    def kinds(self) -> KindsOfFlips:
-        """How the flips divide."""
-        return kinds_of_flips(self.measured, self.anatomy)
+    def kinds(self) -> pd.DataFrame:
+        """`kinds.kinds_table`."""
+        return kinds_table(self.measured, self.anatomy)
 
     @property
     def has_scores(self) -> bool:
@@ -166,7 +165,7 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
         measured,
         objects,
         compared=compared,
-        sides=common_and_rare(groups, foreground),
+        common_and_rare=common_and_rare(groups, foreground),
         kinds=kinds,
         samples=samples,
     )

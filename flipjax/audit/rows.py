@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.anatomy import AnatomyFlips
+from flipjax.audit.kinds import AnatomyFlips
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects
 from flipjax.metrics.images import Images

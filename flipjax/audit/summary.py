@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from flipjax.audit.anatomy import AnatomyFlips
-from flipjax.audit.flips import GroupFlip, Sides, flip_gap, group_places
+from flipjax.audit.flips import GroupFlip, Places, flip_gap, group_places
 from flipjax.audit.group_names import key_names, with_names
 from flipjax.audit.groups import ImageGroups
+from flipjax.audit.kinds import AnatomyFlips
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects, SegmentCounts
 from flipjax.metrics import Anatomy, Decomposition
@@ -60,7 +60,7 @@ def summarize_audit(
     objects: Objects,
     *,
     compared: Sequence[GroupFlip],
-    sides: Sides,
+    common_and_rare: Places,
     kinds: AnatomyFlips | None,
     samples: int,
 ) -> Summary:
@@ -71,7 +71,7 @@ def summarize_audit(
         measured: the images as they were read, with each pixel counted once.
         objects: the segments of the images.
         compared: Flip by class and group.
-        sides: common and rare images by class.
+        common_and_rare: images in `common` and in `rare` groups by class.
         kinds: mirrored and shifted labels.
         samples: resamples for intervals of what is no rate.
     """
@@ -81,8 +81,8 @@ def summarize_audit(
     if kinds is not None:
         for key, estimate in kinds.rates.items():
             summary.add(key, estimate)
-    if sides:
-        summary.add("flip_gap/mean", flip_gap(measured.weighted_decomposition, sides, measured.clusters))
+    if common_and_rare.get("common"):
+        summary.add("flip_gap/mean", flip_gap(measured.weighted_decomposition, common_and_rare, measured.clusters))
     _add_group_differences(summary, compared)
     return summary
 

@@ -245,7 +245,6 @@ def _kind_blocks(audit: Audit) -> list[Numbers]:
     """Returns the kinds of flips by class and by place."""
     if not audit.number("fg_flip") > 0:
         return []
-    kinds = pd.concat([audit.kinds.by_class.assign(by="class"), audit.kinds.by_place.assign(by="place")])
     columns: dict[str, str | Callable[[Row], str]] = {
         "kind": "{kind}",
         "by": "{by}",
@@ -253,7 +252,7 @@ def _kind_blocks(audit: Audit) -> list[Numbers]:
         audit.measured.image_noun: "{images}",
     }
     caption = "Kinds of flips, by the class that is predicted and by their place; either way they sum to Flip"
-    return [Numbers(caption, tabulate(kinds, columns, names=2))]
+    return [Numbers(caption, tabulate(audit.kinds, columns, names=2))]
 
 
 def overall(audit: Audit) -> TextTable:

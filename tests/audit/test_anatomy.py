@@ -8,7 +8,7 @@ from audited import audit, refused, rows_of, save_masks
 
 from flipjax import metrics
 from flipjax.audit import stream
-from flipjax.audit.anatomy import count_kinds, kinds_table
+from flipjax.audit.kinds import class_table, count_kinds
 from flipjax.audit.measurements import Measurements
 
 NAMES = ("background", "kidney_left", "kidney_right", "L1", "L2", "L3")
@@ -123,9 +123,8 @@ def test_rows_of_shifts_sum_to_their_kind_where_pixels_differ_in_size():
         segments=metrics.segment_tables(predictions, labels, kind="masks", num_classes=4),
         spacing=np.array([[1.0, 1.0], [3.0, 3.0]]),
     )
-    table = kinds_table(count_kinds(measured, metrics.Anatomy(chains=((1, 2, 3),))), measured.class_names).set_index(
-        "kind"
-    )
+    flips = count_kinds(measured, metrics.Anatomy(chains=((1, 2, 3),)))
+    table = class_table(flips, measured.class_names).set_index("kind")
     # The foreground is 4 pixels of 1 mm2 and 4 of 9 mm2.
     assert table["share"].to_dict() == pytest.approx(
         {

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax.audit import maps
-from flipjax.audit.maps import ImagePictures, KeptImage, Layout, Picture, WorstImages, choose_layout, make_pictures
+from flipjax.audit.maps import ImagePictures, Layout, Picture, WorstImages, choose_layout, make_pictures
 from flipjax.metrics.classes import LabelSpec
 
 SPEC = LabelSpec(kind="masks", num_classes=3, ignore_index=9)
@@ -17,7 +17,7 @@ SHARES = st.sampled_from([0.0, 0.05, 0.2, 0.2, 0.7, 1.0])
 
 def kept_image(number):
     picture = Picture(Layout(np.arange(1), np.arange(1)), np.full((1, 1), number), np.zeros((1, 1), int), None, None)
-    return KeptImage(ImagePictures(picture), None)
+    return ImagePictures(picture)
 
 
 @given(st.lists(st.tuples(SHARES, SHARES), max_size=60))
@@ -37,12 +37,12 @@ def test_what_is_kept_are_the_worst_images_whatever_came_before(ranks):
 def test_photos_are_read_of_the_images_that_are_shown_alone():
     worst, read = WorstImages(), []
     for index in range(maps.WORST + 4):
-        image = kept_image(index).pictures
+        image = kept_image(index)
         photo = np.full((1, 1, 3), index, np.uint8)
         worst.add(
             index,
             (0.0, 0.01 * index),
-            lambda image=image, photo=photo: KeptImage(image, lambda: read.append(1) or photo),
+            lambda image=image, photo=photo: ImagePictures(image.whole, read_scan=lambda: read.append(1) or photo),
         )
     pictures = worst.pictures()
     assert list(pictures) == list(range(4, maps.WORST + 4)) and len(read) == maps.WORST
