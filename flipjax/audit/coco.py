@@ -11,8 +11,9 @@ import numpy as np
 from flipjax.audit.arrays import StoredArray
 from flipjax.audit.formats import image_errors
 from flipjax.audit.label_maps import LabelMap
+from flipjax.audit.names import check_names
 from flipjax.audit.problems import AuditError, BrokenFileError, naming
-from flipjax.support.files import JsonObject, read_json
+from flipjax.support.files import JsonObject
 from flipjax.support.terminal import listed
 
 Outline: TypeAlias = Any
@@ -23,22 +24,10 @@ VOID_NAME = "void"
 """Name of the class of pixels without a panoptic segment."""
 LARGEST_ID = (1 << 24) - 1
 """The largest id of a segment, which a pixel of 24 bits holds."""
+BESIDE_RESULTS = "expected --labels in COCO's instances format beside results"
+"""What the categories of results need."""
 LEAST_SCORE = 0.5
 """Lowest score of a COCO result that counts. Higher scores cover lower ones."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Coco:
-    """The labels of a COCO file. For instances, class 0 is background; panoptic labels have none."""
-
-    panoptic: bool
-    """Whether pixels belong to segments of a PNG, rather than to outlines."""
-    categories: Mapping[int, int]
-    """Class by category id."""
-    class_names: tuple[str, ...]
-    """Names of the classes; of instances the first is the background."""
-    images: Mapping[int, "InstanceImage"]
-    """Images by their ids, if the file holds instances; panoptic labels have none here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,43 +41,63 @@ class InstanceImage:
 
 
 @dataclasses.dataclass(frozen=True)
-class CocoImages:
-    """The images of a COCO file, in its order."""
+class Coco:
+    """The categories of a COCO file of labels. For instances, class 0 is background; panoptic labels have none."""
 
-    labels: Coco
-    """Its categories; of predictions, those of the labels."""
-    names: tuple[str, ...]
-    """The images' names; one may occur twice."""
-    images: tuple[StoredArray, ...]
-    """The segments of each image."""
+    panoptic: bool
+    """Whether pixels belong to segments of a PNG, rather than to outlines."""
+    categories: Mapping[int, int]
+    """Class by category id."""
+    class_names: tuple[str, ...]
+    """Names of the classes; of instances the first is the background."""
+    images: Mapping[int, InstanceImage]
+    """Images by their ids, if the file holds instances; panoptic labels have none here."""
 
 
-def open_coco(path: Path, *, truth: Coco | None = None) -> CocoImages:
-    """Finds the images of a COCO file, from its JSON and the headers of its PNGs.
+Content: TypeAlias = JsonObject | list[JsonObject]
+"""What a JSON holds: an object of categories, images and annotations, or a list of results."""
+
+
+def read_categories(path: Path, content: Content) -> Coco:
+    """Returns the categories of a COCO file of labels, panoptic or instances; raises AuditError for results."""
+    if isinstance(content, list):
+        raise AuditError(f"{path}: {BESIDE_RESULTS}")
+    if _holds_instances(content):
+        return _instance_categories(content)
+    return _panoptic_categories(content)
+
+
+def find_images(path: Path, content: Content, truth: Coco, *, predicted: bool) -> dict[str, StoredArray]:
+    """Returns the images of a COCO file by name, from its JSON and the headers of its PNGs.
 
     Args:
-        path: the JSON.
-        truth: for predictions, the categories of the labels.
+        path: the JSON's file.
+        content: the JSON: of labels, or of predictions in the same format, or as results.
+        truth: the categories of the labels.
+        predicted: whether these are predictions, of which pixels without a panoptic segment are a class of their own.
 
     Raises:
-        AuditError: the JSON has another format, the labels lack categories or images, or PNGs are missing or not RGB.
+        AuditError: the JSON lacks images or repeats one, or PNGs are missing or not RGB.
     """
-    with naming(f"{path}: expected COCO's panoptic, instances or results JSON"):
-        content = read_json(path)
-        if isinstance(content, list):
-            if truth is None or truth.panoptic:
-                raise AuditError(f"{path}: expected --labels in COCO's instances format beside results")
-            images = _results(path, content, truth)
-        elif "images" in content and not any("segments_info" in entry for entry in content["annotations"]):
-            truth = truth or _instance_categories(content)
-            images = _instances(path, content["annotations"], truth)
-        else:
-            void = VOID if truth is None else len(truth.class_names)
-            truth = truth or _panoptic_categories(content)
-            images = _panoptic(path, content["annotations"], truth, void=void)
+    if isinstance(content, list):
+        if truth.panoptic:
+            raise AuditError(f"{path}: {BESIDE_RESULTS}")
+        images = _results(path, content, truth)
+    elif _holds_instances(content):
+        images = _instances(path, content["annotations"], truth)
+    else:
+        void = VOID
+        if predicted:
+            void = len(truth.class_names)
+        images = _panoptic(path, content["annotations"], truth, void=void)
     if not images:
         raise AuditError(f"{path}: expected images, found none")
-    return CocoImages(truth, tuple(name for name, _ in images), tuple(array for _, array in images))
+    return images
+
+
+def _holds_instances(content: JsonObject) -> bool:
+    """Returns whether a JSON is in the format of instances, rather than panoptic."""
+    return "images" in content and not any("segments_info" in entry for entry in content["annotations"])
 
 
 def _category_names(content: JsonObject) -> dict[int, str]:
@@ -142,13 +151,12 @@ def _size_of_ids(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def _panoptic(
-    path: Path, annotations: Iterable[JsonObject], truth: Coco, *, void: int
-) -> list[tuple[str, StoredArray]]:
+def _panoptic(path: Path, annotations: Sequence[JsonObject], truth: Coco, *, void: int) -> dict[str, StoredArray]:
     """Returns the images of panoptic annotations, each a PNG of ids."""
-    images = []
-    for annotation in annotations:
-        file = path.with_suffix("") / Path(annotation["file_name"]).name
+    files = [path.with_suffix("") / Path(annotation["file_name"]).name for annotation in annotations]
+    check_names(path, [file.stem for file in files])
+    images = {}
+    for file, annotation in zip(files, annotations, strict=True):
         classes = {0: void}
         for entry in annotation["segments_info"]:
             number = int(entry["id"])
@@ -156,8 +164,7 @@ def _panoptic(
                 raise AuditError(f"{path}: {file.name}: expected different ids in 1..{LARGEST_ID}, found {number}")
             classes[number] = _class_of(entry, truth, void, f"{path}: {file.name}: segment {number}")
         load = functools.partial(_read_ids, file)
-        array = StoredArray(str(file), _size_of_ids(file), load, LabelMap(str(path), classes))
-        images.append((file.stem, array))
+        images[file.stem] = StoredArray(str(file), _size_of_ids(file), load, LabelMap(str(path), classes))
     return images
 
 
@@ -165,7 +172,7 @@ def _score(entry: JsonObject) -> float:
     return float(entry.get("score", 1))
 
 
-def _results(path: Path, entries: Iterable[JsonObject], truth: Coco) -> list[tuple[str, StoredArray]]:
+def _results(path: Path, entries: Iterable[JsonObject], truth: Coco) -> dict[str, StoredArray]:
     """Returns the images of results, of which those with higher scores cover the others."""
     kept = [entry for entry in entries if _score(entry) >= LEAST_SCORE]
     return _painted(path, sorted(kept, key=_score), truth)
@@ -176,11 +183,11 @@ def _painting_order(entry: JsonObject) -> tuple[bool, float]:
     return not entry.get("iscrowd", 0), -float(entry.get("area", 0))
 
 
-def _instances(path: Path, entries: Iterable[JsonObject], truth: Coco) -> list[tuple[str, StoredArray]]:
+def _instances(path: Path, entries: Iterable[JsonObject], truth: Coco) -> dict[str, StoredArray]:
     return _painted(path, sorted(entries, key=_painting_order), truth)
 
 
-def _painted(path: Path, entries: Sequence[JsonObject], truth: Coco) -> list[tuple[str, StoredArray]]:
+def _painted(path: Path, entries: Sequence[JsonObject], truth: Coco) -> dict[str, StoredArray]:
     """Returns the images of outlines, which are painted in this order when the image is read."""
     outlines: dict[int, dict[int, Outline]] = {image_id: {} for image_id in truth.images}
     classes = {image_id: {0: 0} for image_id in truth.images}
@@ -193,11 +200,12 @@ def _painted(path: Path, entries: Sequence[JsonObject], truth: Coco) -> list[tup
             raise AuditError(f"{source}: expected a segmentation, found {listed(entry)}")
         outlines[image_id][number] = entry["segmentation"]
         classes[image_id][number] = _class_of(entry, truth, VOID, source)
-    images = []
+    check_names(path, [image.name for image in truth.images.values()])
+    images = {}
     for image_id, image in truth.images.items():
         load = functools.partial(_paint, image.shape, outlines[image_id])
         label_map = LabelMap(str(path), classes[image_id])
-        images.append((image.name, StoredArray(f"{path}[{image.name}]", image.shape, load, label_map)))
+        images[image.name] = StoredArray(f"{path}[{image.name}]", image.shape, load, label_map)
     return images
 
 

@@ -1,6 +1,5 @@
 """Names of images: from paths of files, matched between folders, and what a message shows of them."""
 
-import dataclasses
 import os
 import re
 import unicodedata
@@ -79,34 +78,33 @@ def read_pattern(pattern: str | None) -> re.Pattern[str] | None:
     return compiled
 
 
-@dataclasses.dataclass(frozen=True)
-class FolderFiles:
-    """The files of a folder and its subfolders, as relative paths in order."""
-
-    files: tuple[Path, ...]
-    """The files that count. Links to folders and empty folders are among them, so that they are not overlooked."""
-    hidden: tuple[Path, ...]
-    """Files that systems leave: those whose name begins with a dot, and Windows' own."""
+def is_hidden(path: PurePath) -> bool:
+    """Returns whether systems leave a file or folder: its name begins with a dot, or it is one of Windows' own."""
+    return path.name.startswith(HIDDEN)
 
 
-def files_below(folder: Path) -> FolderFiles:
-    """Finds the files of a folder and its subfolders."""
-    counted: list[Path] = []
-    hidden: list[Path] = []
+def files_below(folder: Path) -> tuple[Path, ...]:
+    """Returns the files of a folder and its subfolders, as relative paths in order.
+
+    Links to folders, empty folders and hidden ones are among them, not entered, so that they are not overlooked.
+    """
+    below: list[Path] = []
     for root, subfolders, files in os.walk(folder):
         here = Path(root).relative_to(folder)
-        hidden += [here / name for name in [*subfolders, *files] if name.startswith(HIDDEN)]
-        # `os.walk` enters what this list still holds: not the hidden folders.
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith(HIDDEN))
-        visible = [here / name for name in files if not name.startswith(HIDDEN)]
-        # It enters no links.
-        links = [here / name for name in subfolders if (Path(root) / name).is_symlink()]
-        is_empty = not visible and not subfolders
+        below += [here / name for name in files]
+        is_empty = not any(not is_hidden(Path(name)) for name in (*files, *subfolders))
         if is_empty and here != Path():
-            counted.append(here)
-        counted += visible
-        counted += links
-    return FolderFiles(tuple(sorted(counted)), tuple(sorted(hidden)))
+            below.append(here)
+        entered = []
+        for name in sorted(subfolders):
+            # `os.walk` enters no links.
+            if is_hidden(Path(name)) or (Path(root) / name).is_symlink():
+                below.append(here / name)
+            if not is_hidden(Path(name)):
+                entered.append(name)
+        # `os.walk` enters what this list still holds.
+        subfolders[:] = entered
+    return tuple(sorted(below))
 
 
 def name_files(folder: Path, files: Sequence[Path], pattern: re.Pattern[str] | None) -> dict[str, Path]:

@@ -123,15 +123,15 @@ def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> Open
     check_colours(source, truth)
     segment_unit = _unit_of_segments(options.unit, truth, labels)
     spec = _complete_spec(asked, truth, to_class, background=options.background)
-    paired = fit_axes(pair_images(source, truth), spec.kind, channels=options.channels, axes=options.axes)
+    fitted = fit_axes(pair_images(source, truth), spec.kind, channels=options.channels, axes=options.axes)
     common_spacing = _read_spacing(options.spacing, truth)
-    check_spacing(paired.pairs, common_spacing)
+    check_spacing(fitted.pairs, common_spacing)
     all_names = spec.class_names or _names_of(truth.coco, to_class, spec)
-    pairs = paired.pairs
+    pairs = fitted.pairs
     if truth.organs or source.organs:
         all_names = _names_with_organs(all_names, source, truth)
         pairs = [_with_organ_classes(pair, source, truth, all_names, spec.background) for pair in pairs]
-    count, name_count = _count_classes(spec, paired.score_classes, all_names, to_class)
+    count, name_count = _count_classes(spec, fitted.classes, all_names, to_class)
     if count:
         check_matrices(len(pairs), count)
         with in_options():
@@ -141,7 +141,7 @@ def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> Open
         pairs=pairs,
         encoding=Encoding(
             spec,
-            paired.class_axis,
+            fitted.class_axis,
             segment_unit,
             common_spacing,
             name_count,
@@ -149,7 +149,7 @@ def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> Open
         ),
         coco=truth.coco,
         class_names=tuple(all_names) if all_names else None,
-        facts=(*_facts(source, truth), *paired.facts),
+        facts=(*_facts(source, truth), fitted.fact),
         overlaps=tuple(side.overlaps for side in (source, truth) if side.overlaps is not None),
     )
 

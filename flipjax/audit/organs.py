@@ -20,18 +20,10 @@ FOLDER = "segmentations"
 """Subfolder of the masks of a case in TotalSegmentator's data set."""
 MOST_OVERLAP = 0.01
 """Fraction of a case's foreground that may lie in several organs."""
+CaseMasks = Mapping[str, Mapping[str, Path]]
+"""The masks of each case by organ; all cases have the same organs, in alphabetical order."""
 AS_IMAGES = "if each file is an image of its own, pass --names '(.+)'"
 """How files of this layout are read as images."""
-
-
-@dataclasses.dataclass(frozen=True)
-class OrganFiles:
-    """The masks of all cases of a folder."""
-
-    organs: tuple[str, ...]
-    """The organs, in alphabetical order; each case has a mask of each."""
-    cases: Mapping[str, Sequence[Path]]
-    """The masks of each case, in order of the organs."""
 
 
 @dataclasses.dataclass
@@ -54,7 +46,7 @@ class Overlaps:
         )
 
 
-def find_organs(folder: Path, files: Sequence[Path]) -> OrganFiles | None:
+def find_organs(folder: Path, files: Sequence[Path]) -> CaseMasks | None:
     """Returns the masks of a folder if each subfolder holds a NIfTI mask for each organ, else None.
 
     Args:
@@ -84,8 +76,7 @@ def find_organs(folder: Path, files: Sequence[Path]) -> OrganFiles | None:
         lacking = [organ for organ in organs if organ not in masks_of_case]
         if lacking:
             raise AuditError(f"{folder}: expected a mask of each organ in each case, {case} lacks {listed(lacking)}")
-    cases = {case: [masks_of_case[organ] for organ in organs] for case, masks_of_case in by_case.items()}
-    return OrganFiles(tuple(organs), cases)
+    return {case: {organ: masks_of_case[organ] for organ in organs} for case, masks_of_case in by_case.items()}
 
 
 def _is_binary(path: Path) -> bool:

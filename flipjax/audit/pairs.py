@@ -64,27 +64,37 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
         AuditError: names or counts differ, only one side has names, or volumes and labels differ in position.
     """
     paths = f"{predictions.path} and {labels.path}"
-    truth = labels.images
     # Two files with one image each form a pair, whatever their names.
-    single = len(predictions.images) == len(truth) == 1 and not predictions.path.is_dir()
-    if predictions.names and labels.names and not single:
-        check_matched(paths, predictions.names, labels.names)
-        by_name = dict(zip(labels.names, truth, strict=True))
-        truth = tuple(by_name[name] for name in predictions.names)
-    elif not single and predictions.stacked and labels.stacked and (predictions.names or labels.names):
-        named, unnamed = (predictions, labels) if predictions.names else (labels, predictions)
-        problem = f"expected names in both stacks or in neither, found them in {named.path} alone"
-        raise AuditError(f"{unnamed.path}: {problem}; save the array `names` in both, or in neither")
-    elif not single and not (predictions.stacked and labels.stacked):
-        raise AuditError(f"{paths}: expected two folders, or two stacks, which may hold names; found one of each")
-    elif len(predictions.images) != len(truth):
-        counts = f"{len(predictions.images)} predictions and {len(truth)} labels"
-        raise AuditError(f"{paths}: expected as many labels as predictions, found {counts}")
-    names = predictions.names or labels.names or tuple(map(str, range(len(truth))))
-    pairs = [Pair(*entry) for entry in zip(names, predictions.images, truth, strict=True)]
+    single = len(predictions.images) == len(labels.images) == 1 and not predictions.path.is_dir()
+    if predictions.named and labels.named and not single:
+        check_matched(paths, predictions.images, labels.images)
+        truth = [labels.images[name] for name in predictions.images]
+    else:
+        if not single:
+            _check_positions(paths, predictions, labels)
+        truth = list(labels.images.values())
+    names = predictions.images
+    if labels.named and not predictions.named:
+        names = labels.images
+    pairs = [Pair(*entry) for entry in zip(names, predictions.images.values(), truth, strict=True)]
     for pair in pairs:
         _check_position(pair)
     return pairs
+
+
+def _check_positions(paths: str, predictions: Source, labels: Source) -> None:
+    """Raises AuditError for images that cannot be paired by position: only two stacks without names can."""
+    if not (predictions.stacked and labels.stacked):
+        raise AuditError(f"{paths}: expected two folders, or two stacks, which may hold names; found one of each")
+    if predictions.named or labels.named:
+        named, unnamed = labels, predictions
+        if predictions.named:
+            named, unnamed = predictions, labels
+        problem = f"expected names in both stacks or in neither, found them in {named.path} alone"
+        raise AuditError(f"{unnamed.path}: {problem}; save the array `names` in both, or in neither")
+    if len(predictions.images) != len(labels.images):
+        counts = f"{len(predictions.images)} predictions and {len(labels.images)} labels"
+        raise AuditError(f"{paths}: expected as many labels as predictions, found {counts}")
 
 
 def _check_position(pair: Pair) -> None:
@@ -125,20 +135,24 @@ def form_of(axis: str, spatial: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class FittedPairs:
-    """Pairs whose axes are known."""
+class Fit:
+    """How predictions fit their labels if their axes are in one order."""
 
-    pairs: list[Pair]
-    """The pairs, with axes of space in the same order on both sides."""
     class_axis: str
     """The class axis of predictions, `first` or `last`; `none` of masks."""
-    score_classes: int
+    order: str
+    """The order of the axes of arrays beside NIfTI, one of ORDERS."""
+    pairs: list[Pair]
+    """The pairs, with axes of space in the same order on both sides."""
+    classes: int
     """The number of classes of scores, 0 of masks."""
-    facts: tuple[str, ...] = ()
-    """A sentence on axes that were turned by nnU-Net's rule."""
+    misfits: Sequence[Pair]
+    """The pairs, as they are stored, of another shape or another number of classes."""
+    fact: str = ""
+    """A sentence on axes that were turned by nnU-Net's rule, or nothing."""
 
 
-def fit_axes(pairs: Sequence[Pair], kind: str, *, channels: str | None = None, axes: str | None = None) -> FittedPairs:
+def fit_axes(pairs: Sequence[Pair], kind: str, *, channels: str | None = None, axes: str | None = None) -> Fit:
     """Finds the class axis of predictions, and the order of the axes of volumes in arrays beside NIfTI.
 
     NIfTI has the axes X, Y, Z. Arrays do not say theirs: most programs write X, Y, Z or Z, Y, X, and where both fit the
@@ -175,11 +189,11 @@ def fit_axes(pairs: Sequence[Pair], kind: str, *, channels: str | None = None, a
             fact = (
                 f"Axes of {pairs[0].prediction} and the like, as nnU-Net writes them: (C, Z, Y, X); --axes sets others."
             )
-            return _fitted(pairs, by_rule[0], fact)
+            return dataclasses.replace(by_rule[0], fact=fact)
     if axes is None and any(fit.order != STORED for fit in fitting):
         raise AuditError(_ask_for_axes(pairs, class_axes))
     if len(fitting) == 1:
-        return _fitted(pairs, fitting[0])
+        return fitting[0]
     # An error shows the misfits of the fit with the fewest: most files fit it, so the others are likely the faults.
     fewest = min((fit.misfits for fit in fits), key=len) or pairs
     spatial = "D, H, W" if len(pairs[0].labels.shape) == 3 else "H, W"
@@ -193,28 +207,13 @@ def fit_axes(pairs: Sequence[Pair], kind: str, *, channels: str | None = None, a
     raise AuditError(f"expected predictions {forms} for labels ({spatial}), C alike in all; found {shown}{advice}")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Fit:
-    """How predictions fit their labels if their axes are in one order."""
-
-    class_axis: str
-    order: str
-    classes: int
-    misfits: Sequence[Pair]
-
-
-def _fit(pairs: Sequence[Pair], class_axis: str, order: str) -> _Fit:
-    counts = [_classes_at(class_axis, _ordered(pair, class_axis, order)) for pair in pairs]
+def _fit(pairs: Sequence[Pair], class_axis: str, order: str) -> Fit:
+    """Returns how pairs fit with the axes of space in this order; the first one that fits says how many classes."""
+    ordered = [_ordered(pair, class_axis, order) for pair in pairs]
+    counts = [_classes_at(class_axis, pair) for pair in ordered]
     classes = next((count for count in counts if count is not None), None)
-    if classes is None:
-        return _Fit(class_axis, order, 0, pairs)
-    misfits = [pair for pair, count in zip(pairs, counts, strict=True) if count != classes]
-    return _Fit(class_axis, order, classes, misfits)
-
-
-def _fitted(pairs: Sequence[Pair], fit: _Fit, *facts: str) -> FittedPairs:
-    ordered = [_ordered(pair, fit.class_axis, fit.order) for pair in pairs]
-    return FittedPairs(ordered, fit.class_axis, fit.classes, facts)
+    misfits = [pair for pair, count in zip(pairs, counts, strict=True) if count is None or count != classes]
+    return Fit(class_axis, order, ordered, classes or 0, misfits)
 
 
 def _is_loose(pair: Pair) -> bool:

@@ -13,12 +13,13 @@ import numpy as np
 
 from flipjax.audit import formats, shapes
 from flipjax.audit.arrays import INTENSITIES, SCORES, Header, StoredArray
-from flipjax.audit.coco import Coco, open_coco
+from flipjax.audit.coco import Coco, find_images, read_categories
 from flipjax.audit.label_maps import LabelMap
-from flipjax.audit.names import check_names, files_below, name_files, suffix_of
+from flipjax.audit.names import check_names, files_below, is_hidden, name_files, suffix_of
 from flipjax.audit.numpy_files import Stack
-from flipjax.audit.organs import OrganFiles, Overlaps, find_organs, read_case
+from flipjax.audit.organs import CaseMasks, Overlaps, find_organs, read_case
 from flipjax.audit.problems import AuditError, BrokenFileError, naming, raise_broken
+from flipjax.support.files import read_json
 from flipjax.support.terminal import listed
 
 PHOTOS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -31,10 +32,10 @@ class Source:
 
     path: Path
     """The argument."""
-    names: tuple[str, ...] | None
-    """The images' names; None for a stack without, whose images are identified by position."""
-    images: tuple[StoredArray, ...]
-    """One an image; the broken ones are missing."""
+    images: Mapping[str, StoredArray]
+    """The images by name; the broken ones are missing."""
+    named: bool = True
+    """Whether they have names; those of a stack without are numbers, their positions."""
     axes: int = 2
     """Axes of space: 2 of images, 3 of volumes."""
     coco: Coco | None = None
@@ -83,8 +84,7 @@ def open_source(
     if path.suffix.lower() == ".json":
         if kind != "labels" and not (kind == "masks" and truth):
             raise AuditError(f"{path}: expected --kind masks and --labels in COCO's panoptic or instances format, too")
-        opened = open_coco(path, truth=truth)
-        return Source(path, check_names(path, opened.names), opened.images, coco=opened.labels)
+        return _open_coco(path, truth)
     if path.is_dir():
         return _open_folder(path, kind=kind, axes=axes, label_map=label_map, pattern=pattern)
     if pattern is not None:
@@ -104,6 +104,14 @@ def open_source(
     return dataclasses.replace(source, path=path)
 
 
+def _open_coco(path: Path, truth: Coco | None) -> Source:
+    """Opens a JSON of labels, or of predictions beside labels of these categories."""
+    with naming(f"{path}: expected COCO's panoptic, instances or results JSON"):
+        content = read_json(path)
+        categories = truth or read_categories(path, content)
+        return Source(path, find_images(path, content, categories, predicted=truth is not None), coco=categories)
+
+
 def _axes_of_file(shape: Sequence[int], kind: str, axes: int | None) -> int:
     """Returns the axes of space of a file that may be a stack: three axes of class indices are a stack of images."""
     if axes is not None:
@@ -118,11 +126,13 @@ def _open_stack(path: Path, stack: Stack, *, axes: int, label_map: LabelMap | No
     count, *shape = stack.values.shape
     if not stack.values.size or len(stack.names or range(count)) != count:
         raise AuditError(f"{path}: expected images and a name for each, found {(count, *shape)}, {stack.names}")
-    rows = []
-    for i in range(count):
-        rows.append(StoredArray(f"{path} row {i}", (*shape,), functools.partial(stack.row, i), label_map))
-    names = stack.names and check_names(path, stack.names)
-    return Source(path, names, tuple(rows), axes=axes, stacked=True)
+    names = tuple(map(str, range(count)))
+    if stack.names:
+        names = check_names(path, stack.names)
+    rows = {}
+    for i, name in enumerate(names):
+        rows[name] = StoredArray(f"{path} row {i}", (*shape,), functools.partial(stack.row, i), label_map)
+    return Source(path, rows, named=bool(stack.names), axes=axes, stacked=True)
 
 
 def _open_folder(
@@ -130,32 +140,35 @@ def _open_folder(
 ) -> Source:
     """Opens a folder with a file for each image, or with one for each organ of a volume."""
     below = files_below(path)
-    files = below.files
+    files = [file for file in below if not is_hidden(file)]
+    hidden = tuple(file for file in below if is_hidden(file))
     usable = [file for file in files if _is_file(path / file) and suffix_of(file) in formats.suffixes_of(kind)]
     if pattern is None and label_map is None and kind in ("labels", "masks"):
-        organs = find_organs(path, usable)
-        if organs is not None:
-            return _open_organs(path, organs)
+        cases = find_organs(path, usable)
+        if cases is not None:
+            return _open_organs(path, cases)
     if pattern is None and len(usable) < len(files):
         _refuse_types(path, kind, [file.as_posix() for file in files if file not in {*usable}])
     if not usable:
         _refuse_types(path, kind, [])
     named = name_files(path, usable, pattern)
     source = _open_files(path, named, kind=kind, axes=axes, label_map=label_map)
-    return dataclasses.replace(source, left_out=len(files) - len(named), hidden=below.hidden)
+    return dataclasses.replace(source, left_out=len(files) - len(named), hidden=hidden)
 
 
-def _open_organs(path: Path, organs: OrganFiles) -> Source:
+def _open_organs(path: Path, cases: CaseMasks) -> Source:
     """Opens a folder with a mask for each organ of each case, whose label maps number the organs from 1."""
     overlaps = Overlaps(path)
-    images = []
-    for case, masks in organs.cases.items():
+    images = {}
+    for case, mask_of_organ in cases.items():
+        masks = tuple(mask_of_organ.values())
         header = formats.read_header(masks[0], "labels")
         shape = shapes.image_shape(masks[0], header, "labels", 3)
         numbers = range(1, 1 + len(masks))
         load = functools.partial(read_case, masks, numbers, shape, case=case, overlaps=overlaps)
-        images.append(StoredArray(str(path / case), shape, load, spacing=header.spacing, affine=header.affine))
-    return Source(path, tuple(organs.cases), tuple(images), axes=3, organs=organs.organs, overlaps=overlaps)
+        images[case] = StoredArray(str(path / case), shape, load, spacing=header.spacing, affine=header.affine)
+    organs = tuple(next(iter(cases.values())))
+    return Source(path, images, axes=3, organs=organs, overlaps=overlaps)
 
 
 def _is_file(path: Path) -> bool:
@@ -206,8 +219,7 @@ def _open_files(
             affine=header.affine,
             of_nnunet=header.array_name in shapes.NNUNET_ARRAYS,
         )
-    names = tuple(images)
-    return Source(folder, names, tuple(images.values()), axes=axes, palettes=palettes, broken=tuple(broken))
+    return Source(folder, images, axes=axes, palettes=palettes, broken=tuple(broken))
 
 
 def check_colours(predictions: Source, labels: Source) -> None:
@@ -233,7 +245,10 @@ def find_photos(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | N
     """
     if not folder.is_dir():
         raise AuditError(f"--images: expected a folder of photos ({' '.join(PHOTOS)}), found {folder}")
-    files = [file for file in files_below(folder).files if suffix_of(file) in PHOTOS and _is_file(folder / file)]
+    files = []
+    for file in files_below(folder):
+        if suffix_of(file) in PHOTOS and not is_hidden(file) and _is_file(folder / file):
+            files.append(file)
     photos = name_files(folder, files, pattern)
     without_photo = [name for name in names if name not in photos]
     if without_photo:
@@ -261,13 +276,12 @@ def find_volumes(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | 
         raise AuditError(f"--images: expected a folder of volumes ({types}), found {folder}")
     volumes = open_source(folder, kind=INTENSITIES, axes=3, pattern=pattern)
     raise_broken(volumes.broken)
-    by_name = dict(zip(volumes.names or (), volumes.images, strict=True))
-    without_volume = [name for name in names if name not in by_name]
+    without_volume = [name for name in names if not volumes.named or name not in volumes.images]
     if without_volume:
         raise AuditError(
             f"--images: expected a volume named as each of labels in {folder}; none for {listed(without_volume)}"
         )
-    return {name: by_name[name] for name in names}
+    return {name: volumes.images[name] for name in names}
 
 
 def predicted_source(
@@ -292,15 +306,15 @@ def predicted_source(
     """
     if kind != "logits" or folder is None:
         raise AuditError(f"--model: expected --images beside it and --kind logits, found {folder} and {kind}")
-    if labels.names is None:
+    if not labels.named:
         raise AuditError(f"{labels.path}: expected labels with names beside --model, those of the photos")
     readers = _readers_of(folder, labels, pattern)
     classes = predict(next(iter(readers.values()))()).shape[-1]
-    images = []
-    for name, array in zip(labels.names, labels.images, strict=True):
+    images = {}
+    for name, array in labels.images.items():
         load = functools.partial(_predicted, predict, readers[name])
-        images.append(StoredArray(f"the prediction of {folder / name}", (*array.shape, classes), load, of_model=True))
-    return Source(folder, labels.names, tuple(images), axes=labels.axes)
+        images[name] = StoredArray(f"the prediction of {folder / name}", (*array.shape, classes), load, of_model=True)
+    return Source(folder, images, axes=labels.axes)
 
 
 def _predicted(predict: Callable[[np.ndarray], np.ndarray], read: Callable[[], np.ndarray]) -> np.ndarray:
@@ -309,7 +323,7 @@ def _predicted(predict: Callable[[np.ndarray], np.ndarray], read: Callable[[], n
 
 def _readers_of(folder: Path, labels: Source, pattern: re.Pattern[str] | None) -> dict[str, Callable[[], np.ndarray]]:
     """Returns functions that read what a model sees, by name."""
-    names = labels.names or ()
+    names = tuple(labels.images)
     if labels.axes == 2:
         photos = find_photos(folder, names, pattern)
         return {name: functools.partial(formats.read_photo, photo) for name, photo in photos.items()}

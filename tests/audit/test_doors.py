@@ -134,7 +134,7 @@ def check_refused(capsys, root, options, named):
 
 
 def images_of(path, kind):
-    return [array.read() for array in open_source(path, kind=kind).images]
+    return [array.read() for array in open_source(path, kind=kind).images.values()]
 
 
 FORMS = {
