@@ -13,7 +13,7 @@ from flipjax.config import Config, default_config
 from flipjax.config.plan import plan
 from flipjax.config.reading import configure
 from flipjax.data.arrays import keys_of
-from flipjax.metrics.decomposition import margins, pixel_ratios
+from flipjax.metrics.decomposition import pixel_ratios
 from flipjax.runs import Run
 from flipjax.support.terminal import Signals
 from flipjax.sweep.run import run_sweep
@@ -222,7 +222,7 @@ def outcomes_of(stages: Sequence[TrainedStage], *, images: int) -> Outcomes:
             for name in cell.members:
                 if records[name]["status"] == "diverged":
                     continue
-                ratios = pixel_ratios(margins(np.asarray(cell.decomposition(name, "test").confusion)))
+                ratios = pixel_ratios(np.asarray(cell.decomposition(name, "test").confusion))
                 seed = seeds.index(records[name]["seed"])
                 correct[seed, rows] = ratios.correct.part
                 flip[seed, rows] = ratios.flip.part

@@ -103,7 +103,13 @@ def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVE
         risks = {"flip_risk": risk, "max_softmax": 1 - np.asarray(pixels.probability)}
     of_masks = dataclasses.replace(spec, kind="masks", num_classes=classes)
     columns = segment_columns(
-        prediction, labels, of_masks, risks=risks, unit=record.unit, predicted_unit=record.predicted_unit
+        prediction,
+        labels,
+        of_masks,
+        unit=record.unit,
+        ids=record.ids,
+        predicted_ids=record.predicted_ids,
+        risks=risks,
     )
     large, left_out = _of_size(columns, min_size.pixels(record.spacing))
     risk_map = risks.get("flip_risk")

@@ -28,10 +28,12 @@ class ImageRecord:
     """Class indices, integers (*spatial)."""
     spacing: tuple[float, ...] | None = None
     """Distance of pixels in mm along each axis of space, if known."""
-    unit: str | np.ndarray = "class"
-    """Unit of true segments: `class`, `component`, or ids (*spatial)."""
-    predicted_unit: str | np.ndarray | None = None
-    """Unit of predicted segments; None follows `unit`."""
+    unit: str = "class"
+    """Unit of segments without ids: `class` or `component`."""
+    ids: np.ndarray | None = None
+    """Ids of the true segments, integers (*spatial)."""
+    predicted_ids: np.ndarray | None = None
+    """Ids of the predicted segments, integers (*spatial)."""
     photo: np.ndarray | Path | None = None
     """The photo uint8 (H, W, 3) for the page, or its file, which is read if the page may show it."""
     pair: Pair | None = None
@@ -82,13 +84,16 @@ def read_record(pair: Pair, encoding: Encoding) -> ImageRecord:
     spec = encoding.spec
     values = pair.labels.read()
     labels = pair.labels.to_classes(values, ignore_index=spec.ignore_index)
-    instances = encoding.unit == "instance"
+    unit = encoding.unit
+    ids = None
+    predicted_ids = None
     prediction = pair.prediction.read()
-    predicted_unit = None
+    if encoding.unit == "instance":
+        unit = "component"
+        ids = values
+        if spec.kind == "masks" and pair.prediction.label_map:
+            predicted_ids = prediction
     if spec.kind == "masks":
-        if instances and pair.prediction.label_map:
-            # The ids of segments.
-            predicted_unit = prediction
         prediction = pair.prediction.to_classes(prediction)
         _check_void(pair, labels, spec)
         prediction = _without_void(pair, prediction, labels, spec)
@@ -103,8 +108,9 @@ def read_record(pair: Pair, encoding: Encoding) -> ImageRecord:
         prediction=prediction,
         labels=labels,
         spacing=pair.labels.spacing or pair.prediction.spacing or encoding.spacing,
-        unit=values if instances else encoding.unit,
-        predicted_unit=predicted_unit,
+        unit=unit,
+        ids=ids,
+        predicted_ids=predicted_ids,
         photo=pair.photo,
         pair=pair,
     )

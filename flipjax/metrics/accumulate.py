@@ -25,14 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 
-@functools.cache
-def named_anatomy(spec: LabelSpec, classes: int) -> Anatomy:
-    """Returns the anatomy of the foreground classes in the names of a specification; empty without names."""
-    if spec.class_names is None:
-        return Anatomy()
-    return Anatomy.from_names(spec.names(classes)).without(spec.background_classes)
-
-
 SHARED = ("background", "ignore_index", "kind", "spatial_ndim")
 """Fields of `LabelSpec` that are equal in all metrics of a merge."""
 
@@ -130,39 +122,37 @@ class FlipMetric:
             TypeError, ValueError: invalid arrays as in `decompose`, NaN scores, a different C, or invalid groups. The
                 batch is then not added.
         """
-        part = concatenate([decompose(predictions, labels, **self._options)])
-        self._check_batch(part)
-        of_groups = None if groups is None else self._read_groups(groups, part)
+        images = concatenate([decompose(predictions, labels, **self._options)])
+        self._check_images(images)
+        of_groups = None
+        if groups is not None:
+            of_groups = read_groups(
+                groups,
+                images=len(images.risk_sum),
+                classes=images.confusion.shape[-1],
+                background=images.background,
+                all_groups=self.all_groups,
+            )
         of_clusters = None
         if clusters is not None:
-            of_clusters = read_names(clusters, images=len(part.risk_sum), name="clusters")
-        batch = Batch(part, of_groups, of_clusters)
+            of_clusters = read_names(clusters, images=len(images.risk_sum), name="clusters")
+        batch = Batch(images, of_groups, of_clusters)
         if self._batches and not batch.is_like(self._batches[0]):
             raise ValueError("groups: expected with every batch or with none, and clusters likewise.")
         self._batches += (batch,)
 
-    def _check_batch(self, part: Decomposition) -> None:
+    def _check_images(self, images: Decomposition) -> None:
         """Raises a ValueError for another number of classes than before, or for NaN scores."""
-        classes = part.confusion.shape[-1]
+        classes = images.confusion.shape[-1]
         expected = self.spec.num_classes or classes
         if self._batches:
             expected = self._batches[0].images.confusion.shape[-1]
         if classes != expected:
             raise ValueError(f"predictions: expected {expected} classes, found {classes}.")
         self.spec.names(classes)
-        broken = np.flatnonzero(np.isnan(part.risk_sum))
+        broken = np.flatnonzero(np.isnan(images.risk_sum))
         if len(broken) and self.spec.kind != "masks":
             raise ValueError(f"{self.spec.kind}: expected numbers, found NaN in images {broken[:8].tolist()}.")
-
-    def _read_groups(self, groups: ArrayLike, part: Decomposition) -> np.ndarray:
-        """Returns a copy of the groups of a batch; raises a ValueError for others than one an image."""
-        return read_groups(
-            groups,
-            images=len(part.risk_sum),
-            classes=part.confusion.shape[-1],
-            background=part.background,
-            all_groups=self.all_groups,
-        )
 
     @property
     def decomposition(self) -> Decomposition:
@@ -196,7 +186,9 @@ class FlipMetric:
         batch = _joined(self._batches)
         numbers, all_groups = self._numbered(batch)
         images = read_images(batch.images, numbers, class_names=self.spec.class_names, all_groups=all_groups)
-        clusters = None if batch.clusters is None else name_numbers(batch.clusters)[0]
+        clusters = None
+        if batch.clusters is not None:
+            clusters, _ = name_numbers(batch.clusters)
         return rate_intervals(images, images.group_names, clusters)
 
     def __call__(self, predictions: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None) -> Summary:
@@ -217,7 +209,7 @@ class FlipMetric:
         summary = summarize(images, numbers, class_names=self.spec.class_names, all_groups=all_groups)
         anatomy = self.anatomy
         if anatomy == "names":
-            anatomy = named_anatomy(self.spec, images.confusion.shape[-1])
+            anatomy = _named_anatomy(self.spec, images.confusion.shape[-1])
         if isinstance(anatomy, Anatomy) and anatomy:
             summary.update(pooled_kinds(images, anatomy))
         return summary
@@ -262,6 +254,14 @@ class FlipMetric:
         ax.bar_label(bars, fmt="{:.3f}")
         ax.set(ylim=(0, 1), ylabel="share of the true foreground", title=f"{summary['n_images']} images")
         return ax.figure, ax
+
+
+@functools.cache
+def _named_anatomy(spec: LabelSpec, classes: int) -> Anatomy:
+    """Returns the anatomy of the foreground classes in the names of a specification; empty without names."""
+    if spec.class_names is None:
+        return Anatomy()
+    return Anatomy.from_names(spec.names(classes)).without(spec.background_classes)
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:

@@ -10,7 +10,7 @@ import numpy as np
 
 from flipjax.metrics.anatomy import Anatomy, Renaming, moves_along
 from flipjax.metrics.classes import background_classes, is_foreground
-from flipjax.metrics.decomposition import Decomposition, divide, margins, pixel_ratios
+from flipjax.metrics.decomposition import Decomposition, divide, margins, numpy_if_on_host, pixel_ratios
 from flipjax.metrics.host import Array
 
 FLIP_KINDS = ("flip_mirror", "flip_shift", "flip_other")
@@ -73,7 +73,7 @@ def flip_kinds(decomposition: Decomposition, anatomy: Anatomy) -> FlipKinds:
         >>> print(kinds.mirror, kinds.shift, round(kinds.other, 4), dict(zip(anatomy.steps, kinds.shifted.tolist())))
         0.5 0.25 0.0833 {-1: 0, 1: 3}
     """
-    confusion = _confusion_of(decomposition)
+    confusion = numpy_if_on_host(decomposition.confusion)
     _check_anatomy(anatomy, decomposition)
     truth, prediction = _both_ways(anatomy.mirror)
     mirrored = confusion[..., truth, prediction].sum(-1)
@@ -155,7 +155,7 @@ def relabelling(decomposition: Decomposition, anatomy: Anatomy) -> Relabelling:
         >>> print(best.mended, best.flipped, best.flip, round(best.mean_dice, 4))
         8 9 0.1 0.619
     """
-    confusion = _confusion_of(decomposition)
+    confusion = numpy_if_on_host(decomposition.confusion)
     _check_anatomy(anatomy, decomposition)
     xp = confusion.__array_namespace__()
     gains = xp.stack([_gain(confusion, renaming) for renaming in anatomy.renamings], axis=-1)
@@ -208,18 +208,6 @@ def _share(part: Array, whole: Array) -> Array:
     return divide(part, whole)[()]
 
 
-def _confusion_of(decomposition: Decomposition) -> Array:
-    """Returns the confusion matrices, as NumPy if they are on the host."""
-    confusion = decomposition.confusion
-    if not isinstance(confusion, np.ndarray):
-        from flipjax.metrics import checks
-
-        # NumPy is exact, and compiles nothing for a new number of images.
-        if checks.on_host(confusion):
-            return np.asarray(confusion)
-    return confusion
-
-
 def _check_anatomy(anatomy: Anatomy, decomposition: Decomposition) -> None:
     """Raises ValueError if the anatomy has another number of classes, or a class that is absent or background."""
     C = decomposition.confusion.shape[-1]
@@ -239,8 +227,7 @@ def _check_anatomy(anatomy: Anatomy, decomposition: Decomposition) -> None:
 
 def _flips(decomposition: Decomposition, confusion: Array) -> tuple[Array, Array]:
     """Returns the flipped pixels (...) and the pixels (...) of the true foreground."""
-    counts = margins(confusion, background=decomposition.background)
-    flip = pixel_ratios(counts, background=decomposition.background).flip
+    flip = pixel_ratios(confusion, background=decomposition.background).flip
     return flip.part, flip.whole
 
 

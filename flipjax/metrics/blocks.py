@@ -19,27 +19,24 @@ SHORTEST = 1 << 10
 LINE = 64
 """Bytes of a line of memory; XLA:CPU copies a NumPy array that does not begin with one."""
 
-Place = tuple[slice, slice]
-"""Rows and columns of an array (images, pixels, ...)."""
-
 
 class Block(NamedTuple):
     """A piece of arrays that share their images and pixels."""
 
-    place: Place
-    """Its images and pixels."""
-    new_part: Place
-    """The part of it that is in no block before."""
+    images: slice
+    """Its images."""
+    pixels: slice
+    """Its pixels of each image."""
     arrays: list[np.ndarray]
-    """The piece of each array, (rows, 1, length, ...), of volumes (rows, 1, 1, length, ...); valid until the next
-    block but one is cut."""
+    """The piece of each array, padded at the end: (height, 1, length, ...), of volumes (height, 1, 1, length, ...).
+    Valid until the next block but one is cut."""
 
 
 def cut(arrays: Sequence[np.ndarray], *, spatial_ndim: int, lead: int, width: int) -> Iterator[Block]:
     """Cuts arrays that share their leading and spatial axes into blocks of one shape.
 
-    The last blocks of a row or column overlap those before. Labels of what overlaps, and of padding, are none that is
-    counted, so each pixel is counted once.
+    The last blocks are padded: scores with 0, labels with the largest integer, which is no class, so that padding is
+    not counted.
 
     Args:
         arrays: (..., *spatial, ...), scores first, then labels.
@@ -54,18 +51,13 @@ def cut(arrays: Sequence[np.ndarray], *, spatial_ndim: int, lead: int, width: in
     if not lead:
         height = 1
     flat = [array.reshape(images, pixels, *array.shape[lead + spatial_ndim :]) for array in arrays]
-    readers = [_BlockReader(array, (height, length), once=index > 0) for index, array in enumerate(flat)]
+    readers = [_BlockReader(array, height, length) for array in flat]
     ones = [1] * (spatial_ndim - 1)
     for row, column in itertools.product(range(0, images, height), range(0, pixels, length)):
-        # The last block begins earlier, so that it is whole.
-        first_row = max(0, min(row, images - height))
-        first_column = max(0, min(column, pixels - length))
-        rows = slice(first_row, min(first_row + height, images))
-        columns = slice(first_column, min(first_column + length, pixels))
-        new_part = (slice(row - first_row, None), slice(column - first_column, None))
-        pieces = [reader.read((rows, columns), new_part) for reader in readers]
-        shaped = [piece.reshape(height, *ones, length, *piece.shape[2:]) for piece in pieces]
-        yield Block((rows, columns), new_part, shaped)
+        rows = slice(row, min(row + height, images))
+        columns = slice(column, min(column + length, pixels))
+        pieces = [reader.read(rows, columns) for reader in readers]
+        yield Block(rows, columns, [piece.reshape(height, *ones, length, *piece.shape[2:]) for piece in pieces])
 
 
 def _size_of_block(images: int, pixels: int, width: int) -> tuple[int, int]:
@@ -89,40 +81,34 @@ def _power_above(number: int) -> int:
 
 
 class _BlockReader:
-    """Reads blocks of an array (images, pixels, ...): its own memory where XLA reads that in place, or padded copies.
+    """Reads blocks of an array (images, pixels, ...): the array itself where XLA reads that in place, or copies."""
 
-    With `once`, what is not new in a block is padding, too.
-    """
-
-    def __init__(self, array: np.ndarray, size: tuple[int, int], *, once: bool):
-        """Makes two buffers that serve all copies in turn: fresh memory for each would cost more than the copy."""
+    def __init__(self, array: np.ndarray, height: int, length: int):
+        """Takes the images of a block and the pixels of each."""
         self._array = array
-        self._once = once
         # JAX would copy and convert other types.
         self._dtype = jax.dtypes.canonicalize_dtype(array.dtype)
-        self._shape = (*size, *array.shape[2:])
+        self._shape = (height, length, *array.shape[2:])
+        # Two that serve all copies in turn: fresh memory for each would cost more than the copy.
         self._buffers: list[np.ndarray] = []
 
-    def read(self, place: Place, new_part: Place) -> np.ndarray:
-        """Returns a block, (rows, length, ...)."""
-        piece = self._array[place]
-        rows, columns = new_part
-        has_old = self._once and bool(rows.start or columns.start)
-        is_whole = piece.shape == self._shape and piece.dtype == self._dtype and not has_old
-        if is_whole and piece.flags.c_contiguous and piece.ctypes.data % LINE == 0:
+    def read(self, rows: slice, columns: slice) -> np.ndarray:
+        """Returns a block, (height, length, ...)."""
+        piece = self._array[rows, columns]
+        is_whole = piece.shape == self._shape
+        if is_whole and piece.dtype == self._dtype and piece.flags.c_contiguous and piece.ctypes.data % LINE == 0:
             return piece
         copy = self._next_buffer()
-        covered = copy[: len(piece), : piece.shape[1]]
-        if covered.shape != copy.shape or has_old:
-            padding = 0
-            if self._dtype.kind in "iu":
-                padding = np.iinfo(self._dtype).max
-            copy[...] = padding
-        if self._once:
-            covered[new_part] = piece[new_part]
-        else:
-            covered[...] = piece
+        if not is_whole:
+            copy[...] = self._padding()
+        copy[: piece.shape[0], : piece.shape[1]] = piece
         return copy
+
+    def _padding(self) -> int:
+        """Returns 0 of scores, and the largest integer of labels."""
+        if self._dtype.kind in "iu":
+            return int(np.iinfo(self._dtype).max)
+        return 0
 
     def _next_buffer(self) -> np.ndarray:
         """Returns the buffer that was not used last, which begins with a line of memory."""

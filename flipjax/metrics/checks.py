@@ -6,7 +6,6 @@ Rank, shapes and dtypes are always checked; values only for concrete arrays, so 
 from __future__ import annotations
 
 import math
-import operator
 import warnings
 
 import jax
@@ -23,7 +22,7 @@ SCORES = ("logits", "probabilities")
 _TOLERANCE = 5e-3
 """How far probabilities may be from a sum of 1: half a percent covers the rounding of float16 sums over 150 classes."""
 _SAMPLE = 6
-"""Places along each axis, at least, of the pixels that are checked before all are."""
+"""Places along each axis, at least, of the pixels that are looked at before all are."""
 _MANY_CLASSES = 32
 """Length of a last axis from which on whole numbers are taken for class indices."""
 _MOST_CLASSES = 1 << 12
@@ -46,10 +45,11 @@ def to_array(values: ArrayLike, *, name: str = "array") -> Array:
 
 def on_host(*arrays: object) -> bool:
     """Returns whether all are concrete arrays in host memory."""
-    return all(map(_is_on_host, arrays))
+    return all(_is_on_host(array) for array in arrays)
 
 
 def _is_on_host(array: object) -> bool:
+    """Returns whether this is an array of NumPy, or one of JAX on one CPU device."""
     if isinstance(array, np.ndarray):
         return True
     if not isinstance(array, jax.Array) or isinstance(array, Tracer):
@@ -135,20 +135,24 @@ def _check_masks(masks: Array, truth: Array, spec: LabelSpec) -> int:
     _check_size(masks.shape, spec.spatial_ndim, name="predictions")
     classes = spec.num_classes
     if classes is None:
-        if isinstance(masks, Tracer) or isinstance(truth, Tracer):
-            raise ValueError("num_classes: expected the number of classes under jit, found None.")
-        counted = np.asarray(truth)
-        if spec.ignore_index is not None:
-            counted = counted[counted != spec.ignore_index]
-        least = max(1 + len(spec.background_classes), *spec.background_classes, 0)
-        largest = max(int(array.max(initial=0)) for array in (np.asarray(masks), counted))
-        classes = 1 + max(least, largest)
-    classes = operator.index(classes)
+        classes = _count_classes(masks, truth, spec)
     if classes > _MOST_CLASSES:
         advice = f"to leave out the last label pass ignore_index={classes - 1}"
         raise ValueError(f"num_classes: expected at most {_MOST_CLASSES}, found {classes}; {advice}.")
     check_background(spec.background, classes)
     return classes
+
+
+def _count_classes(masks: Array, truth: Array, spec: LabelSpec) -> int:
+    """Returns the fewest classes that masks and labels can have: two beside the background, or more."""
+    if isinstance(masks, Tracer) or isinstance(truth, Tracer):
+        raise ValueError("num_classes: expected the number of classes under jit, found None.")
+    counted = np.asarray(truth)
+    if spec.ignore_index is not None:
+        counted = counted[counted != spec.ignore_index]
+    background = spec.background_classes
+    fewest = max([2 + len(background), *(1 + c for c in background)])
+    return max(fewest, 1 + int(np.asarray(masks).max(initial=0)), 1 + int(counted.max(initial=0)))
 
 
 def _check_size(shape: tuple[int, ...], spatial_ndim: int, *, name: str) -> None:
@@ -204,16 +208,22 @@ def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
         if problem:
             raise ValueError(f"probabilities: expected values in 0..1 that sum to 1 at each pixel, found {problem}.")
         return
+    # Points a warning at the kernel's caller; with labels `check_pair` adds a frame.
+    stacklevel = 4
+    if labelled:
+        stacklevel = 5
+    # A few pixels mostly tell that logits are logits; only then all are read.
     sample = scores[tuple(slice(None, None, max(1, size // _SAMPLE)) for size in scores.shape[:-1])]
-    if not labelled and scores.shape[-1] >= _MANY_CLASSES and all(map(_are_indices, (sample, scores))):
+    if not labelled and scores.shape[-1] >= _MANY_CLASSES and _are_indices(sample) and _are_indices(scores):
         text = "logits: found whole numbers alone. Class indices have no flip-risk; decompose takes kind='masks'."
-    # One-hot scores are probabilities too, but have no entropy to distort.
-    elif any(map(_no_probabilities, (sample, scores))) or ((scores == 0) | (scores == 1)).all():
+        warnings.warn(text, stacklevel=stacklevel)
         return
-    else:
+    if _no_probabilities(sample) or _no_probabilities(scores):
+        return
+    # One-hot scores are probabilities too, but have no entropy to distort.
+    if not ((scores == 0) | (scores == 1)).all():
         text = "logits: found values in 0..1 that sum to 1 at each pixel. Of probabilities pass kind='probabilities'."
-    # Points the warning at the kernel's caller; with labels `check_pair` adds a frame.
-    warnings.warn(text, stacklevel=5 if labelled else 4)
+        warnings.warn(text, stacklevel=stacklevel)
 
 
 def _are_indices(scores: np.ndarray) -> bool:
@@ -258,11 +268,13 @@ def _check_range(labels: Array, classes: int, ignore_index: int | None, *, name:
         return
     values = np.unique(np.asarray(labels)).tolist()
     bad = [value for value in values if not 0 <= value < classes and value != ignore_index]
-    besides = "" if ignore_index is None else f" and ignore_index={ignore_index}"
+    expected = f"class indices 0..{classes - 1}"
+    if ignore_index is not None:
+        expected += f" and ignore_index={ignore_index}"
     advice = ""
     if name == "labels":
         advice = f" To leave pixels out, pass their label: ignore_index={bad[-1]}."
-    raise ValueError(f"{name}: expected class indices 0..{classes - 1}{besides}, found {bad[:8]}.{advice}")
+    raise ValueError(f"{name}: expected {expected}, found {bad[:8]}.{advice}")
 
 
 def _extremes(labels: Array, ignore_index: int | None) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from flipjax.metrics.classes import Background, LabelOptions, LabelSpec, check_background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
-from flipjax.metrics.decomposition import Decomposition, divide, margins, mean_over_classes, pixel_ratios
+from flipjax.metrics.decomposition import Decomposition, divide, mean_over_classes, pixel_ratios
 from flipjax.metrics.evaluate import class_keys, is_per_class
 from flipjax.metrics.host import Array
 from flipjax.metrics.kernels import decompose
@@ -141,11 +141,11 @@ class FlipCounts:
         Raises:
             TypeError, ValueError: invalid classes.
         """
-        default: Background = cls.options.get("background", 0)
-        chosen = default if isinstance(background, EllipsisType) else background
+        if isinstance(background, EllipsisType):
+            background = cls.options.get("background", 0)
         if num_classes is None:
             num_classes = cls.options.get("num_classes")
-        spec = LabelSpec(chosen, num_classes=num_classes)
+        spec = LabelSpec(background, num_classes=num_classes)
         classes = spec.num_classes or 0
         zero = jnp.zeros((), jnp.int32)
         pixels = jnp.zeros((classes, classes), jnp.int32)
@@ -184,12 +184,14 @@ class FlipCounts:
         return cls._of_images(decompose(logits, labels, **options), mask)
 
     @classmethod
-    def _of_images(cls, decomposition: Decomposition, mask: Any) -> Self:
+    def _of_images(cls, decomposition: Decomposition, mask: ArrayLike | None) -> Self:
         """Returns the counts of the images that the mask selects; None selects all."""
         confusion = jnp.asarray(decomposition.confusion)
         lead = confusion.shape[:-2]
         C = confusion.shape[-1]
-        counted = jnp.ones(lead, bool) if mask is None else jnp.asarray(mask)
+        counted = jnp.ones(lead, bool)
+        if mask is not None:
+            counted = jnp.asarray(mask)
         if counted.shape != lead or counted.dtype != bool:
             raise ValueError(f"mask: expected bool {lead}, found {counted.dtype} {counted.shape}.")
         counted = counted.reshape(-1)
@@ -197,12 +199,12 @@ class FlipCounts:
             raise ValueError(f"logits: expected at most {MOST_TERMS:,} images at once, found {len(counted):,}.")
         confusion = jnp.where(counted[:, None, None], confusion.reshape(-1, C, C), 0)
         background = decomposition.background
-        flips, foreground = pixel_ratios(margins(confusion, background=background), background=background).flip
+        flips, foreground = pixel_ratios(confusion, background=background).flip
         share = flips / jnp.maximum(foreground, 1)
-        fixed = jnp.round(share * (1 << SHARE_BITS)).astype(jnp.int32)
+        share_in_units = jnp.round(share * (1 << SHARE_BITS)).astype(jnp.int32)
         return cls(
             pixels=LongSum.of(confusion).sum(),
-            flip_shares=LongSum.of(fixed).sum(),
+            flip_shares=LongSum.of(share_in_units).sum(),
             images=counted.sum(dtype=jnp.int32),
             foreground_images=(foreground > 0).sum(dtype=jnp.int32),
             # More than half; twice the flips could exceed an int32.
@@ -224,18 +226,19 @@ class FlipCounts:
         """
         if not isinstance(other, FlipCounts):
             raise TypeError(f"merge: expected FlipCounts, found {type(other).__name__}.")
+        # Of counts without classes, which are of no image, the others are returned.
         if not other.num_classes:
             return self
         if not self.num_classes:
-            return self._like(other)
+            return type(self)(**{field.name: getattr(other, field.name) for field in dataclasses.fields(other)})
         for name in ("num_classes", "background"):
-            mine = getattr(self, name)
-            theirs = getattr(other, name)
-            if mine != theirs:
-                raise ValueError(f"{name}: expected {mine}, as in the counts to merge with, found {theirs}.")
+            expected = getattr(self, name)
+            found = getattr(other, name)
+            if found != expected:
+                raise ValueError(f"{name}: expected {expected}, as in the counts to merge with, found {found}.")
         if self.images.shape != other.images.shape:
-            found = f"found {other.images.shape}; reduce sums over the first axis"
-            raise ValueError(f"merge: expected counts with leading axes {self.images.shape}, {found}.")
+            shapes = f"{self.images.shape}, found {other.images.shape}"
+            raise ValueError(f"merge: expected counts with leading axes {shapes}; reduce sums over the first axis.")
         return dataclasses.replace(
             self,
             pixels=self.pixels.plus(other.pixels),
@@ -244,10 +247,6 @@ class FlipCounts:
             foreground_images=self.foreground_images + other.foreground_images,
             flipped_images=self.flipped_images + other.flipped_images,
         )
-
-    def _like(self, other: FlipCounts) -> Self:
-        """Returns other counts as this class."""
-        return type(self)(**{field.name: getattr(other, field.name) for field in dataclasses.fields(other)})
 
     def reduce(self) -> Self:
         """Returns the sums over the first axis, such as the devices of an `all_gather`.
@@ -289,10 +288,6 @@ class FlipCounts:
         names = class_names_of(class_names, classes=self.num_classes, background=self.background)
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
             return _summarize(self, names, pixels=self.pixels.to_float(), flip_shares=self.flip_shares.to_float())
-        return self._compute_on_host(names)
-
-    def _compute_on_host(self, names: Sequence[str]) -> Summary:
-        """Returns the summary of counts that are no tracers, with exact sums; numbers if no leaf has leading axes."""
         counts = dataclasses.replace(
             self,
             images=np.asarray(self.images),
@@ -310,7 +305,7 @@ class FlipCounts:
 def _summarize(counts: FlipCounts, names: Sequence[str], *, pixels: Array, flip_shares: Array) -> Summary:
     """Returns the summary of counts. Their long sums are passed as arrays, of NumPy or JAX."""
     foreground = np.flatnonzero(is_foreground(len(names), counts.background))
-    ratios = pixel_ratios(margins(pixels, background=counts.background), background=counts.background)
+    ratios = pixel_ratios(pixels, background=counts.background)
     of_sums = {
         "n_images": counts.images,
         "flip_image_mean": divide(flip_shares, counts.foreground_images) / (1 << SHARE_BITS),

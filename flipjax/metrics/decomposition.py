@@ -12,32 +12,6 @@ from flipjax.metrics.classes import Background, background_classes, check_backgr
 from flipjax.metrics.host import Array, read_array, read_numbers
 
 
-def _rate(name: str, text: str) -> property:
-    """Returns a property of `Decomposition`: the value of one of its `PixelRatios`, or flip-risk."""
-
-    def value(confusion: Any, risk_sum: Any, background: Background) -> Any:
-        counts = margins(confusion, background=background)
-        if name != "flip_risk":
-            return getattr(pixel_ratios(counts, background=background), name).value
-        inside = is_foreground(confusion.shape[-1], background)
-        return divide(risk_sum, counts.predicted.sum(-1, where=inside))
-
-    def compute(self: Decomposition) -> Any:
-        confusion = self.confusion
-        risk_sum = self.risk_sum
-        if isinstance(confusion, np.ndarray):
-            return value(confusion, risk_sum, self.background)[()]
-        from flipjax.metrics import checks
-
-        # NumPy compiles nothing for a new number of images.
-        if checks.on_host(confusion, risk_sum):
-            confusion = np.asarray(confusion)
-            risk_sum = np.asarray(risk_sum)
-        return as_float32(value(confusion, risk_sum, self.background))
-
-    return property(compute, doc=text)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decomposition:
     """Confusion matrix and summed flip-risk of each image.
@@ -67,11 +41,43 @@ class Decomposition:
         """Normalises the background, so that equal sets make equal pytrees."""
         object.__setattr__(self, "background", read_background(self.background))
 
-    correct = _rate("correct", "Share (...) of the true foreground predicted as its own class.")
-    flip = _rate("flip", "Share (...) of the true foreground predicted as another foreground class.")
-    miss = _rate("miss", "Share (...) of the true foreground predicted as background.")
-    spill = _rate("spill", "Share (...) of the true background predicted as foreground.")
-    flip_risk = _rate("flip_risk", "Mean entropy (...) in nats over the predicted foreground.")
+    @property
+    def correct(self) -> Array:
+        """Share (...) of the true foreground predicted as its own class."""
+        return self._as_leaves(self._ratios.correct.value)
+
+    @property
+    def flip(self) -> Array:
+        """Share (...) of the true foreground predicted as another foreground class."""
+        return self._as_leaves(self._ratios.flip.value)
+
+    @property
+    def miss(self) -> Array:
+        """Share (...) of the true foreground predicted as background."""
+        return self._as_leaves(self._ratios.miss.value)
+
+    @property
+    def spill(self) -> Array:
+        """Share (...) of the true background predicted as foreground."""
+        return self._as_leaves(self._ratios.spill.value)
+
+    @property
+    def flip_risk(self) -> Array:
+        """Mean entropy (...) in nats over the predicted foreground."""
+        predicted = margins(numpy_if_on_host(self.confusion), background=self.background).predicted
+        inside = is_foreground(predicted.shape[-1], self.background)
+        return self._as_leaves(divide(numpy_if_on_host(self.risk_sum), predicted.sum(-1, where=inside)))
+
+    @property
+    def _ratios(self) -> PixelRatios:
+        """The rates of pixels of each image."""
+        return pixel_ratios(numpy_if_on_host(self.confusion), background=self.background)
+
+    def _as_leaves(self, rate: Array) -> Array:
+        """Returns a rate as the leaves are: a number or array of NumPy as it is, float32 of JAX."""
+        if isinstance(self.confusion, np.ndarray):
+            return rate[()]
+        return as_float32(rate)
 
 
 class RegionSums(NamedTuple):
@@ -138,7 +144,7 @@ class Ratio(NamedTuple):
 
 
 class PixelRatios(NamedTuple):
-    """The rates of pixels, linear in `Margins`: of each image or of sums over images."""
+    """The rates of pixels, of each image or of sums over images."""
 
     correct: Ratio
     """(...), of the true foreground, what has the right label."""
@@ -177,15 +183,17 @@ def margins(confusion: Array, *, background: Background = 0) -> Margins:
     return Margins(confusion.sum(-1, dtype=dtype), confusion.sum(-2, dtype=dtype), same, missed)
 
 
-def pixel_ratios(counts: Margins, *, background: Background = 0) -> PixelRatios:
-    """Returns what each rate of pixels divides; sums over images of these are those of the images' sums.
+def pixel_ratios(confusion: Array, *, background: Background = 0) -> PixelRatios:
+    """Returns what each rate of pixels divides, from confusion matrices (..., C, C) as in `margins`.
+
+    Parts and wholes are linear in the counts, so those of summed matrices are the sums of the matrices' own.
 
     Example:
-        >>> ratios = pixel_ratios(margins(np.array([[5, 1, 0], [2, 6, 2], [0, 0, 0]])))
+        >>> ratios = pixel_ratios(np.array([[5, 1, 0], [2, 6, 2], [0, 0, 0]]))
         >>> ratios.flip.value.item(), ratios.iou.value.round(3).tolist()
         (0.2, [0.625, 0.545, 0.0])
     """
-    truth, predicted, same, missed = counts
+    truth, predicted, same, missed = margins(confusion, background=background)
     inside = is_foreground(truth.shape[-1], background)
     foreground = truth.sum(-1, where=inside)
     correct = same.sum(-1, where=inside)
@@ -274,6 +282,22 @@ def read_leaves(decomposition: Decomposition) -> tuple[np.ndarray, np.ndarray]:
     if least < 0:
         raise ValueError(f"decomposition: expected counts of 0 or more, found {least}.")
     return confusion, risk_sum
+
+
+def numpy_if_on_host(array: Array) -> Array:
+    """Returns an array in host memory as NumPy, which compiles nothing for a new number of images; others as they are.
+
+    Example:
+        >>> numpy_if_on_host(np.arange(3)).tolist()
+        [0, 1, 2]
+    """
+    if isinstance(array, np.ndarray):
+        return array
+    from flipjax.metrics import checks
+
+    if checks.on_host(array):
+        return np.asarray(array)
+    return array
 
 
 def divide(part: Any, whole: Any) -> Any:

@@ -11,7 +11,7 @@ from flipjax.metrics.decomposition import Ratio, divide
 from flipjax.metrics.images import ALL, Images
 from flipjax.metrics.intervals import estimate_mean, estimate_rate
 from flipjax.metrics.quantities import EVALUATORS
-from flipjax.metrics.registry import Compute, Evaluator, Quantity, always
+from flipjax.metrics.registry import Evaluator, Quantity, always
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +139,9 @@ def rate_intervals(
     intervals = {}
     for group in groups:
         inside = images.on_side(group)
-        of_group = None if clusters is None else clusters[inside]
+        of_group = None
+        if clusters is not None:
+            of_group = clusters[inside]
         for key, ratio in rates.items():
             estimate = estimate_rate(ratio.take(inside), clusters=of_group)
             intervals[with_group(key, group)] = (estimate.low, estimate.high)
@@ -148,17 +150,19 @@ def rate_intervals(
     return intervals
 
 
-# A user's own quantities.
-
-
 def own_evaluators(images: Images) -> list[Evaluator]:
-    """Returns the evaluators of a user's own quantities, `Images.own`: ratios of sums over images."""
-    return [own_evaluator(name) for name in images.own]
+    """Returns the evaluators of a user's own quantities, `Images.own`."""
+    return [_own_evaluator(name) for name in images.own]
 
 
-def own_evaluator(name: str) -> Evaluator:
-    """Returns the evaluator of a user's own quantity."""
-    return Evaluator(own_quantity(name), own_ratio(name), always, swept=True, weighted=True, resampled=True)
+def _own_evaluator(name: str) -> Evaluator:
+    """Returns the evaluator of a user's own quantity, a ratio of sums over images."""
+
+    def compute(images: Images) -> np.ndarray:
+        numerator, denominator = images.total(images.own[name]).T
+        return divide(numerator, denominator)
+
+    return Evaluator(own_quantity(name), compute, always, swept=True, weighted=True, resampled=True)
 
 
 def own_quantity(name: str) -> Quantity:
@@ -169,13 +173,3 @@ def own_quantity(name: str) -> Quantity:
         'edge flip'
     """
     return Quantity(f"own/{name}", name.replace("_", " "), "ratio", meaning=f"`{name}` of the configuration.")
-
-
-def own_ratio(name: str) -> Compute:
-    """Returns the function of a user's own quantity."""
-
-    def compute(images: Images) -> np.ndarray:
-        numerator, denominator = images.total(images.own[name]).T
-        return divide(numerator, denominator)
-
-    return compute

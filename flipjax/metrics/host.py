@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = "np.ndarray | jax.Array"
 """An array that is read: of NumPy, on the host, or of JAX, perhaps traced."""
 NARROW = {"int2": np.int8, "uint2": np.uint8, "int4": np.int8, "uint4": np.uint8}
-"""Types of `ml_dtypes` that NumPy knows no limits of, and what holds their values."""
+"""Integers of `ml_dtypes` whose limits NumPy does not know, and the types that hold their values."""
 
 
 def read_array(values: ArrayLike, *, name: str) -> np.ndarray:
@@ -58,9 +58,7 @@ def read_array(values: ArrayLike, *, name: str) -> np.ndarray:
 
 
 def wide_type(name: str) -> type[np.generic] | None:
-    """Returns the type that holds the values of one of `ml_dtypes` with 8 bits or fewer, which are not computed with.
-
-    None for all others.
+    """Returns what to widen a type to: of `ml_dtypes` with 8 bits or fewer, which are not computed with; else None.
 
     Example:
         >>> wide_type("int4"), wide_type("float8_e5m2"), wide_type("bfloat16")
@@ -72,7 +70,7 @@ def wide_type(name: str) -> type[np.generic] | None:
 
 
 def _on_cpu(tensor: Any) -> ArrayLike:
-    """Returns a PyTorch tensor in host memory, of a type that NumPy has."""
+    """Returns a PyTorch tensor in host memory, of a type that NumPy has; `Any`, as PyTorch is never imported."""
     tensor = tensor.detach().cpu()
     if "bfloat16" in str(tensor.dtype):
         return tensor.float()
@@ -99,8 +97,18 @@ def read_numbers(values: ArrayLike, *, name: str) -> np.ndarray:
         raise TypeError(f"{name}: expected real numbers, found {array.dtype} ({error}).") from error
 
 
-def read_integers(name: str, values: ArrayLike, images: int) -> np.ndarray:
-    """Returns values as integers (N,); raises ValueError if they are not N integers."""
+def read_integers(values: ArrayLike, *, images: int, name: str) -> np.ndarray:
+    """Returns an integer of each image, (images,).
+
+    Raises:
+        ValueError: another number of values, or other things than integers.
+
+    Example:
+        >>> read_integers([1, 0], images=3, name="groups")
+        Traceback (most recent call last):
+        ...
+        ValueError: groups: expected 3 integers, found int64 of shape (2,).
+    """
     numbers = read_array(values, name=name)
     if numbers.shape != (images,) or numbers.dtype.kind not in "iu":
         raise ValueError(f"{name}: expected {images} integers, found {numbers.dtype} of shape {numbers.shape}.")

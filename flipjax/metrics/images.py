@@ -20,7 +20,6 @@ from flipjax.metrics.decomposition import (
     PixelRatios,
     Ratio,
     RegionSums,
-    margins,
     pixel_ratios,
     read_leaves,
 )
@@ -169,8 +168,7 @@ class Images:
     @cached_property
     def ratios(self) -> PixelRatios:
         """What each rate of pixels divides in each image, leaves (N,) or (N, C)."""
-        counts = margins(self.decomposition.confusion, background=self.background)
-        return pixel_ratios(counts, background=self.background)
+        return pixel_ratios(self.decomposition.confusion, background=self.background)
 
     def pooled(self, ratio: Ratio) -> np.ndarray:
         """Returns a rate (N,) or (N, C) of the images as one in each resample, (S,) or (S, C)."""
@@ -284,7 +282,7 @@ def number_groups(
     Raises:
         ValueError: not one integer per image, an unknown group, or groups of a different number of classes.
     """
-    numbers = read_integers("groups", groups, images)
+    numbers = read_integers(groups, images=images, name="groups")
     present = np.unique(numbers)
     F = int(is_foreground(classes, background).sum())
     numbered = all_groups
@@ -347,7 +345,7 @@ def read_names(values: ArrayLike, *, images: int, name: str) -> np.ndarray:
     """
     given = read_array(values, name=name)
     if given.dtype.kind not in "OU":
-        given = read_integers(name, given, images)
+        given = read_integers(given, images=images, name=name)
     if given.shape != (images,):
         raise ValueError(f"{name}: expected {images}, one an image, found {given.dtype} of shape {given.shape}.")
     # Keys of summaries join names with slashes.

@@ -22,6 +22,8 @@ Example:
     >>> f"{LEVEL:.0%}"
     '95%'
 """
+_TAIL = (1 - LEVEL) / 2
+"""Probability beyond either end."""
 _LARGEST_SIZE = 1e9
 """Largest effective number of images. Up to it Beta quantiles are exact; shares then vary as little as rounding."""
 
@@ -93,7 +95,7 @@ def pool_clusters(counts: ArrayLike, clusters: ArrayLike | None) -> np.ndarray:
     return sums
 
 
-def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimate:
+def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimate:
     """Returns the rate of all images, sums of parts over sums of wholes, with its interval.
 
     The interval is computed in four steps:
@@ -112,7 +114,6 @@ def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None, level: flo
     Args:
         ratio: (n,); each part is at most its whole.
         clusters: int (n,), the cluster of each image, which counts as one unit; None: each image is a unit.
-        level: share of the intervals that hold the truth, between 0 and 1.
 
     Returns:
         All three numbers are NaN if no image has the rate.
@@ -127,10 +128,10 @@ def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None, level: flo
         >>> none.text()
         '0.000 [0.000, 0.708]'
     """
-    return estimate_rates(_as_column(ratio), clusters=clusters, level=level).at(0)
+    return estimate_rates(_as_column(ratio), clusters=clusters).at(0)
 
 
-def estimate_rates(ratio: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimates:
+def estimate_rates(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimates:
     """Returns `estimate_rate` of k rates (n, k) at once.
 
     Example:
@@ -138,8 +139,7 @@ def estimate_rates(ratio: Ratio, *, clusters: ArrayLike | None = None, level: fl
         [0.0, 0.5]
     """
     sums = _sum_clusters(ratio, clusters)
-    tail = (1 - level) / 2
-    return _beta_interval(sums.total().value, _effective_units(sums, tail=tail), tail=tail)
+    return _beta_interval(sums.total().value, _effective_units(sums))
 
 
 def estimate_mean(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimate:
@@ -157,11 +157,18 @@ def estimate_mean(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimat
         '1.00 [0.29, 1.00]'
     """
     rates = estimate_rates(ratio, clusters=clusters)
-    _, influence = _linearise(_sum_clusters(ratio, clusters))
-    return _mean_interval(_nanmean(rates.value), rates, influence)
+    value = _nanmean(rates.value)
+    known = ~np.isnan(rates.low)
+    correlations = _correlations(_influence(_sum_clusters(ratio, clusters))[:, known])
+    below = (rates.value - rates.low)[known]
+    above = (rates.high - rates.value)[known]
+    # Rounding may make the sum of squares of no width negative.
+    half_below = divide(math.sqrt(max(below @ correlations @ below, 0.0)), known.sum())
+    half_above = divide(math.sqrt(max(above @ correlations @ above, 0.0)), known.sum())
+    return Estimate(value, max(value - float(half_below), 0.0), min(value + float(half_above), 1.0))
 
 
-def paired_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimate:
+def paired_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None) -> Estimate:
     """Returns the rate of a new model minus the rate of an old one over the same images, with its interval.
 
     The interval is Student's t of the linearised differences. Two images of mean size are added: one in which only the
@@ -172,7 +179,6 @@ def paired_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = No
         old: (n,), the rate of the old model.
         new: (n,), the rate of the new model.
         clusters: as in `estimate_rate`.
-        level: as in `estimate_rate`.
 
     Returns:
         All three numbers are NaN where either model lacks the rate.
@@ -186,10 +192,10 @@ def paired_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = No
         >>> paired_difference(flips, flips).text(".1f")
         '0.0 [0.0, 0.0]'
     """
-    return paired_differences(_as_column(old), _as_column(new), clusters=clusters, level=level).at(0)
+    return paired_differences(_as_column(old), _as_column(new), clusters=clusters).at(0)
 
 
-def paired_differences(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None, level: float = LEVEL) -> Estimates:
+def paired_differences(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None) -> Estimates:
     """Returns `paired_difference` of k rates (n, k) at once.
 
     Example:
@@ -198,7 +204,7 @@ def paired_differences(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = N
         [0.5]
     """
     value, variance, units = _paired_moments(old, new, clusters)
-    return _students_t(value, variance, units, tail=(1 - level) / 2)
+    return _students_t(value, variance, units)
 
 
 def paired_p_values(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None) -> np.ndarray:
@@ -229,8 +235,8 @@ def _paired_moments(old: Ratio, new: Ratio, clusters: ArrayLike | None) -> tuple
     zero = np.zeros_like(largest)
     units = ((before.whole > 0) | (after.whole > 0)).sum(0)
     # From the old to the new model the first added unit gains the largest difference, and the second loses it.
-    _, influence_before = _linearise(_with_added_units(before, units, added_rates=(zero, largest)))
-    _, influence_after = _linearise(_with_added_units(after, units, added_rates=(largest, zero)))
+    influence_before = _influence(_with_added_units(before, units, added_rates=(zero, largest)))
+    influence_after = _influence(_with_added_units(after, units, added_rates=(largest, zero)))
     value = after.total().value - before.total().value
     return value, _variance(influence_after - influence_before, units + 2), units
 
@@ -251,19 +257,20 @@ def paired_mean_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None
     before = _sum_clusters(old, clusters)
     after = _sum_clusters(new, clusters)
     value = _nanmean(after.total().value) - _nanmean(before.total().value)
-    units = int(((before.whole > 0) | (after.whole > 0)).any(1).sum())
     if math.isnan(value):
         return Estimate(value, math.nan, math.nan)
-    moved = (_mean_influence(after) - _mean_influence(before)) * units
-    # Two measures of the difference in each unit: between its own means, and the one that its influence implies.
+    has_rate = ((before.whole > 0) | (after.whole > 0)).any(1)
+    units = int(has_rate.sum())
+    # The difference that each unit's influence implies: n times the influence more than the value. Influences sum to 0,
+    # so the mean of these differences is the value, and the value is as sure as the mean of n independent numbers.
+    influence = (_mean_influence(after) - _mean_influence(before))[has_rate]
+    implied_differences = value + units * influence
+    # The difference between the means of a unit's own rates; 0 if either model lacks them all.
     own_differences = np.nan_to_num(mean_over_classes(after) - mean_over_classes(before))
-    implied_differences = moved + value
     largest = max(np.abs(own_differences).max(), np.abs(implied_differences).max())
-    middle = value * units / (units + 2)
-    squares = (moved**2).sum() + units * (value - middle) ** 2
-    squares += (largest - middle) ** 2 + (largest + middle) ** 2
-    variance = np.array([squares / (units + 1) / (units + 2)])
-    return _students_t(np.array([value]), variance, np.array([units]), tail=(1 - LEVEL) / 2).at(0)
+    with_added_units = np.append(implied_differences, [largest, -largest])
+    variance = with_added_units.var(ddof=1) / len(with_added_units)
+    return _students_t(np.array([value]), np.array([variance]), np.array([units])).at(0)
 
 
 def difference_of(first: Estimate, second: Estimate) -> Estimate:
@@ -310,36 +317,22 @@ def _sum_clusters(ratio: Ratio, clusters: ArrayLike | None) -> Ratio:
     return Ratio(pool_clusters(ratio.part, clusters), pool_clusters(ratio.whole, clusters))
 
 
-def _linearise(sums: Ratio) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rates (k,), and the influence of each unit on them, (units, k), which sums to 0 over units."""
+def _influence(sums: Ratio) -> np.ndarray:
+    """Returns how much each unit moves each rate from what the others say, (units, k): it sums to 0 over units."""
     total = sums.whole.sum(0)
-    value = sums.total().value
-    residual = sums.part - np.nan_to_num(value) * sums.whole
-    return value, residual / np.where(total > 0, total, 1.0)
+    residual = sums.part - np.nan_to_num(sums.total().value) * sums.whole
+    return residual / np.where(total > 0, total, 1.0)
 
 
 def _mean_influence(sums: Ratio) -> np.ndarray:
     """Returns the influence of each unit, (units,), on the mean over the rates that any unit has."""
-    _, influence = _linearise(sums)
-    return influence[:, sums.whole.sum(0) > 0].mean(1)
+    return _influence(sums)[:, sums.whole.sum(0) > 0].mean(1)
 
 
 def _nanmean(values: np.ndarray) -> float:
     """Returns the mean of the numbers that are not NaN; NaN if all are."""
     known = ~np.isnan(values)
     return float(divide(values[known].sum(), known.sum()))
-
-
-def _mean_interval(value: float, rates: Estimates, influence: np.ndarray) -> Estimate:
-    """Returns a mean of k rates with the interval that combines theirs by the correlations of their influences."""
-    known = ~np.isnan(rates.low)
-    correlations = _correlations(influence[:, known])
-    below = (rates.value - rates.low)[known]
-    above = (rates.high - rates.value)[known]
-    # Rounding may make the sum of squares of no width negative.
-    half_below = divide(math.sqrt(max(below @ correlations @ below, 0.0)), known.sum())
-    half_above = divide(math.sqrt(max(above @ correlations @ above, 0.0)), known.sum())
-    return Estimate(value, max(value - float(half_below), 0.0), min(value + float(half_above), 1.0))
 
 
 def _correlations(influence: np.ndarray) -> np.ndarray:
@@ -352,14 +345,14 @@ def _correlations(influence: np.ndarray) -> np.ndarray:
     return correlations
 
 
-def _effective_units(sums: Ratio, *, tail: float) -> np.ndarray:
+def _effective_units(sums: Ratio) -> np.ndarray:
     """Returns the number (k,) of independent units whose rates would vary as much as the rates of sums (units, k)."""
     from scipy.special import ndtri, stdtrit  # Imported here because it is slow.
 
-    value, influence = _linearise(sums)
+    value = sums.total().value
     units = (sums.whole > 0).sum(0)
-    variance = _variance(influence, units)
-    reduction = ndtri(1 - tail) / stdtrit(np.maximum(units - 1, 1), 1 - tail)
+    variance = _variance(_influence(sums), units)
+    reduction = ndtri(1 - _TAIL) / stdtrit(np.maximum(units - 1, 1), 1 - _TAIL)
     effective = divide(value * (1 - value) * reduction**2, variance)
     # Without variance the number is unlimited.
     effective = np.nan_to_num(effective, nan=_LARGEST_SIZE)
@@ -371,14 +364,14 @@ def _effective_units(sums: Ratio, *, tail: float) -> np.ndarray:
     return np.where(says_nothing, least, effective)
 
 
-def _beta_interval(value: np.ndarray, effective: np.ndarray, *, tail: float) -> Estimates:
+def _beta_interval(value: np.ndarray, effective: np.ndarray) -> Estimates:
     """Returns rates (k,) with Clopper and Pearson's intervals for `effective` (k,) independent units."""
     from scipy.special import betaincinv  # Imported here because it is slow.
 
     positive = np.clip(value, 0.0, 1.0) * effective
     negative = effective - positive
-    low = betaincinv(np.maximum(positive, np.finfo(float).tiny), negative + 1, tail)
-    high = betaincinv(positive + 1, np.maximum(negative, np.finfo(float).tiny), 1 - tail)
+    low = betaincinv(np.maximum(positive, np.finfo(float).tiny), negative + 1, _TAIL)
+    high = betaincinv(positive + 1, np.maximum(negative, np.finfo(float).tiny), 1 - _TAIL)
     low = np.where(positive > 0, low, 0.0)
     high = np.where(negative > 0, high, 1.0)
     known = ~np.isnan(value)
@@ -398,11 +391,11 @@ def _with_added_units(sums: Ratio, units: np.ndarray, *, added_rates: tuple[np.n
     return Ratio(part, np.vstack([sums.whole, size, size]))
 
 
-def _students_t(value: np.ndarray, variance: np.ndarray, units: np.ndarray, *, tail: float) -> Estimates:
+def _students_t(value: np.ndarray, variance: np.ndarray, units: np.ndarray) -> Estimates:
     """Returns differences (k,) with their intervals; two units added to `units` (k,) draw the middle towards 0."""
     from scipy.special import stdtrit  # Imported here because it is slow.
 
     number = units + 2
     middle = value * units / number
-    half = stdtrit(number - 1, 1 - tail) * np.sqrt(variance)
+    half = stdtrit(number - 1, 1 - _TAIL) * np.sqrt(variance)
     return Estimates(value, np.maximum(middle - half, -1.0), np.minimum(middle + half, 1.0))

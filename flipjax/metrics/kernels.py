@@ -5,11 +5,10 @@ They check their arrays, cut host arrays into blocks, and call the jitted functi
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar, Unpack, cast
+from typing import NamedTuple, Unpack, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flipjax.metrics import checks
-from flipjax.metrics.blocks import cut
+from flipjax.metrics.blocks import Block, cut
 from flipjax.metrics.checks import on_host
 from flipjax.metrics.classes import Background, LabelOptions, LabelSpec
 from flipjax.metrics.decomposition import Decomposition, as_float32, divide
 from flipjax.metrics.host import Array
 from flipjax.metrics.pixels import count_pixels, find_errors, map_pixels, sum_scores
 
-Out = TypeVar("Out")
-T = TypeVar("T")
+Computed = tuple[Block, tuple[jax.Array, ...]]
+"""A block, and the outputs of a program that has begun to compute them."""
 
 LOGIT_SCORES = ("flip_risk", "max_softmax", "margin", "energy", "p_norm")
 """Scores that follow from logits, in the order of `logit_scores`."""
@@ -91,20 +90,27 @@ def decompose(
         >>> decompose(predicted, labels, kind="masks").confusion.tolist() == result.confusion.tolist()
         True
     """
-    spec = LabelSpec(background, ignore_index, spatial_ndim, kind, channels, num_classes)
+    spec = LabelSpec(
+        background=background,
+        ignore_index=ignore_index,
+        spatial_ndim=spatial_ndim,
+        kind=kind,
+        channels=channels,
+        num_classes=num_classes,
+    )
     scores, labels, C = checks.check_pair(logits, labels, spec)
     counts, sums = _apply(count_pixels, scores, labels, spec, width=C, classes=C)
     return Decomposition(jnp.asarray(counts), as_float32(sums), spec.background)
 
 
-def flip_risk(logits: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
+def flip_risk(logits: ArrayLike, **options: Unpack[LabelOptions]) -> jax.Array:
     """Computes the mean entropy of the foreground classes over the predicted foreground of each image, without labels.
 
     `Decomposition.flip_risk` differs where `ignore_index` leaves pixels out.
 
     Args:
         logits: (..., *spatial, C) floating point of any precision; computed in float32.
-        **spec: `background`, `spatial_ndim`, `kind` and `channels` of `LabelSpec`.
+        **options: `background`, `spatial_ndim`, `kind` and `channels` of `LabelSpec`.
 
     Returns:
         (...) float32, nats, in 0..log F of F foreground classes; NaN for an image without predicted foreground,
@@ -121,12 +127,12 @@ def flip_risk(logits: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
         >>> print(f"{flip_risk(np.array([[[0.0, 2.0, 2.0], [3.0, 1.0, 0.0]]])):.4f}")
         0.6931
     """
-    read = LabelSpec(**spec)
-    scores = checks.check_scores(logits, read)
-    return foreground_means(scores, read)[0]
+    spec = LabelSpec(**options)
+    scores = checks.check_scores(logits, spec)
+    return _foreground_means(scores, spec)[0]
 
 
-def error_map(logits: ArrayLike, labels: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
+def error_map(logits: ArrayLike, labels: ArrayLike, **options: Unpack[LabelOptions]) -> jax.Array:
     """Computes the error type of each pixel.
 
     Takes the arguments of `decompose` and raises the same errors.
@@ -142,14 +148,14 @@ def error_map(logits: ArrayLike, labels: ArrayLike, **spec: Unpack[LabelOptions]
         >>> error_map(np.eye(3, dtype=np.float32)[predicted], np.array([[0, 1, 1, 2, 0]])).tolist()
         [[0, 1, 2, 3, 4]]
     """
-    read = LabelSpec(**spec)
-    scores, labels, C = checks.check_pair(logits, labels, read)
-    (codes,) = _apply(find_errors, scores, labels, read, width=C, maps=True, classes=C)
+    spec = LabelSpec(**options)
+    scores, labels, C = checks.check_pair(logits, labels, spec)
+    (codes,) = _apply(find_errors, scores, labels, spec, width=C, maps=True, classes=C)
     # Unlike `jnp.asarray`, compiles nothing for a new shape.
     return jax.device_put(codes)
 
 
-def risk_map(logits: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
+def risk_map(logits: ArrayLike, **options: Unpack[LabelOptions]) -> jax.Array:
     """Computes the entropy of the foreground classes at each pixel.
 
     Takes the arguments of `flip_risk`, which is the mean of this map over the predicted foreground, and raises the same
@@ -165,9 +171,9 @@ def risk_map(logits: ArrayLike, **spec: Unpack[LabelOptions]) -> jax.Array:
         >>> print(risk_map(np.array([[[0.0, 2.0, 2.0], [0.0, 99.0, -99.0]]])).round(4))
         [[0.6931 0.    ]]
     """
-    read = LabelSpec(**spec)
-    scores = checks.check_scores(logits, read)
-    return jax.device_put(read_pixels(scores, read).risk)
+    spec = LabelSpec(**options)
+    scores = checks.check_scores(logits, spec)
+    return jax.device_put(read_pixels(scores, spec).risk)
 
 
 class PixelMaps(NamedTuple):
@@ -188,7 +194,7 @@ def read_pixels(scores: Array, spec: LabelSpec) -> PixelMaps:
     return PixelMaps(*_apply(map_pixels, scores, None, spec, width=scores.shape[-1], maps=True))
 
 
-def logit_scores(logits: ArrayLike, *, p: int = NORM, **spec: Unpack[LabelOptions]) -> dict[str, jax.Array]:
+def logit_scores(logits: ArrayLike, *, p: int = NORM, **options: Unpack[LabelOptions]) -> dict[str, jax.Array]:
     """Computes label-free scores of each image, means over its predicted foreground; high scores predict errors.
 
     - `flip_risk`: the entropy of the foreground classes, as `flipjax.metrics.flip_risk`.
@@ -201,7 +207,7 @@ def logit_scores(logits: ArrayLike, *, p: int = NORM, **spec: Unpack[LabelOption
     Args:
         logits: (..., *spatial, C) floating point of any precision; computed in float32.
         p: of the norm, an integer above 0.
-        **spec: `background`, `spatial_ndim`, `kind` and `channels` of `LabelSpec`.
+        **options: `background`, `spatial_ndim`, `kind` and `channels` of `LabelSpec`.
 
     Returns:
         (...) float32 by name; NaN for an image without predicted foreground, or with a NaN logit. Gaps between logits
@@ -217,15 +223,15 @@ def logit_scores(logits: ArrayLike, *, p: int = NORM, **spec: Unpack[LabelOption
         >>> {name: round(score.item(), 3) for name, score in scores.items()}
         {'flip_risk': 0.662, 'max_softmax': 0.5, 'margin': 0.8, 'energy': 0.0, 'p_norm': -0.901}
     """
-    read = LabelSpec(**spec)
-    scores = checks.check_scores(logits, read)
+    spec = LabelSpec(**options)
+    scores = checks.check_scores(logits, spec)
     if not isinstance(p, int) or p < 1:
         raise ValueError(f"p: expected an integer above 0, found {p!r}.")
-    return dict(zip(LOGIT_SCORES, foreground_means(scores, read, p=p), strict=True))
+    return dict(zip(LOGIT_SCORES, _foreground_means(scores, spec, p=p), strict=True))
 
 
-def foreground_means(scores: Array, spec: LabelSpec, *, p: int | None = None) -> list[jax.Array]:
-    """Returns means (...) over the predicted foreground, NaN if none: of the entropy, with a `p` of all scores."""
+def _foreground_means(scores: Array, spec: LabelSpec, *, p: int | None = None) -> list[jax.Array]:
+    """Returns means (...) over the predicted foreground, NaN if none: of the entropy, or with a `p` of all scores."""
     count, *sums = _apply(sum_scores, scores, None, spec, width=scores.shape[-1], p=p)
     return [as_float32(divide(total, count)) for total in sums]
 
@@ -254,66 +260,89 @@ def _apply(
     Returns:
         The outputs of the program; of host arrays NumPy arrays, sums as int32 and float64.
     """
-    given = [scores]
+    arrays = [scores]
     if labels is not None:
-        given.append(labels)
+        arrays.append(labels)
     shape = scores.shape
     if spec.kind != "masks":
         shape = scores.shape[:-1]
     lead = len(shape) - spec.spatial_ndim
     images = math.prod(shape[:lead])
-    pixels = math.prod(shape[lead:])
-    whole = partial(_with_meant_nan, program, spec=spec, **options)
-    if not images or not on_host(*given):
+    call = partial(_with_meant_nan, program, spec=spec, **options)
+    if not images or not on_host(*arrays):
         kept = lead
         if maps:
             kept = len(shape)
-        return run(whole, *map(jnp.asarray, given), kept=kept)
-    arrays = [np.asarray(array) for array in given]
-    if labels is not None and np.iinfo(arrays[1].dtype).max < width:
-        arrays[1] = arrays[1].astype(np.int32)
+        return _on_device(call, *map(jnp.asarray, arrays), kept=kept)
+    on_cpu = [np.asarray(array) for array in arrays]
+    if labels is not None and np.iinfo(on_cpu[1].dtype).max < width:
+        # So that the largest integer, the label of padding, is no class.
+        on_cpu[1] = on_cpu[1].astype(np.int32)
     if labels is None and not maps:
-        arrays.append(np.broadcast_to(np.True_, shape))
-    totals: list[np.ndarray] = []
+        # Says which pixels are counted: padding is not.
+        on_cpu.append(np.broadcast_to(np.True_, shape))
+    # Inside a caller's jit, constants are computed at once.
     with jax.ensure_compile_time_eval():
-        blocks = cut(arrays, spatial_ndim=spec.spatial_ndim, lead=lead, width=width)
-        begun = ((block, whole(*block.arrays)) for block in blocks)
-        for block, outputs in _one_ahead(begun):
-            rows, columns = block.place
-            parts = [np.asarray(output)[: rows.stop - rows.start] for output in outputs]
-            if maps:
-                totals = totals or [np.empty((images, pixels), part.dtype) for part in parts]
-                for total, part in zip(totals, parts, strict=True):
-                    there = total[rows, columns]
-                    there[block.new_part] = part.reshape(len(part), -1)[:, : there.shape[1]][block.new_part]
-                continue
-            # Keeps int32 and widens float32 to float64.
-            totals = totals or [np.zeros((images, *part.shape[1:]), np.result_type(part, np.int32)) for part in parts]
-            for total, part in zip(totals, parts, strict=True):
-                total[rows] += part
-    if maps:
-        return [total.reshape(shape) for total in totals]
-    return [total.reshape((*shape[:lead], *total.shape[1:])) for total in totals]
+        computed = _compute(call, cut(on_cpu, spatial_ndim=spec.spatial_ndim, lead=lead, width=width))
+        if maps:
+            wholes = _join_maps(computed, images, math.prod(shape[lead:]))
+            return [whole.reshape(shape) for whole in wholes]
+        sums = _add_sums(computed, images)
+        return [total.reshape((*shape[:lead], *total.shape[1:])) for total in sums]
 
 
-def _with_meant_nan(program: Callable[..., Out], *arrays: Array, **options: Any) -> Out:
+def _with_meant_nan(
+    program: Callable[..., tuple[jax.Array, ...]], *arrays: Array, **options: LabelSpec | int | None
+) -> tuple[jax.Array, ...]:
     """Calls a program whose NaN are meant, such as the risk of masks, also where a user looks for others."""
     with jax.debug_nans(False):
         return program(*arrays, **options)
 
 
-def run(program: Callable[..., Out], *arrays: jax.Array, kept: int) -> Out:
+def _on_device(program: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array, kept: int) -> tuple[jax.Array, ...]:
     """Calls a program. On a mesh of Explicit axes its inside is Auto; outputs are sharded as the first `kept` axes."""
     sharding = jax.typeof(arrays[0]).sharding
     if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
         return program(*arrays)
     out = jax.NamedSharding(sharding.mesh, jax.P(*sharding.spec[:kept]))
-    automatic = cast("Callable[..., Out]", jax.sharding.auto_axes(program, out_sharding=out))
+    automatic = cast("Callable[..., tuple[jax.Array, ...]]", jax.sharding.auto_axes(program, out_sharding=out))
     return automatic(*arrays)
 
 
-def _one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yields each item once the one after it has begun: a block is computed while the one before it is read."""
-    for item, _ in itertools.pairwise(itertools.chain(items, [None])):
-        if item is not None:
-            yield item
+def _compute(program: Callable[..., tuple[jax.Array, ...]], blocks: Iterable[Block]) -> Iterator[Computed]:
+    """Yields each block with the outputs of a program, once the next one has begun: JAX works while these are read."""
+    before: Computed | None = None
+    for block in blocks:
+        begun = (block, program(*block.arrays))
+        if before is not None:
+            yield before
+        before = begun
+    if before is not None:
+        yield before
+
+
+def _join_maps(computed: Iterable[Computed], images: int, pixels: int) -> list[np.ndarray]:
+    """Returns the maps (images, pixels) of all blocks."""
+    maps: list[np.ndarray] = []
+    for block, outputs in computed:
+        parts = [np.asarray(output) for output in outputs]
+        if not maps:
+            maps = [np.empty((images, pixels), part.dtype) for part in parts]
+        for whole, part in zip(maps, parts, strict=True):
+            place = whole[block.images, block.pixels]
+            place[...] = part.reshape(len(part), -1)[: place.shape[0], : place.shape[1]]
+    return maps
+
+
+def _add_sums(computed: Iterable[Computed], images: int) -> list[np.ndarray]:
+    """Returns the sums (images, ...) over the pixels of all blocks."""
+    sums: list[np.ndarray] = []
+    for block, outputs in computed:
+        parts = [np.asarray(output) for output in outputs]
+        if not sums:
+            # Keeps int32 and widens float32 to float64.
+            sums = [np.zeros((images, *part.shape[1:]), np.result_type(part, np.int32)) for part in parts]
+        for total, part in zip(sums, parts, strict=True):
+            of_images = total[block.images]
+            of_images += part[: len(of_images)]
+    return sums

@@ -15,7 +15,7 @@ The risk of a pixel is its entropy over the foreground classes where foreground 
 
 Functions of `Channels`, such as `predict` and `_entropy`, are written once for both forms that channels have: with few
 classes a list of arrays, one a class, over all pixels; with many one array, of the classes at one pixel. The helpers
-that know the two forms are `_each`, `_each_numbered`, `_sum`, `_largest` and `_foreground`.
+that know the two forms are `_each`, `_indices`, `_sum`, `_largest`, `_foreground` and `predict`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _COUNTER_BITS = 10
 _COUNTER_LIMIT = (1 << _COUNTER_BITS) - 1
 """Most pixels that a counter holds, and so the most pixels of a chunk."""
 _LARGEST_GAP = 128.0
-"""Largest gap between logits, in nats: exp(-128) is 0 in float32, and a finite limit keeps inf * 0 out of sums."""
+"""Largest gap between logits, in nats. exp(-128) is already 0 in float32, and times an infinite gap it would be NaN."""
 _SMALLEST_NORMAL = np.finfo(np.float32).tiny
 """Smallest normal float32, which stands for 0 in logarithms and quotients."""
 _MOST_UNROLLED_CLASSES = 192
@@ -53,10 +53,10 @@ MOST_PACKED_CLASSES = 8
 
 Classes = tuple[int, ...]
 """Class indices."""
-ClassIndex = int | jax.Array
-"""One class index, or those of all channels, (C,)."""
 Channels = list[jax.Array] | jax.Array
 """The logits of each class at all pixels, as a list; or the logits of one pixel, (C,)."""
+Indices = list[int] | jax.Array
+"""The class of each channel, in the same form."""
 
 
 @partial(jax.jit, static_argnames=("spec", "classes"))
@@ -133,17 +133,24 @@ def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
     prediction, top = predict(channels)
     gaps = _gaps(channels, top)
 
-    def zero_where_predicted(c: ClassIndex, gap: jax.Array) -> jax.Array:
+    def zero_where_predicted(c: int | jax.Array, gap: jax.Array) -> jax.Array:
         return jnp.where(prediction == c, 0.0, jnp.exp(-gap))
 
-    exp_minus_gaps = _each_numbered(zero_where_predicted, gaps)
+    exp_minus_gaps = _each(zero_where_predicted, _indices(gaps), gaps)
     rest = _sum(exp_minus_gaps)
     centre = _sum(gaps) / len(gaps)
-    distances = _each(lambda gap: jnp.abs(centre - gap), gaps)
-    # Divided by the largest, so that no power overflows.
+
+    def distance_from_centre(gap: jax.Array) -> jax.Array:
+        return jnp.abs(centre - gap)
+
+    distances = _each(distance_from_centre, gaps)
     largest = jnp.maximum(_largest(distances), _SMALLEST_NORMAL)
-    powers = _each(lambda distance: (distance / largest) ** p, distances)
-    norm = largest * _sum(powers) ** (1 / p)
+
+    def power(distance: jax.Array) -> jax.Array:
+        # Divided by the largest, so that no power overflows.
+        return (distance / largest) ** p
+
+    norm = largest * _sum(_each(power, distances)) ** (1 / p)
     max_softmax = rest / (1.0 + rest)
     margin = (rest + _largest(exp_minus_gaps)) / (1.0 + rest)
     if kind == "logits":
@@ -170,13 +177,11 @@ def mean_entropy(logits: jax.Array, *, background: Classes) -> tuple[jax.Array, 
         softmax_of_first = _softmax(_foreground(first, background))
         softmax_of_second = _softmax(_foreground(second, background))
 
-        def mean_of_both(c: ClassIndex, share: jax.Array) -> jax.Array:
-            # Of a list, c is the index of one channel. Of an array, c holds the indices of all channels in order, so
-            # that the whole array is taken.
-            return (share + softmax_of_second[c]) / 2
+        def term(share: jax.Array, other_share: jax.Array) -> jax.Array:
+            mean = (share + other_share) / 2
+            return mean * jnp.log(jnp.maximum(mean, _SMALLEST_NORMAL))
 
-        mean = _each_numbered(mean_of_both, softmax_of_first)
-        terms = _each(lambda share: share * jnp.log(jnp.maximum(share, _SMALLEST_NORMAL)), mean)
+        terms = _each(term, softmax_of_first, softmax_of_second)
         prediction, _ = predict(first)
         return prediction, -_sum(terms)
 
@@ -185,16 +190,14 @@ def mean_entropy(logits: jax.Array, *, background: Classes) -> tuple[jax.Array, 
 
 @partial(jax.jit, static_argnames=("spec", "classes"))
 def find_errors(outputs: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int) -> tuple[jax.Array]:
-    """Returns uint8 (..., *spatial): 0 true negative or not counted, 1 correct, 2 flip, 3 miss, 4 spill."""
+    """Returns uint8 (..., *spatial): 0 true negative or not counted, 1 correct, 2 flip, 3 miss, 4 spill.
 
-    def prediction_of(channels: Channels) -> tuple[jax.Array]:
-        prediction, _ = predict(channels)
-        return (prediction,)
-
+    It is a tuple of one, as all functions here return several arrays to `flipjax.metrics.kernels`.
+    """
     if spec.kind == "masks":
         prediction, labels = _counted_masks(outputs, labels, classes, spec.ignore_index)
     else:
-        (prediction,) = _per_pixel(prediction_of, outputs, spec.kind)
+        prediction, _ = _per_pixel(predict, outputs, spec.kind)
         labels = counted_label(labels, classes, spec.ignore_index)
     detected = is_foreground(prediction, spec.background_classes)
     correct = labels == prediction
@@ -238,16 +241,14 @@ def is_foreground(indices: jax.Array, background: Classes) -> jax.Array:
 def _chunked(array: jax.Array, spatial_ndim: int, trailing: int) -> jax.Array:
     """Reshapes the spatial axes, which `trailing` axes follow, to (chunks, pixels of a chunk).
 
-    The size of a chunk is the largest that divides the number of pixels, so that nothing is padded or copied.
+    The size of a chunk is the largest that divides the number of pixels, so that nothing is padded or copied. A prime
+    number of pixels above the limit has chunks of one pixel, which are as right and slower.
     """
     stop = array.ndim - trailing
     start = stop - spatial_ndim
     pixels = math.prod(array.shape[start:stop])
-    chunk = 1
-    for size in range(min(pixels, _COUNTER_LIMIT), 0, -1):
-        if pixels % size == 0:
-            chunk = size
-            break
+    divisors = [size for size in range(1, min(pixels, _COUNTER_LIMIT) + 1) if pixels % size == 0]
+    chunk = divisors[-1]
     return array.reshape(*array.shape[:start], pixels // chunk, chunk, *array.shape[stop:])
 
 
@@ -277,26 +278,31 @@ def _logits(channels: Channels, kind: str) -> Channels:
     """Returns logits unchanged, and logarithms of probabilities up to a constant per pixel."""
     if kind == "logits":
         return channels
-    # Divided by the largest: probabilities that differ in the last bit could have equal logarithms.
     top = _largest(channels)
-    return _each(lambda channel: jnp.log(jnp.maximum(channel, _SMALLEST_NORMAL) / top), channels)
+
+    def logarithm(channel: jax.Array) -> jax.Array:
+        # Divided by the largest: probabilities that differ in the last bit could have equal logarithms.
+        return jnp.log(jnp.maximum(channel, _SMALLEST_NORMAL) / top)
+
+    return _each(logarithm, channels)
 
 
-def _each(function: Callable[[jax.Array], jax.Array], channels: Channels) -> Channels:
-    """Applies an elementwise function to each channel."""
+def _each(function: Callable[..., jax.Array], *columns: Channels | Indices) -> Channels:
+    """Applies an elementwise function to each channel, or to the corresponding channels of several."""
+    if isinstance(columns[0], list):
+        return [function(*values) for values in zip(*columns, strict=True)]
+    return function(*columns)
+
+
+def _indices(channels: Channels) -> Indices:
+    """Returns the class of each channel, from 0 on."""
     if isinstance(channels, list):
-        return [function(channel) for channel in channels]
-    return function(channels)
-
-
-def _each_numbered(function: Callable[[ClassIndex, jax.Array], jax.Array], channels: Channels) -> Channels:
-    """Applies an elementwise function to the index and the values of each channel."""
-    if isinstance(channels, list):
-        return [function(c, channel) for c, channel in enumerate(channels)]
-    return function(jnp.arange(len(channels)), channels)
+        return list(range(len(channels)))
+    return jnp.arange(len(channels))
 
 
 def _exp_minus(gap: jax.Array) -> jax.Array:
+    """Returns the exponential of minus a gap."""
     return jnp.exp(-gap)
 
 
@@ -328,7 +334,11 @@ def _softmax(channels: Channels) -> Channels:
     """Returns the softmax over the channels."""
     shares = _each(_exp_minus, _gaps(channels, _largest(channels)))
     total = _sum(shares)
-    return _each(lambda share: share / total, shares)
+
+    def share_of_total(share: jax.Array) -> jax.Array:
+        return share / total
+
+    return _each(share_of_total, shares)
 
 
 def _foreground(channels: Channels, background: Classes) -> Channels:
@@ -405,13 +415,28 @@ def _entropy(channels: Channels, background: Classes) -> jax.Array:
         gaps = _gaps(channels, _largest(channels))
         # r leaves out one channel, a largest one, whose e is 1. So r is the number of largest channels less 1, plus the
         # sum of e below them. Finding the one by `predict` makes XLA:CPU six times slower at 150 classes (JAX 0.10.2).
-        number_of_largest = _sum(_each(lambda gap: jnp.where(gap == 0.0, 1.0, 0.0), gaps))
-        below_largest = _sum(_each(lambda gap: jnp.where(gap == 0.0, 0.0, jnp.exp(-gap)), gaps))
+        number_of_largest = _sum(_each(_one_of_largest, gaps))
+        below_largest = _sum(_each(_exp_minus_below, gaps))
         rest = below_largest + (number_of_largest - 1.0)
-        weighted = _sum(_each(lambda gap: gap * jnp.exp(-gap), gaps))
+        weighted = _sum(_each(_gap_times_exp_minus, gaps))
     # A series where 1 + r would round r: as precise as jnp.log1p and cheaper on XLA:CPU.
     series = rest * (1.0 - rest * (1 / 2 - rest * (1 / 3 - rest / 4)))
     return jnp.where(rest < 1 / 64, series, jnp.log(1.0 + rest)) + weighted / (1.0 + rest)
+
+
+def _one_of_largest(gap: jax.Array) -> jax.Array:
+    """Returns 1 for a largest channel, 0 for the others."""
+    return jnp.where(gap == 0.0, 1.0, 0.0)
+
+
+def _exp_minus_below(gap: jax.Array) -> jax.Array:
+    """Returns exp(-gap), 0 for a largest channel."""
+    return jnp.where(gap == 0.0, 0.0, jnp.exp(-gap))
+
+
+def _gap_times_exp_minus(gap: jax.Array) -> jax.Array:
+    """Returns gap * exp(-gap)."""
+    return gap * jnp.exp(-gap)
 
 
 @jax.custom_jvp
@@ -430,7 +455,7 @@ def sum_together(*terms: jax.Array) -> tuple[jax.Array, ...]:
 def _sum_tangents(
     terms: tuple[jax.Array, ...], tangents: tuple[Any, ...]
 ) -> tuple[tuple[jax.Array, ...], tuple[Any, ...]]:
-    # JAX cannot differentiate a joint reduction over integers and floats.
+    """Returns the sums and their tangents: JAX cannot differentiate a joint reduction over integers and floats."""
     sums = sum_together(*terms)
     changes = []
     for total, tangent in zip(sums, tangents, strict=True):

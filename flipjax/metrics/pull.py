@@ -76,7 +76,7 @@ def pull_counts(confusion: np.ndarray, groups: ArrayLike, all_groups: Groups, ba
 
 def _read_groups(groups: ArrayLike, images: int, all_groups: Groups) -> np.ndarray:
     """Returns the groups of n images, int (n,); raises a ValueError for other numbers of images or groups."""
-    numbers = read_integers("groups", groups, images)
+    numbers = read_integers(groups, images=images, name="groups")
     if images and not 0 <= numbers.min() <= numbers.max() < all_groups.count:
         raise ValueError(f"groups: expected 0..{all_groups.count - 1}, found {np.unique(numbers).tolist()}.")
     return numbers

@@ -12,15 +12,18 @@ from flipjax.metrics.selective import auroc, first_sums, sort_scores
 
 DECILES = 10
 """Parts that ranked images are divided into."""
+CHANCE = 1 / DECILES
+"""Share of all flips in a decile that is drawn by chance."""
 _ROUNDING = 1e-9
-"""How far above chance a ceiling must be to leave room."""
+"""How far a ceiling must be above chance, so that a share of the distance is no matter of rounding."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ranking:
-    """N images sorted by flip-risk, in S resamples. `flipjax.metrics.quantities` defines its rates.
+    """N images sorted by flip-risk, in S resamples of them. `flipjax.metrics.quantities` names what follows.
 
-    Images of equal risk share their mean flip share, so that their order does not matter.
+    Images of equal risk share their mean flip share, so that their order does not matter. Decile d of a resample of K
+    images holds the places d * K // 10 up to (d + 1) * K // 10.
 
     Example:
         >>> ranking = rank_images(np.array([0.0, 1.0, 0.5]), np.array([0.1, 0.3, 0.2]), np.ones((1, 3)))
@@ -46,7 +49,7 @@ class Ranking:
 
     @cached_property
     def decile_edges(self) -> np.ndarray:
-        """The places at which deciles begin, and the end of the last, int64 (S, 11)."""
+        """The number of images before each decile, and of all, int64 (S, 11)."""
         return np.arange(DECILES + 1) * self.ranked_images[:, None] // DECILES
 
     @cached_property
@@ -56,10 +59,13 @@ class Ranking:
 
     @cached_property
     def cumulative_flips(self) -> np.ndarray:
-        """The summed flip shares of the first k images, for k from 0 to the most ranked images K: (S, K + 1)."""
-        first = np.arange(int(self.ranked_images.max()) + 1)
-        places = np.broadcast_to(first, (len(self.weights), len(first)))
-        return first_sums(places, self.weights, self.flip, self.ends_tie)
+        """The summed flip shares of the first k images, for k from 0 to the K of the largest resample: (S, K + 1).
+
+        A resample of fewer images stays at its sum.
+        """
+        numbers = np.arange(int(self.ranked_images.max()) + 1)
+        in_each = np.broadcast_to(numbers, (len(self.weights), len(numbers)))
+        return first_sums(in_each, self.weights, self.flip, self.ends_tie)
 
     @cached_property
     def flips_of_deciles(self) -> np.ndarray:
@@ -79,9 +85,10 @@ class Ranking:
     @property
     def risk_aurc(self) -> np.ndarray:
         """Area (S,) under the mean flip share of the images of least risk, over all numbers of them."""
-        first = np.arange(1, self.cumulative_flips.shape[1])
-        means = self.cumulative_flips[:, 1:] / first
-        return divide(means.sum(1, where=first <= self.ranked_images[:, None]), self.ranked_images)
+        numbers = np.arange(1, self.cumulative_flips.shape[1])
+        means = self.cumulative_flips[:, 1:] / numbers
+        is_held = numbers <= self.ranked_images[:, None]
+        return divide(means.sum(1, where=is_held), self.ranked_images)
 
     @property
     def risk_decile(self) -> np.ndarray:
@@ -101,18 +108,20 @@ class Ranking:
 
     @cached_property
     def top_decile_ceiling(self) -> np.ndarray:
-        """Largest share (S,) of all flips that a decile can hold: of the images sorted by their flip share."""
+        """Largest share (S,) of all flips that a decile can hold: the last of the images sorted by their flip share."""
         by_flip = np.argsort(self.flip)
-        last_decile = self.decile_edges[:, -2:]
-        cumulative_flips = first_sums(last_decile, self.weights.take(by_flip, axis=1), self.flip[by_flip])
-        return divide(np.diff(cumulative_flips, axis=1)[:, 0], self.flips)
+        edges = self.decile_edges[:, -2:]
+        flips_before_edges = first_sums(edges, self.weights.take(by_flip, axis=1), self.flip[by_flip])
+        flips_of_last_decile = np.diff(flips_before_edges, axis=1)[:, 0]
+        return divide(flips_of_last_decile, self.flips)
 
     @property
     def top_decile_of_ceiling(self) -> np.ndarray:
         """`top_decile_flip_share` (S,) on a scale from chance, 0, to `top_decile_ceiling`, 1."""
-        chance = 1 / DECILES
-        room = np.where(self.top_decile_ceiling > chance + _ROUNDING, self.top_decile_ceiling - chance, 0.0)
-        return divide(self.top_decile_flip_share - chance, room)
+        has_room = self.top_decile_ceiling > CHANCE + _ROUNDING
+        # NaN where the ceiling is chance.
+        room = np.where(has_room, self.top_decile_ceiling - CHANCE, 0.0)
+        return divide(self.top_decile_flip_share - CHANCE, room)
 
 
 def rank_images(flip: np.ndarray, risk: np.ndarray, counts: np.ndarray) -> Ranking:
@@ -122,6 +131,9 @@ def rank_images(flip: np.ndarray, risk: np.ndarray, counts: np.ndarray) -> Ranki
         flip: flip shares (n,), NaN without true foreground.
         risk: flip-risks (n,), NaN without predicted foreground.
         counts: (S, n), number of times that each resample holds each image.
+
+    Returns:
+        The images that have both, in order.
     """
     has_rank = np.flatnonzero(~np.isnan(flip) & ~np.isnan(risk))
     order, ends_tie = sort_scores(risk[has_rank])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple, Unpack
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ NOWHERE = -1
 """A label that is not counted."""
 
 
-def region_sums(logits: ArrayLike, labels: ArrayLike, **spec: Unpack[LabelOptions]) -> RegionSums:
+def region_sums(logits: ArrayLike, labels: ArrayLike, **options: Unpack[LabelOptions]) -> RegionSums:
     """Sums flips over rim and interior of the true region, and flip-risk over those of the predicted region.
 
     The rim are the pixels of a region within 1/24 of the height (at least a pixel) of a pixel outside; the border of
@@ -36,7 +36,7 @@ def region_sums(logits: ArrayLike, labels: ArrayLike, **spec: Unpack[LabelOption
     Args:
         logits: (..., *spatial, C) floating point of any precision, C >= 3; computed in float32.
         labels: (..., *spatial) integers in 0..C-1, or `ignore_index`.
-        **spec: fields of `LabelSpec`. Ignored pixels do not make a rim.
+        **options: fields of `LabelSpec`. Ignored pixels do not make a rim.
 
     Returns:
         `RegionSums`; `flipjax.metrics.quantities` computes rates and the expected calibration error.
@@ -54,45 +54,30 @@ def region_sums(logits: ArrayLike, labels: ArrayLike, **spec: Unpack[LabelOption
         >>> sums.true.tolist(), sums.flips.tolist(), sums.shared.item(), abs(sums.gaps).sum().round(3).item()
         ([1, 2], [0, 1], 3, 0.0)
     """
-    read = LabelSpec(**spec)
-    scores, truth, C = checks.check_pair(logits, labels, read, masks=False)
-    return sum_regions(read_pixels(scores, read), truth, read, classes=C)
+    spec = LabelSpec(**options)
+    scores, truth, C = checks.check_pair(logits, labels, spec, masks=False)
+    return sum_regions(read_pixels(scores, spec), truth, spec, classes=C)
 
 
 def sum_regions(maps: PixelMaps, labels: Array, spec: LabelSpec, *, classes: int) -> RegionSums:
     """Computes `region_sums` from the maps of its logits with `classes` classes."""
     width = max(1, round(labels.shape[-2] / SHARE))
-    arrays: list[Array] = [labels, maps.prediction, maps.confidence, maps.risk]
-    if labels.size and checks.on_host(*arrays):
-        arrays = [*_padded([np.asarray(array) for array in arrays], spec.spatial_ndim)]
-    return _sums(*arrays, width, spec=spec, classes=classes)
+    known: list[Array] = [maps.prediction, maps.confidence, maps.risk]
+    if labels.size and checks.on_host(labels, *known):
+        padding = _padding(labels.shape, spec.spatial_ndim)
+        labels = np.pad(np.asarray(labels, np.int32), padding, constant_values=NOWHERE)
+        known = [np.pad(np.asarray(of_pixels), padding) for of_pixels in known]
+    return _sums(labels, *known, width, spec=spec, classes=classes)
 
 
-def _padded(arrays: list[np.ndarray], spatial_ndim: int) -> list[np.ndarray]:
-    """Pads labels and maps to one of a few sizes, so that few programs compile, with pixels that are not counted."""
-    labels = arrays[0].astype(np.int32)
-    spatial = labels.shape[labels.ndim - spatial_ndim :]
-    steps = [2 ** max(3, (size - 1).bit_length() - 2) for size in spatial]
-    padding = [(0, 0)] * (labels.ndim - spatial_ndim)
-    padding += [(0, -size % step) for size, step in zip(spatial, steps, strict=True)]
-    return [np.pad(labels, padding, constant_values=NOWHERE), *(np.pad(array, padding) for array in arrays[1:])]
-
-
-class _PixelValues(NamedTuple):
-    """What `RegionSums` sums, at each pixel; lists stand for its last axes."""
-
-    true: list[jax.Array]
-    """Whether it is true foreground, in the rim and inside."""
-    flips: list[jax.Array]
-    """Whether it flips, there."""
-    predicted: list[jax.Array]
-    """Whether it is predicted foreground, in the rim and inside of the prediction."""
-    risk: list[jax.Array]
-    """Its entropy if it is, there."""
-    shared: jax.Array
-    """Whether it is foreground in truth and prediction."""
-    gaps: list[jax.Array]
-    """Its confidence minus correctness, in each bin of confidence."""
+def _padding(shape: tuple[int, ...], spatial_ndim: int) -> list[tuple[int, int]]:
+    """Returns the pixels to add before and after each axis, so that images have few sizes and few programs compile."""
+    padding = [(0, 0)] * (len(shape) - spatial_ndim)
+    for size in shape[len(shape) - spatial_ndim :]:
+        # A quarter of the next power of two: less than that is added.
+        step = 2 ** max(3, (size - 1).bit_length() - 2)
+        padding.append((0, -size % step))
+    return padding
 
 
 # The width is traced, so that images of different heights share a program.
@@ -118,37 +103,45 @@ def _sums(
     bin_of = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)
     true_rim = _near(counted & ~true, width, spatial_ndim)
     predicted_rim = _near(counted & ~predicted, width, spatial_ndim)
-    of_true = [true & true_rim, true & ~true_rim]
-    of_predicted = [predicted & predicted_rim, predicted & ~predicted_rim]
-    values = _PixelValues(
-        true=of_true,
-        flips=[wrong & half for half in of_true],
-        predicted=of_predicted,
-        risk=[jnp.where(half, risk, 0) for half in of_predicted],
-        shared=shared,
-        gaps=[jnp.where(shared & (bin_of == b), confidence - ~wrong, 0) for b in range(BINS)],
-    )
-    leaves, structure = jax.tree.flatten(values)
-    counts = [leaf.astype(jnp.int32) for leaf in leaves if leaf.dtype == bool]
-    numbers = [leaf for leaf in leaves if leaf.dtype != bool]
+    in_rim = true & true_rim
+    inside = true & ~true_rim
+    in_predicted_rim = predicted & predicted_rim
+    inside_predicted = predicted & ~predicted_rim
+    counts = [
+        in_rim,
+        inside,
+        wrong & in_rim,
+        wrong & inside,
+        in_predicted_rim,
+        inside_predicted,
+        shared,
+    ]
+    risks = [jnp.where(in_predicted_rim, risk, 0), jnp.where(inside_predicted, risk, 0)]
+    gap = confidence - ~wrong
+    gaps = [jnp.where(shared & (bin_of == b), gap, 0) for b in range(BINS)]
     # One pass over the pixels, row by row; counts come first, which XLA:CPU sums faster.
-    summed = sum_together(*counts, *numbers)
-    of_counts = iter(summed[: len(counts)])
-    of_numbers = iter(summed[len(counts) :])
-    rows = []
-    for leaf in leaves:
-        if leaf.dtype == bool:
-            rows.append(next(of_counts))
-        else:
-            rows.append(next(of_numbers))
-    sums: _PixelValues = jax.tree.unflatten(structure, [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows])
+    of_rows = sum_together(*(count.astype(jnp.int32) for count in counts), *risks, *gaps)
+    of_images = [of_row.sum(tuple(range(1 - spatial_ndim, 0))) for of_row in of_rows]
+    # In the order in which they were passed.
+    (
+        true_in_rim,
+        true_inside,
+        flips_in_rim,
+        flips_inside,
+        predicted_in_rim,
+        predicted_inside,
+        shared_pixels,
+        risk_in_rim,
+        risk_inside,
+        *gaps_of_bins,
+    ) = of_images
     return RegionSums(
-        true=jnp.stack(sums.true, axis=-1),
-        flips=jnp.stack(sums.flips, axis=-1),
-        predicted=jnp.stack(sums.predicted, axis=-1),
-        risk=jnp.stack(sums.risk, axis=-1),
-        shared=sums.shared,
-        gaps=jnp.stack(sums.gaps, axis=-1),
+        true=jnp.stack([true_in_rim, true_inside], axis=-1),
+        flips=jnp.stack([flips_in_rim, flips_inside], axis=-1),
+        predicted=jnp.stack([predicted_in_rim, predicted_inside], axis=-1),
+        risk=jnp.stack([risk_in_rim, risk_inside], axis=-1),
+        shared=shared_pixels,
+        gaps=jnp.stack(gaps_of_bins, axis=-1),
     )
 
 

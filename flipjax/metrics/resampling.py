@@ -351,7 +351,7 @@ def read_together(name: str, values: ArrayLike | None, images: int) -> np.ndarra
     """Returns numbers (N,) of what is drawn together, a unique one for each single image."""
     numbers = np.full(images, -1)
     if values is not None:
-        numbers = read_integers(name, values, images)
+        numbers = read_integers(values, images=images, name=name)
     return np.where(numbers < 0, -1 - np.arange(images), numbers)
 
 
@@ -359,7 +359,7 @@ def _strata_of(groups: ArrayLike | None, pairs: ArrayLike | None, images: int) -
     """Returns the sets of images that may be drawn in place of each other: int (sets, size) for each kind."""
     group = np.zeros(images, np.int64)
     if groups is not None:
-        group = read_integers("groups", groups, images)
+        group = read_integers(groups, images=images, name="groups")
     pair = read_together("pairs", pairs, images)
     sets: dict[int, list[int]] = {}
     for image in np.argsort(group, kind="stable").tolist():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flipjax.metrics import selective
-from flipjax.metrics.decomposition import Ratio, divide, margins, mean_over_classes, pixel_ratios
+from flipjax.metrics.decomposition import Ratio, divide, mean_over_classes, pixel_ratios
 from flipjax.metrics.intervals import estimate_rates
 from flipjax.metrics.segment_table import KINDS, OUTCOMES
 
@@ -213,7 +213,7 @@ def error_budget(pixel_counts: pd.DataFrame, *, num_classes: int) -> pd.DataFram
     prediction = np.asarray(pixel_counts["predicted"], np.int64)
     np.add.at(by_kind, (kind, truth, prediction), np.asarray(pixel_counts["pixels"], np.int64))
     confusion = by_kind.sum(0)
-    mean_iou = mean_over_classes(pixel_ratios(margins(confusion)).iou)
+    mean_iou = mean_over_classes(pixel_ratios(confusion).iou)
     wrong_pixels = confusion.sum() - np.trace(confusion)
     errors_by_kind: dict[str, np.ndarray] = dict(zip(KINDS[1:], by_kind[1:], strict=True))
     errors_by_kind["all"] = by_kind[1:].sum(0)
@@ -221,7 +221,7 @@ def error_budget(pixel_counts: pd.DataFrame, *, num_classes: int) -> pd.DataFram
     for name, errors in errors_by_kind.items():
         # Corrected, the errors of a class are on the diagonal.
         corrected = confusion - errors + np.diag(errors.sum(1))
-        mean_iou_corrected = mean_over_classes(pixel_ratios(margins(corrected)).iou)
+        mean_iou_corrected = mean_over_classes(pixel_ratios(corrected).iou)
         rows[name] = {
             "pixels": int(errors.sum()),
             "share": float(divide(errors.sum(), wrong_pixels)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -45,88 +45,10 @@ LARGEST = ("predicted", "second", "third")
 RIM = 4
 """Default width of the rim, in pixels on each side of a label boundary."""
 
-Images = list[ArrayLike] | tuple[ArrayLike, ...] | ArrayLike
+Stack = list[ArrayLike] | tuple[ArrayLike, ...] | ArrayLike
 """Images with one leading axis or none, or one array for each image, of different sizes."""
-
-
-class Columns(NamedTuple):
-    """The columns of one image in the three `SegmentTables`, without its number; negative for blanks."""
-
-    true: dict[str, np.ndarray]
-    """Columns of the true segments."""
-    predicted: dict[str, np.ndarray]
-    """Columns of the predicted segments."""
-    pixels: dict[str, np.ndarray]
-    """Columns of the counted pixels."""
-
-
-def _outcome_columns(
-    segments: Units, counts: np.ndarray, shares: np.ndarray, foreground: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Returns the columns of predicted classes and outcome.
-
-    Args:
-        segments: the true segments.
-        counts: pixels of each segment by predicted class, (segments, C).
-        shares: the share of the image that each true class covers, (C,).
-        foreground: whether a class is foreground, (C,).
-    """
-    # Two classes alone have no third.
-    lacking = max(0, len(LARGEST) - len(foreground))
-    counts = np.pad(counts, ((0, 0), (0, lacking)))
-    is_foreground = np.pad(foreground, (0, lacking))
-    most_frequent = _most_frequent(segments.classes, counts, is_foreground)
-    pixels = np.take_along_axis(counts, most_frequent, axis=1)
-    columns: dict[str, np.ndarray] = {}
-    for name, predicted, count in zip(LARGEST, most_frequent.T, pixels.T, strict=True):
-        columns[name] = np.where(count > 0, predicted, -1)
-        columns[f"{name}_share"] = np.where(count > 0, count / segments.pixels, np.nan)
-    winner = most_frequent[:, 0]
-    most_of_foreground = counts.max(1, where=is_foreground, initial=0)
-    # The first condition that holds counts.
-    conditions = {
-        "correct": winner == segments.classes,
-        "flip": foreground[winner] & (2 * pixels[:, 0] >= segments.pixels),
-        "miss": pixels[:, 0] > most_of_foreground,
-    }
-    codes = np.select(
-        list(conditions.values()),
-        [OUTCOMES.index(name) for name in conditions],
-        default=OUTCOMES.index("mixed"),
-    )
-    columns["outcome"] = np.array(OUTCOMES)[codes]
-    # The winner of a flip is another class than the segment's, so its true pixels lie elsewhere in the image.
-    elsewhere = (shares[winner] > 0).astype(np.int8)
-    columns["bleeding"] = np.where(codes == OUTCOMES.index("flip"), elsewhere, -1)
-    return columns
-
-
-def _most_frequent(classes: np.ndarray, counts: np.ndarray, is_foreground: np.ndarray) -> np.ndarray:
-    """Returns the three most frequent predicted classes of each segment, the most frequent first: (segments, 3).
-
-    Among classes with equal counts (segments, C) another foreground class comes first, and the segment's class last.
-    """
-    precedence = np.tile(np.where(is_foreground, 2, 1), (len(counts), 1))
-    precedence[np.arange(len(counts)), classes] = 0
-    return np.argsort(-(3 * counts + precedence), axis=1, kind="stable")[:, : len(LARGEST)]
-
-
-def _matches(segments: Units, predictions: Units, counts: PairCounts) -> dict[str, np.ndarray]:
-    """Returns, for each segment, class and IoU of the predicted unit with an IoU above 1/2; -1 and NaN for none."""
-    segment = segments.of_parts(counts.true)
-    predicted = predictions.of_parts(counts.predicted)
-    are_units = (segment >= 0) & (predicted >= 0)
-    base = max(1, len(predictions.chosen))
-    pairs, pair_of_entry = np.unique(segment[are_units] * base + predicted[are_units], return_inverse=True)
-    intersection = np.bincount(pair_of_entry, counts.pixels[are_units], minlength=len(pairs)).astype(np.int64)
-    true_unit, predicted_unit = np.divmod(pairs, base)
-    union = segments.pixels[true_unit] + predictions.pixels[predicted_unit] - intersection
-    matches = 2 * intersection > union
-    classes = np.full(len(segments.pixels), -1)
-    classes[true_unit[matches]] = predictions.classes[predicted_unit[matches]]
-    iou = np.full(len(segments.pixels), np.nan)
-    iou[true_unit[matches]] = intersection[matches] / union[matches]
-    return {"matched": classes, "iou": iou}
+NamedColumns = dict[str, np.ndarray]
+"""The columns of a table by their names, of one length; negative where blank."""
 
 
 class SegmentTables(NamedTuple):
@@ -158,7 +80,7 @@ class SegmentOptions(LabelOptions, total=False):
     min_pixels: int
 
 
-def segments(predictions: Images, labels: Images, **options: Unpack[SegmentOptions]) -> pd.DataFrame:
+def segments(predictions: Stack, labels: Stack, **options: Unpack[SegmentOptions]) -> pd.DataFrame:
     """Tabulates true segments of foreground classes with their predictions, one row per segment.
 
     Takes the arguments of `segment_tables` and raises the same errors. Columns:
@@ -184,13 +106,13 @@ def segments(predictions: Images, labels: Images, **options: Unpack[SegmentOptio
 
 
 def segment_tables(
-    predictions: Images,
-    labels: Images,
+    predictions: Stack,
+    labels: Stack,
     *,
-    unit: Images = "class",
+    unit: Stack = "class",
     rim: int = RIM,
     min_pixels: int = 1,
-    **spec: Unpack[LabelOptions],
+    **options: Unpack[LabelOptions],
 ) -> SegmentTables:
     """Tabulates true segments, predicted segments and pixels in one pass over the images.
 
@@ -203,7 +125,7 @@ def segment_tables(
             pixels of one id and class. With ids predicted segments are components.
         rim: in pixels, the width of the rim.
         min_pixels: smaller segments have no row; by default every segment has one.
-        **spec: fields of `LabelSpec`.
+        **options: fields of `LabelSpec`.
 
     Returns:
         `SegmentTables`; needs pandas.
@@ -218,241 +140,51 @@ def segment_tables(
         >>> segment_tables(np.array([[1, 2, 1]]), np.array([[1, 1, 1]]), kind="masks").true["outcome"].item()
         'correct'
     """
-    read = LabelSpec(**spec)
+    spec = LabelSpec(**options)
     if rim < 1:
         raise ValueError(f"rim: expected a number of pixels above 0, found {rim}.")
-    truth = _images(labels, "labels", 2)
+    truth = _list_images(labels, "labels", 2)
     axes = 3
-    if read.kind == "masks":
+    if spec.kind == "masks":
         axes = 2
-    scores = _images(predictions, "predictions", axes)
+    scores = _list_images(predictions, "predictions", axes)
     if not 0 < len(truth) == len(scores):
         raise ValueError(f"labels: expected an image or more, one for each of {len(scores)}, found {len(truth)}.")
-    units = _units_of_images(unit, len(truth))
-    if read.kind == "masks" and read.num_classes is None:
-        classes = [checks.check_pair(masks, labels, read)[2] for masks, labels in zip(scores, truth, strict=True)]
-        read = dataclasses.replace(read, num_classes=max(classes))
+    ids: Sequence[np.ndarray | None] = [None] * len(truth)
+    unit_without_ids = "component"
+    if isinstance(unit, str):
+        unit_without_ids = unit
+    else:
+        ids = _read_ids(unit, truth)
+    if unit_without_ids not in UNITS:
+        raise ValueError(f"unit: expected one of {', '.join(UNITS)}, or ids of the labels' shape, found {unit!r}.")
+    if spec.kind == "masks" and spec.num_classes is None:
+        classes = [checks.check_pair(masks, labels, spec)[2] for masks, labels in zip(scores, truth, strict=True)]
+        spec = dataclasses.replace(spec, num_classes=max(classes))
 
-    def measure(image: tuple[Array, Array, str | np.ndarray]) -> Columns:
-        """Returns the columns of an image from its scores, its labels and its unit."""
-        given_scores, given_labels, unit_of_image = image
-        prediction, labels_of_image, C = checks.check_pair(given_scores, given_labels, read)
+    def measure(image: int) -> Columns:
+        """Returns the columns of an image."""
+        prediction, labels_of_image, C = checks.check_pair(scores[image], truth[image], spec)
         risks = {}
-        if read.kind != "masks":
-            maps = read_pixels(prediction, read)
+        if spec.kind != "masks":
+            maps = read_pixels(prediction, spec)
             prediction = maps.prediction
             risks = {"flip_risk": np.asarray(maps.risk), "max_softmax": 1 - np.asarray(maps.probability)}
         return segment_columns(
             prediction,
             labels_of_image,
-            dataclasses.replace(read, num_classes=C),
-            unit=unit_of_image,
+            dataclasses.replace(spec, num_classes=C),
+            unit=unit_without_ids,
+            ids=ids[image],
             risks=risks,
             rim=rim,
             min_pixels=min_pixels,
         )
 
-    return join_columns(list(in_order(measure, zip(scores, truth, units, strict=True))))
+    return join_columns(list(in_order(measure, range(len(truth)))))
 
 
-def _units_of_images(unit: Images, images: int) -> Sequence[str | np.ndarray]:
-    """Returns the unit of each image: `class`, `component` or ids (H, W)."""
-    if isinstance(unit, str):
-        if unit not in UNITS:
-            raise ValueError(f"unit: expected one of {', '.join(UNITS)}, or ids of the labels' shape, found {unit!r}.")
-        return [unit] * images
-    units = [np.asarray(ids) for ids in _images(unit, "unit", 2)]
-    if len(units) != images:
-        raise ValueError(f"unit: expected ids of {images} images, as of the labels, found ids of {len(units)}.")
-    return units
-
-
-def segment_columns(
-    prediction: Array,
-    labels: Array,
-    spec: LabelSpec,
-    *,
-    unit: str | np.ndarray = "class",
-    predicted_unit: str | np.ndarray | None = None,
-    risks: dict[str, np.ndarray] | None = None,
-    rim: int = RIM,
-    min_pixels: int = 1,
-) -> Columns:
-    """Returns the columns of one image, for `join_columns`. Serves images that come one by one.
-
-    Args:
-        prediction: class indices (H, W); all values are in range, also of the labels.
-        labels: integers (H, W).
-        spec: options of the labels, with `num_classes`.
-        unit: `class`, `component` or ids (H, W).
-        predicted_unit: unit of predicted segments; None: classes where `unit` is `class`, else components.
-        risks: maps (H, W) of scores, if known: `flip_risk` and `max_softmax`.
-        rim: as in `segment_tables`.
-        min_pixels: as in `segment_tables`.
-
-    Raises:
-        ValueError: ids of another shape.
-    """
-    risks = risks or {}
-    truth = np.asarray(labels)
-    has_ids = not isinstance(unit, str)
-    if has_ids and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
-        raise ValueError(f"unit: expected integers {truth.shape} as the labels, found {unit.dtype} {unit.shape}.")
-    image = _read_image(prediction, truth, spec)
-    label_of_pixel = image.truth
-    if not has_ids and unit == "component" and image.known is not None:
-        # So that ignored pixels do not cut a component in two.
-        label_of_pixel = fill_void(image.truth, image.known)
-    if predicted_unit is None:
-        predicted_unit = _predicted_unit(unit)
-    true_parts = find_parts(label_of_pixel, image.known, image.foreground, unit)
-    predicted_parts = find_parts(image.predicted, image.known, image.foreground, predicted_unit)
-    near = near_border(image.truth, image.known, rim)
-    # One pass over the pixels: what follows is arithmetic on a few counts.
-    counts = count_pairs(true_parts, predicted_parts, near)
-    entries = _Entries(counts, true_parts.classes[counts.true], predicted_parts.classes[counts.predicted])
-    segments = choose_units(true_parts, counts.true, counts.pixels, least=min_pixels)
-    all_predicted = choose_units(predicted_parts, counts.predicted, counts.pixels)
-    listed_predicted = choose_units(predicted_parts, counts.predicted, counts.pixels, least=min_pixels)
-    true = _true_columns(segments, all_predicted, entries, image, risks.get("flip_risk"), has_ids=has_ids)
-    segment = segments.of_parts(counts.true)
-    # The segment of a pixel without any is -1, and so the last place.
-    is_flipped = np.append(true["outcome"] == "flip", False)
-    return Columns(
-        true=true,
-        predicted=_predicted_columns(listed_predicted, entries, image, risks),
-        pixels=_pixel_columns(entries, is_flipped[segment], image.foreground),
-    )
-
-
-def _predicted_unit(unit: str | np.ndarray) -> str:
-    """Returns the unit of predicted segments: `class` if true segments are classes, else `component`."""
-    if isinstance(unit, str) and unit == "class":
-        return "class"
-    return "component"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Image:
-    """Truth and prediction of one image (H, W)."""
-
-    truth: np.ndarray
-    """True class of each pixel, unsigned (H, W); 0 where ignored."""
-    predicted: np.ndarray
-    """Predicted class of each pixel, unsigned (H, W)."""
-    known: np.ndarray | None
-    """Whether a pixel counts because it is not ignored, bool (H, W); None: all pixels count."""
-    foreground: np.ndarray
-    """Whether a class is foreground, bool (C,)."""
-
-    @functools.cached_property
-    def detected(self) -> np.ndarray:
-        """The pixels that are predicted as foreground, bool (H, W)."""
-        return self.foreground[self.predicted]
-
-
-class _Entries(NamedTuple):
-    """Counted pixels. Pixels with equal true part, predicted part and nearness to a border share an entry."""
-
-    counts: PairCounts
-    """The parts, nearness and number of the pixels of each entry."""
-    truth: np.ndarray
-    """int64 (entries,), the true class."""
-    predicted: np.ndarray
-    """int64 (entries,), the predicted class."""
-
-
-def _read_image(prediction: Array, labels: np.ndarray, spec: LabelSpec) -> _Image:
-    """Returns truth and prediction of an image whose values were checked, in the smallest integers."""
-    foreground = spec.foreground(spec.num_classes or 0)
-    dtype = np.min_scalar_type(len(foreground))
-    known = None
-    truth = labels
-    if spec.ignore_index is not None:
-        known = labels != spec.ignore_index
-        if known.all():
-            known = None
-        else:
-            truth = np.where(known, labels, 0)
-    return _Image(truth.astype(dtype, copy=False), np.asarray(prediction).astype(dtype, copy=False), known, foreground)
-
-
-def _true_columns(
-    segments: Units,
-    predictions: Units,
-    entries: _Entries,
-    image: _Image,
-    flip_risk: np.ndarray | None,
-    *,
-    has_ids: bool,
-) -> dict[str, np.ndarray]:
-    """Returns the columns of true segments, with their ids if these are instances."""
-    C = len(image.foreground)
-    counts = entries.counts
-    shares = np.bincount(entries.truth, counts.pixels, minlength=C) / image.truth.size
-    segment = segments.of_parts(counts.true)
-    wrong = np.where(entries.truth != entries.predicted, counts.pixels, 0)
-    rim_errors = segments.sum(segment, np.where(counts.near, wrong, 0))
-    # A row for each segment: the share of each class in the image, without the segment itself.
-    segment_shares = segments.pixels / image.truth.size
-    outside = shares - np.eye(C)[segments.classes] * segment_shares[:, None]
-    by_class = segments.sum_by_class(segment, entries.predicted, counts.pixels, C)
-    return {
-        **segments.columns(with_ids=has_ids),
-        **_outcome_columns(segments, by_class, shares, image.foreground),
-        "rim_pixels": segments.sum(segment, np.where(counts.near, counts.pixels, 0)),
-        "rim_errors": rim_errors,
-        "inside_errors": segments.sum(segment, wrong) - rim_errors,
-        "flip_risk": segments.mean(flip_risk, None if flip_risk is None else image.detected),
-        **_matches(segments, predictions, counts),
-        **{f"context_{c}": outside[:, c].astype(np.float32) for c in range(C)},
-    }
-
-
-def _predicted_columns(
-    predictions: Units, entries: _Entries, image: _Image, risks: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Returns the columns of predicted segments."""
-    C = len(image.foreground)
-    predicted = predictions.of_parts(entries.counts.predicted)
-    by_class = predictions.sum_by_class(predicted, entries.truth, entries.counts.pixels, C)
-    most_frequent = by_class.argmax(1)
-    detected = image.detected if risks else None
-    return {
-        **predictions.columns(),
-        "flip_risk": predictions.mean(risks.get("flip_risk"), detected),
-        "max_softmax": predictions.mean(risks.get("max_softmax"), detected),
-        "truth": most_frequent,
-        "truth_share": by_class.max(1, initial=0) / predictions.pixels,
-        "right": most_frequent == predictions.classes,
-    }
-
-
-def _pixel_columns(entries: _Entries, in_flipped_segment: np.ndarray, foreground: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns counts of pixels by kind, class and prediction; a pixel has the first kind that fits, else `inside`."""
-    C = len(foreground)
-    detected = foreground[entries.predicted]
-    on_foreground = foreground[entries.truth]
-    conditions = {
-        "correct": entries.truth == entries.predicted,
-        "spill": ~on_foreground & detected,
-        "background": ~on_foreground,
-        "miss": ~detected,
-        "whole": in_flipped_segment,
-        "rim": entries.counts.near,
-    }
-    kind_of_entry = np.select(
-        list(conditions.values()), [KINDS.index(name) for name in conditions], default=KINDS.index("inside")
-    )
-    # Kind, class and prediction are one integer, so that entries with equal ones are added up.
-    row_code = kind_of_entry * C * C + entries.truth * C + entries.predicted
-    rows, row_of_entry = np.unique(row_code, return_inverse=True)
-    pixels = np.bincount(row_of_entry, entries.counts.pixels, minlength=len(rows)).astype(np.int64)
-    kind, truth, prediction = np.unravel_index(rows, (len(KINDS), C, C))
-    return {"kind": np.array(KINDS)[kind], "class": truth, "predicted": prediction, "pixels": pixels}
-
-
-def _images(values: Images, name: str, ndim: int) -> Sequence[Array]:
+def _list_images(values: Stack, name: str, ndim: int) -> Sequence[Array]:
     """Returns a sequence of images (H, W) or (H, W, C), from a sequence or an array with or without an image axis."""
     if isinstance(values, list | tuple):
         images = [to_array(value, name=name) for value in values]
@@ -467,6 +199,253 @@ def _images(values: Images, name: str, ndim: int) -> Sequence[Array]:
     return images
 
 
+def _read_ids(unit: Stack, truth: Sequence[Array]) -> list[np.ndarray]:
+    """Returns the instance ids (H, W) of each image.
+
+    Raises:
+        ValueError: ids of another number of images, of other shapes than the labels, or no integers.
+    """
+    ids = [np.asarray(of_image) for of_image in _list_images(unit, "unit", 2)]
+    if len(ids) != len(truth):
+        raise ValueError(f"unit: expected ids of {len(truth)} images, as of the labels, found ids of {len(ids)}.")
+    for of_image, labels in zip(ids, truth, strict=True):
+        if of_image.shape != labels.shape or of_image.dtype.kind not in "iu":
+            found = f"{of_image.dtype} {of_image.shape}"
+            raise ValueError(f"unit: expected integers {labels.shape} as the labels, found {found}.")
+    return ids
+
+
+class Columns(NamedTuple):
+    """The columns of one image in the three `SegmentTables`, without its number."""
+
+    true: NamedColumns
+    """Columns of the true segments."""
+    predicted: NamedColumns
+    """Columns of the predicted segments."""
+    pixels: NamedColumns
+    """Columns of the counted pixels."""
+
+
+def segment_columns(
+    prediction: Array,
+    labels: Array,
+    spec: LabelSpec,
+    *,
+    unit: str = "class",
+    ids: np.ndarray | None = None,
+    predicted_ids: np.ndarray | None = None,
+    risks: Mapping[str, np.ndarray] | None = None,
+    rim: int = RIM,
+    min_pixels: int = 1,
+) -> Columns:
+    """Returns the columns of one image, for `join_columns`. Serves images that come one by one.
+
+    Args:
+        prediction: class indices (H, W); all values are in range, also of the labels.
+        labels: integers (H, W).
+        spec: options of the labels, with `num_classes`.
+        unit: `class` or `component`, of segments without ids.
+        ids: int (H, W), of the true segments.
+        predicted_ids: int (H, W), of the predicted segments.
+        risks: maps (H, W) of scores, if known: `flip_risk` and `max_softmax`.
+        rim: as in `segment_tables`.
+        min_pixels: as in `segment_tables`.
+    """
+    image = _read_image(prediction, np.asarray(labels), spec, risks or {})
+    label_of_pixel = image.truth
+    if ids is None and unit == "component" and image.known is not None:
+        # So that ignored pixels do not cut a component in two.
+        label_of_pixel = fill_void(image.truth, image.known)
+    true_parts = find_parts(label_of_pixel, image.known, image.foreground, unit=unit, ids=ids)
+    predicted_parts = find_parts(image.predicted, image.known, image.foreground, unit=unit, ids=predicted_ids)
+    # One pass over the pixels: what follows is arithmetic on a few counts.
+    counts = count_pairs(true_parts, predicted_parts, near_border(image.truth, image.known, rim))
+    true_units = choose_units(true_parts, counts.true_part, counts.pixels, least=min_pixels)
+    all_predicted = choose_units(predicted_parts, counts.predicted_part, counts.pixels)
+    listed_predicted = choose_units(predicted_parts, counts.predicted_part, counts.pixels, least=min_pixels)
+    true = _true_columns(true_units, all_predicted, counts, image, with_ids=ids is not None)
+    # The unit of a pixel without any is -1, and so the last place.
+    is_flipped = np.append(true["outcome"] == "flip", False)
+    in_flipped_segment = is_flipped[true_units.of_parts(counts.true_part)]
+    return Columns(
+        true=true,
+        predicted=_predicted_columns(listed_predicted, counts, image),
+        pixels=_pixel_columns(counts, in_flipped_segment, image.foreground),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Image:
+    """Truth and prediction of one image (H, W)."""
+
+    truth: np.ndarray
+    """True class of each pixel, unsigned (H, W); 0 where ignored."""
+    predicted: np.ndarray
+    """Predicted class of each pixel, unsigned (H, W)."""
+    known: np.ndarray | None
+    """Whether a pixel counts because it is not ignored, bool (H, W); None: all pixels count."""
+    foreground: np.ndarray
+    """Whether a class is foreground, bool (C,)."""
+    risks: Mapping[str, np.ndarray]
+    """Maps (H, W) of scores, if known: `flip_risk` and `max_softmax`."""
+
+    @functools.cached_property
+    def detected(self) -> np.ndarray:
+        """The pixels that are predicted as foreground, bool (H, W)."""
+        return self.foreground[self.predicted]
+
+    def mean_risk(self, name: str, units: Units) -> np.ndarray:
+        """Returns the mean score of each unit's pixels that are predicted as foreground; NaN if it is not known."""
+        if name not in self.risks:
+            return np.full(len(units.chosen), np.nan)
+        return units.mean(self.risks[name], self.detected)
+
+
+def _read_image(prediction: Array, labels: np.ndarray, spec: LabelSpec, risks: Mapping[str, np.ndarray]) -> _Image:
+    """Returns truth and prediction of an image whose values were checked, in the smallest integers."""
+    foreground = spec.foreground(spec.num_classes or 0)
+    dtype = np.min_scalar_type(len(foreground))
+    known = None
+    truth = labels
+    if spec.ignore_index is not None:
+        known = labels != spec.ignore_index
+        if known.all():
+            known = None
+        else:
+            truth = np.where(known, labels, 0)
+    predicted = np.asarray(prediction).astype(dtype, copy=False)
+    return _Image(truth.astype(dtype, copy=False), predicted, known, foreground, risks)
+
+
+def _true_columns(
+    units: Units, predicted_units: Units, counts: PairCounts, image: _Image, *, with_ids: bool
+) -> NamedColumns:
+    """Returns the columns of true segments."""
+    C = len(image.foreground)
+    size = image.truth.size
+    shares = np.bincount(counts.truth, counts.pixels, minlength=C) / size
+    unit = units.of_parts(counts.true_part)
+    wrong = np.where(counts.truth != counts.prediction, counts.pixels, 0)
+    errors = units.sum(unit, wrong)
+    rim_errors = units.sum(unit, np.where(counts.near, wrong, 0))
+    columns = units.columns(with_ids=with_ids)
+    columns.update(_outcome_columns(units, counts, shares, image.foreground))
+    columns["rim_pixels"] = units.sum(unit, np.where(counts.near, counts.pixels, 0))
+    columns["rim_errors"] = rim_errors
+    columns["inside_errors"] = errors - rim_errors
+    columns["flip_risk"] = image.mean_risk("flip_risk", units)
+    columns.update(_match_columns(units, predicted_units, counts))
+    # A row for each segment: the share of each class in the image, without the segment itself.
+    outside = shares - np.eye(C)[units.classes] * (units.pixels / size)[:, None]
+    for c in range(C):
+        columns[f"context_{c}"] = outside[:, c].astype(np.float32)
+    return columns
+
+
+def _outcome_columns(units: Units, counts: PairCounts, shares: np.ndarray, foreground: np.ndarray) -> NamedColumns:
+    """Returns the columns of predicted classes and outcome.
+
+    Args:
+        units: the true segments.
+        counts: of the image.
+        shares: the share of the image that each true class covers, (C,).
+        foreground: whether a class is foreground, (C,).
+    """
+    C = len(foreground)
+    by_class = units.sum_by_class(units.of_parts(counts.true_part), counts.prediction, counts.pixels, C)
+    # Two classes alone have no third.
+    lacking = max(0, len(LARGEST) - C)
+    by_class = np.pad(by_class, ((0, 0), (0, lacking)))
+    is_foreground = np.pad(foreground, (0, lacking))
+    most_frequent = _most_frequent(units.classes, by_class, is_foreground)
+    pixels = np.take_along_axis(by_class, most_frequent, axis=1)
+    columns: NamedColumns = {}
+    for name, predicted, count in zip(LARGEST, most_frequent.T, pixels.T, strict=True):
+        columns[name] = np.where(count > 0, predicted, -1)
+        columns[f"{name}_share"] = np.where(count > 0, count / units.pixels, np.nan)
+    winner = most_frequent[:, 0]
+    most_of_foreground = by_class.max(1, where=is_foreground, initial=0)
+    # The first condition that holds counts.
+    conditions = {
+        "correct": winner == units.classes,
+        "flip": foreground[winner] & (2 * pixels[:, 0] >= units.pixels),
+        "miss": pixels[:, 0] > most_of_foreground,
+    }
+    outcome = np.select(list(conditions.values()), list(conditions), default="mixed")
+    columns["outcome"] = outcome
+    # The winner of a flip is another class than the segment's, so its true pixels lie elsewhere in the image.
+    elsewhere = (shares[winner] > 0).astype(np.int8)
+    columns["bleeding"] = np.where(outcome == "flip", elsewhere, -1)
+    return columns
+
+
+def _most_frequent(classes: np.ndarray, counts: np.ndarray, is_foreground: np.ndarray) -> np.ndarray:
+    """Returns the three most frequent predicted classes of each segment, the most frequent first: (segments, 3).
+
+    Among classes with equal counts (segments, C) another foreground class comes first, and the segment's class last.
+    """
+    precedence = np.tile(np.where(is_foreground, 2, 1), (len(counts), 1))
+    precedence[np.arange(len(counts)), classes] = 0
+    return np.argsort(-(3 * counts + precedence), axis=1, kind="stable")[:, : len(LARGEST)]
+
+
+def _match_columns(units: Units, predicted_units: Units, counts: PairCounts) -> NamedColumns:
+    """Returns, for each true segment, class and IoU of the predicted one with an IoU above 1/2; -1 and NaN for none."""
+    true = units.of_parts(counts.true_part)
+    predicted = predicted_units.of_parts(counts.predicted_part)
+    are_units = (true >= 0) & (predicted >= 0)
+    # A true and a predicted segment are one integer, so that entries with equal ones are added up.
+    base = max(1, len(predicted_units.chosen))
+    pairs, pair_of_entry = np.unique(true[are_units] * base + predicted[are_units], return_inverse=True)
+    intersection = np.bincount(pair_of_entry, counts.pixels[are_units], minlength=len(pairs)).astype(np.int64)
+    true_of_pair, predicted_of_pair = np.divmod(pairs, base)
+    union = units.pixels[true_of_pair] + predicted_units.pixels[predicted_of_pair] - intersection
+    matches = 2 * intersection > union
+    classes = np.full(len(units.pixels), -1)
+    classes[true_of_pair[matches]] = predicted_units.classes[predicted_of_pair[matches]]
+    iou = np.full(len(units.pixels), np.nan)
+    iou[true_of_pair[matches]] = intersection[matches] / union[matches]
+    return {"matched": classes, "iou": iou}
+
+
+def _predicted_columns(units: Units, counts: PairCounts, image: _Image) -> NamedColumns:
+    """Returns the columns of predicted segments."""
+    unit = units.of_parts(counts.predicted_part)
+    by_class = units.sum_by_class(unit, counts.truth, counts.pixels, len(image.foreground))
+    most_frequent = by_class.argmax(1)
+    columns = units.columns()
+    columns["flip_risk"] = image.mean_risk("flip_risk", units)
+    columns["max_softmax"] = image.mean_risk("max_softmax", units)
+    columns["truth"] = most_frequent
+    columns["truth_share"] = by_class.max(1, initial=0) / units.pixels
+    columns["right"] = most_frequent == units.classes
+    return columns
+
+
+def _pixel_columns(counts: PairCounts, in_flipped_segment: np.ndarray, foreground: np.ndarray) -> NamedColumns:
+    """Returns counts of pixels by kind, class and prediction; a pixel has the first kind that fits, else `inside`."""
+    C = len(foreground)
+    on_foreground = foreground[counts.truth]
+    detected = foreground[counts.prediction]
+    conditions = {
+        "correct": counts.truth == counts.prediction,
+        "spill": ~on_foreground & detected,
+        "background": ~on_foreground,
+        "miss": ~detected,
+        "whole": in_flipped_segment,
+        "rim": counts.near,
+    }
+    kind_of_entry = np.select(
+        list(conditions.values()), [KINDS.index(name) for name in conditions], default=KINDS.index("inside")
+    )
+    # Kind, class and prediction are one integer, so that entries with equal ones are added up.
+    row_code = kind_of_entry * C * C + counts.truth * C + counts.prediction
+    rows, row_of_entry = np.unique(row_code, return_inverse=True)
+    pixels = np.bincount(row_of_entry, counts.pixels, minlength=len(rows)).astype(np.int64)
+    kind, truth, prediction = np.unravel_index(rows, (len(KINDS), C, C))
+    return {"kind": np.array(KINDS)[kind], "class": truth, "predicted": prediction, "pixels": pixels}
+
+
 def join_columns(parts: Sequence[Columns]) -> SegmentTables:
     """Joins the columns of images, numbered from 0 in order, into tables.
 
@@ -477,15 +456,20 @@ def join_columns(parts: Sequence[Columns]) -> SegmentTables:
 
     if len({len(part.true) for part in parts}) > 1:
         raise ValueError("predictions: expected one number of classes in all images, found several.")
-    tables: list[dict[str, Any]] = []
-    for columns in zip(*parts, strict=True):
-        sizes = [len(part["class"]) for part in columns]
-        table = {"image": np.repeat(np.arange(len(parts)), sizes)}
-        for key in columns[0]:
-            table[key] = np.concatenate([part[key] for part in columns])
-        tables.append(table)
-    true = tables[0]
+    true = _join([part.true for part in parts])
     for key in ("second", "third", "matched"):
-        true[key] = pd.arrays.IntegerArray(true[key], true[key] < 0)
-    true["bleeding"] = pd.arrays.BooleanArray(true["bleeding"] > 0, true["bleeding"] < 0)
-    return SegmentTables(*map(pd.DataFrame, tables))
+        classes = true[key].to_numpy()
+        true[key] = pd.arrays.IntegerArray(classes, classes < 0)
+    bleeding = true["bleeding"].to_numpy()
+    true["bleeding"] = pd.arrays.BooleanArray(bleeding > 0, bleeding < 0)
+    return SegmentTables(true, _join([part.predicted for part in parts]), _join([part.pixels for part in parts]))
+
+
+def _join(images: Sequence[NamedColumns]) -> pd.DataFrame:
+    """Returns the rows of all images, with the number of each row's image."""
+    import pandas as pd
+
+    table = {"image": np.repeat(np.arange(len(images)), [len(columns["class"]) for columns in images])}
+    for key in images[0]:
+        table[key] = np.concatenate([columns[key] for columns in images])
+    return pd.DataFrame(table)

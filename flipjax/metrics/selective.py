@@ -6,7 +6,6 @@ NumPy only. A high score predicts an error. Images with a NaN score or loss are 
 from __future__ import annotations
 
 import math
-from types import EllipsisType
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -56,8 +55,8 @@ def auroc(scores: ArrayLike, events: ArrayLike, *, weights: np.ndarray | None = 
     order, ends = sort_scores(values)
     counts = np.array(rows)[:, order]
     is_event = positive[order] > 0.5
-    events_below = first_sums(None, counts, is_event, ends)
-    others_below = first_sums(None, counts, ~is_event, ends)
+    events_below = _cumulative_sums(counts * is_event, ends)
+    others_below = _cumulative_sums(counts * ~is_event, ends)
     areas = divide(np.trapezoid(others_below, events_below, axis=1), events_below[:, -1] * others_below[:, -1])
     if weights is None:
         return areas.item()
@@ -86,14 +85,7 @@ def risk_coverage(scores: ArrayLike, losses: ArrayLike) -> np.ndarray:
 
 
 class Areas(NamedTuple):
-    """Areas of J scores, float64 (J,) each.
-
-    Attributes:
-        auroc: of `auroc` for losses above 0.5.
-        aurc: of `aurc`.
-        excess_aurc: E-AURC, `aurc` minus that of a perfect ranking.
-        augrc: area under the generalised risk-coverage curve, risk times coverage, in trapezoids from coverage 1 / n
-            to 1: the mean risk of silent failures. NaN for fewer than two images.
+    """Areas of J scores, float64 (J,) each; NaN without images.
 
     Source: Geifman, Uziel and El-Yaniv, Bias-reduced uncertainty estimation for deep neural classifiers, 2019, for
         E-AURC; Traub et al., Overcoming common flaws in the evaluation of selective classification systems, 2024, for
@@ -101,9 +93,14 @@ class Areas(NamedTuple):
     """
 
     auroc: np.ndarray
+    """`auroc` for losses above 0.5."""
     aurc: np.ndarray
+    """`aurc`."""
     excess_aurc: np.ndarray
+    """E-AURC: `aurc` minus that of a perfect ranking."""
     augrc: np.ndarray
+    """Area under the generalised risk-coverage curve, risk times coverage, in trapezoids from coverage 1 / n to 1: the
+    mean risk of silent failures. NaN for fewer than two images."""
 
 
 def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
@@ -119,7 +116,8 @@ def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
     """
     J, n = scores.shape
     if n == 0:
-        return Areas(*np.full((4, J), math.nan))
+        unknown = np.full(J, math.nan)
+        return Areas(unknown, unknown, unknown, unknown)
     curves = np.stack([risk_coverage(of_images, losses) for of_images in scores])
     sizes = np.arange(1, n + 1)
     best = (np.cumsum(np.sort(losses)) / sizes).mean()
@@ -127,6 +125,7 @@ def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
     if n > 1:
         # By trapezoids between coverage 1 / n and 1, over that width.
         augrc = np.trapezoid(curves * sizes, axis=1) / n / (n - 1)
+    # The area is the mean over all coverages.
     aurc = curves.mean(1)
     aurocs = np.array([auroc(of_images, losses > 0.5) for of_images in scores])
     return Areas(aurocs, aurc, aurc - best, augrc)
@@ -221,20 +220,22 @@ def auroc_ends(auroc: float, events: int, others: int) -> tuple[float, float]:
         raise ValueError(f"auroc: expected a number in 0..1, found {auroc}.")
     if not (events >= 1 and others >= 1):
         raise ValueError(f"events, others: expected 1 or more, found {events} and {others}.")
+    return _auroc_end(auroc, events, others, outer=0.0), _auroc_end(auroc, events, others, outer=1.0)
+
+
+def _auroc_end(auroc: float, events: int, others: int, *, outer: float) -> float:
+    """Returns the end of the interval between an AUROC and `outer`, 0 or 1, by halving the range in which it lies."""
     size = (events + others) / 2 - 1
-    ends = []
-    for outer in (0.0, 1.0):
-        inside = auroc
-        for _ in range(_HALVINGS):
-            middle = (inside + outer) / 2
-            spread = 1 + size * ((1 - middle) / (2 - middle) + middle / (1 + middle))
-            variance = middle * (1 - middle) * spread / (events * others)
-            if (middle - auroc) ** 2 <= _Z**2 * variance:
-                inside = middle
-            else:
-                outer = middle
-        ends.append(outer)
-    return ends[0], ends[1]
+    inside = auroc
+    for _ in range(_HALVINGS):
+        middle = (inside + outer) / 2
+        spread = 1 + size * ((1 - middle) / (2 - middle) + middle / (1 + middle))
+        variance = middle * (1 - middle) * spread / (events * others)
+        if (middle - auroc) ** 2 <= _Z**2 * variance:
+            inside = middle
+        else:
+            outer = middle
+    return outer
 
 
 def _ranked(scores: ArrayLike, losses: ArrayLike, *others: ArrayLike) -> list[np.ndarray]:
@@ -284,31 +285,37 @@ def _check_weights(weights: ArrayLike) -> np.ndarray:
 def sort_scores(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the places of scores (n,) in ascending order, and which of these are the last of a tie: bool (n,)."""
     order = np.argsort(scores, kind="stable")
-    return order, np.append(scores[order][1:] != scores[order][:-1], True)[: len(order)]
+    ascending = scores[order]
+    ends = np.ones(len(order), bool)
+    ends[:-1] = ascending[1:] != ascending[:-1]
+    return order, ends
 
 
 def first_sums(
-    numbers: np.ndarray | None, counts: np.ndarray, values: np.ndarray, ends: np.ndarray | EllipsisType = ...
+    numbers: np.ndarray, counts: np.ndarray, values: np.ndarray, ends: np.ndarray | None = None
 ) -> np.ndarray:
     """Sums the values (n,) of the first `numbers` (S, k) images, in order, of S resamples.
 
     Args:
-        numbers: int (S, k); None: the ends, from no images on.
+        numbers: int (S, k).
         counts: (S, n), how often each resample holds each image.
         values: (n,).
-        ends: the places between which sums grow evenly: the last of each tie; or all.
+        ends: bool (n,), the last image of each tie, as of `sort_scores`: within a tie sums grow evenly, so that the
+            order of its images does not matter. None: there is no tie.
 
     Example:
         >>> first_sums(np.array([[1, 2]]), np.ones((1, 3)), np.array([1, 3, 5]), np.array([False, True, True]))
         array([[2., 4.]])
     """
-    sizes = _sums_at(counts, ends)
-    sums = _sums_at(counts * values, ends)
-    if numbers is None:
-        return sums
-    return np.stack(list(map(np.interp, numbers, sizes, sums)))
+    sizes = _cumulative_sums(counts, ends)
+    sums = _cumulative_sums(counts * values, ends)
+    rows = zip(numbers, sizes, sums, strict=True)
+    return np.stack([np.interp(of_row, sizes_of_row, sums_of_row) for of_row, sizes_of_row, sums_of_row in rows])
 
 
-def _sums_at(rows: np.ndarray, ends: np.ndarray | EllipsisType) -> np.ndarray:
-    """Returns the cumulative sums of rows (S, n) at the ends of ties, after 0."""
-    return np.pad(np.cumsum(rows, axis=1)[:, ends], ((0, 0), (1, 0)))
+def _cumulative_sums(rows: np.ndarray, ends: np.ndarray | None) -> np.ndarray:
+    """Returns 0 and the cumulative sums of rows (S, n), at the ends of ties if given."""
+    sums = np.cumsum(rows, axis=1)
+    if ends is not None:
+        sums = sums[:, ends]
+    return np.pad(sums, ((0, 0), (1, 0)))

@@ -16,7 +16,7 @@ from flipjax.config import Experiment
 from flipjax.config.ranges import functions_of
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, at_strength, gather, inputs_of
-from flipjax.metrics.decomposition import margins, pixel_ratios
+from flipjax.metrics.decomposition import pixel_ratios
 from flipjax.support.arrays import Array
 from flipjax.training import dfr, optimise
 from flipjax.training.member import Best, Member, State, Status, init_state
@@ -114,8 +114,8 @@ def validate(
     confusion = decomposition.confusion * selecting[:, None, None]
     by_group = jnp.einsum("ng,nij->gij", jax.nn.one_hot(groups, count), confusion)
     group = jnp.arange(count)
-    iou = pixel_ratios(margins(by_group)).iou.value[group, 1 + experiment.groups.class_of(group)]
-    flip = pixel_ratios(margins(confusion.sum(0))).flip.value
+    iou = pixel_ratios(by_group).iou.value[group, 1 + experiment.groups.class_of(group)]
+    flip = pixel_ratios(confusion.sum(0)).flip.value
     risky = (selecting > 0) & jnp.isfinite(decomposition.flip_risk)
     risk = jnp.where(risky, decomposition.flip_risk, 0.0).sum() / risky.sum()
     return Validation(loss, loss_at_rho, iou.min(), flip, risk, cross_entropy), group_weights

@@ -130,19 +130,6 @@ def test_pixels_that_weigh_double_are_two_pixels():
     np.testing.assert_allclose(estimate_rate(Ratio(part * 2.5, whole * 2.5)), estimate_rate(Ratio(part, whole)))
 
 
-@given(counts_of_images, st.floats(0.5, 0.98), st.floats(0.001, 0.019))
-def test_a_higher_level_has_a_wider_interval(rows, level, further):
-    ratio = ratio_of(rows)
-    if ratio.whole.any():
-        _, low, high = estimate_rate(ratio, level=level)
-        _, lower, higher = estimate_rate(ratio, level=level + further)
-        assert lower <= low + 1e-12 and high <= higher + 1e-12
-    changed = Ratio(ratio.part[::-1], np.maximum(ratio.whole, ratio.part[::-1]))
-    _, low, high = paired_difference(ratio, changed, level=level)
-    _, lower, higher = paired_difference(ratio, changed, level=level + further)
-    assert np.isnan(low) or (lower <= low + 1e-12 and high <= higher + 1e-12)
-
-
 def shares_of(generator, kind, rate, shape):
     """Draws shares of images: organs that flip as a whole, nearly the same share of each image, or skewed shares."""
     if kind == "organs":

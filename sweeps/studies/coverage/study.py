@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from flipjax.config.groups import Groups
 from flipjax.metrics import Decomposition, bootstrap, summarize
-from flipjax.metrics.decomposition import margins, pixel_ratios
+from flipjax.metrics.decomposition import pixel_ratios
 from flipjax.metrics.intervals import estimate_rate
 from flipjax.results.arrays import Curves, ImageResults
 from flipjax.results.cells import Cell
@@ -81,7 +81,7 @@ def over_pairs(generator, n, repetitions):
     for repetition in range(repetitions):
         one = draw_model(generator, *draw_shares(generator, "sizes vary", n // 2))
         twice = Decomposition(np.repeat(one.confusion, 2, 0), np.repeat(one.risk_sum, 2))
-        flips = pixel_ratios(margins(twice.confusion)).flip
+        flips = pixel_ratios(twice.confusion).flip
         for told in (True, False):
             pairs = np.repeat(np.arange(n // 2), 2) if told else None
             found[told, "fg_flip"].append(estimate_rate(flips, clusters=pairs)[1:])
