@@ -10,6 +10,7 @@ from jax import Array
 from flipjax.config.methods import Knobs
 
 Scalar = float | Array
+"""A number, perhaps traced."""
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
@@ -30,6 +31,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def _cross_entropy(shifted: list[Array], labels: Array) -> Array:
+    """Returns `cross_entropy` from the planes of `_shifted_planes`."""
     total = functools.reduce(jnp.add, [jnp.exp(plane) for plane in shifted])
     # Multiply instead of gather, whose gradient is a scatter and slow on a CPU.
     of_truth = functools.reduce(jnp.add, [plane * (labels == c) for c, plane in enumerate(shifted)])
@@ -38,8 +40,9 @@ def _cross_entropy(shifted: list[Array], labels: Array) -> Array:
 
 def _shifted_planes(logits: Array) -> list[Array]:
     """Subtracts each pixel's largest logit; returns one float32 plane per class, as a short axis vectorises badly."""
+    classes_first = jnp.moveaxis(logits.astype(jnp.float32), -1, 0)
     # Slices would have gradients padded to all classes; a split's are joined.
-    planes = [plane[0] for plane in jnp.split(jnp.moveaxis(logits.astype(jnp.float32), -1, 0), logits.shape[-1])]
+    planes = [plane[0] for plane in jnp.split(classes_first, logits.shape[-1])]
     largest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, planes))
     return [plane - largest for plane in planes]
 
@@ -61,14 +64,19 @@ def soft_dice_loss(logits: Array, labels: Array, *, include_background: bool = F
         >>> round(float(soft_dice_loss(50.0 * jax.nn.one_hot(labels, 3), labels)[0]), 4)
         0.0
     """
-    return _soft_dice_loss(_shifted_planes(logits), labels, first=0 if include_background else 1, smooth=smooth)
+    first = 1
+    if include_background:
+        first = 0
+    return _soft_dice_loss(_shifted_planes(logits), labels, first=first, smooth=smooth)
 
 
 def _soft_dice_loss(shifted: list[Array], labels: Array, *, first: int = 1, smooth: float = 1e-5) -> Array:
+    """Returns `soft_dice_loss` from the planes of `_shifted_planes`, the mean over the classes from `first` on."""
     exponentials = [jnp.exp(plane) for plane in shifted]
     sum_of_all = functools.reduce(jnp.add, exponentials)
 
     def loss_of(label: int) -> Array:
+        """Returns the loss (B,) of one class."""
         probabilities = exponentials[label] / sum_of_all
         truth = (labels == label).astype(jnp.float32)
         overlap = (probabilities * truth).sum((-2, -1))
@@ -134,7 +142,11 @@ def group_means(
     return (image_losses[:, None] * member).sum(0) / jnp.where(counts > 0, counts, 1), counts
 
 
-def _move(means: Array, counts: Array, weights: Array, step_size: Scalar, zero_absent: Scalar) -> Array:
+def _move_weights(means: Array, counts: Array, weights: Array, step_size: Scalar, zero_absent: Scalar) -> Array:
+    """Returns GroupDRO's weights (G,) after a step up the groups' mean losses (G,), of batches with `counts` (G,).
+
+    Where `zero_absent` is not 0, the weights of groups without images become 0.
+    """
     kept = jnp.where((counts > 0) | (jnp.asarray(zero_absent) == 0), weights, 0.0)
     grown = kept * jnp.exp(step_size * means)
     return grown / grown.sum()
@@ -143,8 +155,9 @@ def _move(means: Array, counts: Array, weights: Array, step_size: Scalar, zero_a
 def _dro_coefficients(
     image_losses: Array, groups: Array, weights: Array, step_size: Scalar, zero_absent: Scalar
 ) -> tuple[Array, Array]:
+    """Returns what each image's loss is multiplied by, (B,), and the moved weights (G,)."""
     means, counts = group_means(jax.lax.stop_gradient(image_losses), groups, num_groups=weights.shape[0])
-    weights = _move(means, counts, weights, step_size, zero_absent)
+    weights = _move_weights(means, counts, weights, step_size, zero_absent)
     return (weights / jnp.maximum(counts, 1))[groups], weights
 
 
@@ -171,10 +184,10 @@ def batch_loss(
         1.0986
     """
     losses = image_loss(logits, labels, groups, knobs, own_losses=own_losses)
-    robust, moved = _dro_coefficients(losses, groups, weights, knobs.dro_step, knobs.dro_reference)
-    robustly = jnp.asarray(knobs.dro) > 0
-    coefficients = jnp.where(robustly, robust, 1 / losses.shape[0])
-    return (coefficients * losses).sum(), jnp.where(robustly, moved, weights)
+    dro_coefficients, moved_weights = _dro_coefficients(losses, groups, weights, knobs.dro_step, knobs.dro_reference)
+    is_dro = jnp.asarray(knobs.dro) > 0
+    coefficients = jnp.where(is_dro, dro_coefficients, 1 / losses.shape[0])
+    return (coefficients * losses).sum(), jnp.where(is_dro, moved_weights, weights)
 
 
 def image_loss(
@@ -248,9 +261,10 @@ def reference_validation(
     padding = -image_losses.shape[0] % batch_size
 
     def of_batch(weights: Array, batch: tuple[Array, ...]) -> tuple[Array, Array]:
+        """Returns the weights after a batch, and its robust loss."""
         losses, groups, counted = batch
         means, counts = group_means(losses, groups, num_groups=weights.shape[0], weights=counted)
-        weights = _move(means, counts, weights, step_size, 1.0)
+        weights = _move_weights(means, counts, weights, step_size, 1.0)
         return weights, (weights * means).sum()
 
     columns = (image_losses, groups, jnp.ones(count))

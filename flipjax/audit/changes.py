@@ -133,7 +133,7 @@ def find_changes(compared: ComparedAudits) -> list[Change]:
     """Tests the flips and misses of each class in all images and in each group, corrected as one family."""
     changes = []
     for group in compared.after.group_names:
-        inside = np.flatnonzero(compared.after.on_side(group))
+        inside = np.flatnonzero(compared.after.in_group(group))
         clusters = None if compared.clusters is None else compared.clusters[inside]
         old = ratios_of(compared.before.of_group(group))
         new = ratios_of(compared.after.of_group(group))

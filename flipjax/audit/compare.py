@@ -344,7 +344,7 @@ def _segment_ratios(compared: ComparedAudits, counts: SegmentCounts | None, grou
     """Returns what the rates of whole segments divide in each image of a group, by key; none if they are not stored."""
     if counts is None:
         return {}
-    inside = compared.after.on_side(group)
+    inside = compared.after.in_group(group)
     ratios = counts.ratios(compared.after.class_names, compared.after.foreground.tolist())
     return {key: ratio.take(inside) for key, ratio in ratios.items()}
 
@@ -375,7 +375,7 @@ def _rate_intervals(compared: ComparedAudits, group: str) -> dict[str, Interval]
     """Returns the intervals of the differences of all rates and of mean IoU in a group of images, by key."""
     clusters = compared.clusters
     if clusters is not None:
-        clusters = clusters[compared.after.on_side(group)]
+        clusters = clusters[compared.after.in_group(group)]
     before = compared.before.of_group(group)
     after = compared.after.of_group(group)
     old_ratios = {**ratios_of(before), **_segment_ratios(compared, compared.old_segments, group)}

@@ -89,7 +89,7 @@ def summarize_audit(
 
 def _pixel_summary(images: Images, measured: Measurements, *, samples: int) -> Summary:
     """Returns the quantities of the images; rates have a closed form of `metrics.intervals`, others a bootstrap."""
-    groups = [group for group in images.group_names if images.on_side(group).any()]
+    groups = [group for group in images.group_names if images.in_group(group).any()]
     summary = Summary({value.name: value.value[0].tolist() for value in evaluate(images, groups=groups)})
     # One image has no interval.
     if len(images) < 2:

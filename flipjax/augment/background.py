@@ -54,7 +54,9 @@ def background_cutmix(
     noise_key = key
     if reference:
         key, noise_key = jax.random.split(key)
-    fit = jnp.floor if reference else jnp.round
+    fit = jnp.round
+    if reference:
+        fit = jnp.floor
     draws = jax.random.uniform(key, (B, 8))
     rows = _within(draws[:, 1], draws[:, 2], H, fit)
     columns = _within(draws[:, 3], draws[:, 4], W, fit)

@@ -46,6 +46,9 @@ def colour_jitter(
         operation = order[:, turn, None, None, None]
         factor = jnp.take_along_axis(factors, order[:, turn, None], axis=1)[:, :, None, None]
         grey = (changed * luma).sum(-1, keepdims=True)
-        other = jnp.where(operation == 2, grey, jnp.where(operation == 1, grey.mean((1, 2, 3), keepdims=True), 0.0))
+        # Brightness is operation 0, contrast 1, saturation 2.
+        uniform = jnp.where(operation == 1, grey.mean((1, 2, 3), keepdims=True), 0.0)
+        other = jnp.where(operation == 2, grey, uniform)
         changed = jnp.clip(factor * changed + (1 - factor) * other, 0.0, 1.0)
-    return jnp.where((draws[:, 0] < probability)[:, None, None, None], changed, images)
+    is_changed = draws[:, 0] < probability
+    return jnp.where(is_changed[:, None, None, None], changed, images)

@@ -11,6 +11,7 @@ DRAWS = 10
 PHOTO = 512
 """Assumed height of a non-square photo in pixels, to which rectangles are rounded before checking that they fit."""
 Scalar = float | Array
+"""A number, perhaps traced."""
 
 
 def horizontal_flip(
@@ -121,12 +122,21 @@ def random_resized_crop(
     columns = _places(left, width, W)
     images = jnp.einsum("bih,bhwc->biwc", _bilinear(rows, top, height, H), images)
     images = jnp.einsum("bjw,biwc->bijc", _bilinear(columns, left, width, W), images)
-    masks = jnp.take_along_axis(masks, jnp.floor(rows + 0.5).astype(jnp.int32)[:, :, None], axis=1)
-    masks = jnp.take_along_axis(masks, jnp.floor(columns + 0.5).astype(jnp.int32)[:, None, :], axis=2)
+    nearest_rows = jnp.floor(rows + 0.5).astype(jnp.int32)
+    nearest_columns = jnp.floor(columns + 0.5).astype(jnp.int32)
+    masks = jnp.take_along_axis(masks, nearest_rows[:, :, None], axis=1)
+    masks = jnp.take_along_axis(masks, nearest_columns[:, None, :], axis=2)
     return images, masks
 
 
-def _draw_boxes(key, masks, probability, scale, ratio, aspects=None) -> Array:
+def _draw_boxes(
+    key: Array,
+    masks: Array,
+    probability: Scalar,
+    scale: tuple[Scalar, Scalar],
+    ratio: tuple[float, float],
+    aspects: Array | None,
+) -> Array:
     """Returns top, left, height and width in mask pixels, (B, 4) float32, whole numbers without `aspects`."""
     B, H, W = masks.shape
     if aspects is None:
@@ -138,7 +148,7 @@ def _draw_boxes(key, masks, probability, scale, ratio, aspects=None) -> Array:
         columns = jnp.round(rows * aspects[:, None])
     # A single draw, since XLA:CPU compiles each use of the generator separately.
     draws = jax.random.uniform(key, (B, 1 + 4 * DRAWS))
-    chance = draws[:, 0]
+    is_cropped = draws[:, 0] < probability
     boxes, fits = _boxes_of_draws(draws[:, 1:], rows, columns, scale, ratio)
     if aspects is not None:
         boxes = jnp.concatenate([boxes, _central_boxes(rows, columns, ratio)], axis=1)
@@ -147,12 +157,15 @@ def _draw_boxes(key, masks, probability, scale, ratio, aspects=None) -> Array:
         to_mask = jnp.tile(jnp.stack([H / rows, W / columns], axis=-1), 2)
         boxes = boxes * to_mask
     qualifies = fits & _holds_foreground(masks, boxes)
-    first = jnp.take_along_axis(boxes, jnp.argmax(qualifies, axis=1)[:, None, None], axis=1)[:, 0]
-    taken = qualifies.any(1) & (chance < probability)
-    return jnp.where(taken[:, None], first, jnp.array([0, 0, H, W], jnp.float32))
+    place_of_first = jnp.argmax(qualifies, axis=1)
+    first = jnp.take_along_axis(boxes, place_of_first[:, None, None], axis=1)[:, 0]
+    whole = jnp.array([0, 0, H, W], jnp.float32)
+    return jnp.where((qualifies.any(1) & is_cropped)[:, None], first, whole)
 
 
-def _boxes_of_draws(draws: Array, rows: Array, columns: Array, scale, ratio) -> tuple[Array, Array]:
+def _boxes_of_draws(
+    draws: Array, rows: Array, columns: Array, scale: tuple[Scalar, Scalar], ratio: tuple[float, float]
+) -> tuple[Array, Array]:
     """Returns rectangles (B, DRAWS, 4) from uniform draws (B, 4 * DRAWS), and whether each fits into its photo.
 
     Rows and columns (B, 1) are the size of each photo.
@@ -170,7 +183,7 @@ def _boxes_of_draws(draws: Array, rows: Array, columns: Array, scale, ratio) -> 
     return jnp.stack([top, left, height, width], axis=-1), fits
 
 
-def _central_boxes(rows: Array, columns: Array, ratio) -> Array:
+def _central_boxes(rows: Array, columns: Array, ratio: tuple[float, float]) -> Array:
     """Returns the largest central rectangle within `ratio` of each photo of `rows` by `columns` (B, 1): (B, 1, 4)."""
     height = jnp.minimum(rows, jnp.round(columns / ratio[0]))
     width = jnp.minimum(columns, jnp.round(rows * ratio[1]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -51,24 +53,30 @@ def split_point(log_odds: ArrayLike, *, center: ArrayLike | None = None, prior: 
     identity = identity[~np.isnan(identity).any(1)]
     F = identity.shape[1]
     if center is None:
-        center = "quota" if prior is not None or F > 2 else "median"
+        center = "median"
+        if prior is not None or F > 2:
+            center = "quota"
     is_named = isinstance(center, str)
     if is_named and center not in CENTERS:
         raise ValueError(f"center: expected one of {', '.join(CENTERS)}, or numbers, found {center!r}.")
-    if (is_named and center == "quota") == (prior is None):
-        found = "none" if prior is None else "some"
-        raise ValueError(f"prior: expected {F} class frequencies with center='quota' and none else, found {found}.")
+    is_quota = is_named and center == "quota"
+    expected = f"expected {F} class frequencies with center='quota' and none else"
+    if is_quota and prior is None:
+        raise ValueError(f"prior: {expected}, found none.")
+    if not is_quota and prior is not None:
+        raise ValueError(f"prior: {expected}, found some.")
+    shares = None
+    if prior is not None:
+        shares = _check_prior(prior, F)
+    if is_named and not len(identity):
+        return np.full(F, np.nan, np.float32)
     if not is_named:
         points = _given_points(center, F)
-    elif prior is None:
-        if not len(identity):
-            return np.full(F, np.nan, np.float32)
+    elif shares is None:
         points = np.quantile(identity, (F - 1) / F, axis=0)
     else:
-        shares = _check_prior(prior, F)
-        if not len(identity):
-            return np.full(F, np.nan, np.float32)
         points = _quota(identity, shares)
+    # Without the classes that are never predicted, whose point is infinite.
     return (points - points.mean(where=points < np.inf)).astype(np.float32)
 
 
@@ -125,10 +133,13 @@ def _quota(identity: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
     used = shares > 0
     # The solver needs n^2 memory and up to n^3 time.
-    scores = identity[:: -(-len(identity) // MOST_REGIONS), used]
+    step = math.ceil(len(identity) / MOST_REGIONS)
+    scores = identity[::step, used]
     exact = len(scores) * shares[used]
     counts = np.floor(exact).astype(np.int64)
-    counts[np.argsort(counts - exact, kind="stable")[: len(scores) - counts.sum()]] += 1
+    # The regions that are left go to the classes whose counts were rounded down the most.
+    most_rounded = np.argsort(counts - exact, kind="stable")
+    counts[most_rounded[: len(scores) - counts.sum()]] += 1
     # A column for each region that a class shall have.
     class_of_column = np.repeat(np.arange(len(counts)), counts)
     _, columns = linear_sum_assignment(scores[:, class_of_column], maximize=True)
@@ -146,7 +157,7 @@ def _middle(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
     F = scores.shape[1]
     of_class = np.take_along_axis(scores, classes[:, None], 1)
     held = np.flatnonzero(np.bincount(classes, minlength=F))
-    # Least loss of a move from class c to d, first directly, then through other classes.
+    # Least loss of a move from class c to d, first directly, then through other classes (Floyd and Warshall).
     losses = np.stack([(of_class - scores)[classes == c].min(0)[held] for c in held])
     for k in range(len(held)):
         losses = np.minimum(losses, losses[:, [k]] + losses[k])

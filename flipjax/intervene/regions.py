@@ -56,18 +56,19 @@ def find_regions(logits: ArrayLike, *, regions: ArrayLike = "objects", backgroun
         >>> find_regions(np.eye(3)[[[[1, 2, 0, 1]]]]).tolist()
         [[[1, 1, 0, 2]]]
     """
-    named = regions if isinstance(regions, str) else ""
-    if named == "image":
+    if isinstance(regions, str) and regions == "image":
         return None
     inside = np.asarray(foreground(logits, background=background))
     if inside.ndim != 3:
         raise ValueError(f"logits: expected (B, H, W, C), found the shape {np.shape(logits)}.")
-    if named == "objects":
+    if isinstance(regions, str) and regions == "objects":
         return _find_objects(inside)
+    expected = f"expected 'image', 'objects' or integers {inside.shape} from 0 on"
+    if isinstance(regions, str):
+        raise ValueError(f"regions: {expected}, found {regions!r}.")
     numbers = np.asarray(to_array(regions, name="regions"))
     if numbers.shape != inside.shape or numbers.dtype.kind not in "iu" or numbers.min(initial=0) < 0:
-        found = repr(named) if named else f"{numbers.dtype} of shape {numbers.shape}"
-        raise ValueError(f"regions: expected 'image', 'objects' or integers {inside.shape} from 0 on, found {found}.")
+        raise ValueError(f"regions: {expected}, found {numbers.dtype} of shape {numbers.shape}.")
     labelled = np.zeros(inside.shape, np.int32)
     for image, predicted, numbers_of_image in zip(numbers, inside, labelled, strict=True):
         instances = np.unique(image[predicted & (image > 0)])
@@ -133,7 +134,8 @@ def region_label(logits: ArrayLike, *, regions: ArrayLike = "image", background:
         [1, 2]
     """
     _, counts = count_labels(logits, regions=regions, background=background)
-    return np.where(counts.any(1), counts.argmax(1), next(iter(background_classes(background)), -1))
+    without_region = next(iter(background_classes(background)), -1)
+    return np.where(counts.any(1), counts.argmax(1), without_region)
 
 
 def warn_of_objects(logits: ArrayLike, *, regions: ArrayLike, background: Background) -> None:

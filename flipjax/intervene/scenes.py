@@ -12,6 +12,7 @@ from flipjax.metrics.checks import to_array
 from flipjax.metrics.host import Array
 
 Use = Literal["mean", "sampled", "both"]
+"""Which scenes of each kind regions are pasted onto, see `choose_scenes`."""
 
 SIGMA = 0.7 / 48
 """Standard deviation of the edge blur, relative to the image height."""
@@ -76,6 +77,7 @@ def choose_scenes(
         raise ValueError(f"scenes: expected 'mean', 'sampled' or 'both', found {scenes!r}.")
     photos, kind_of = _check_scenes(images, kinds)
     means = mean_scenes(photos, kinds=kind_of)
+    # None of each kind.
     samples = means[:, None][:, :0]
     if scenes != "mean":
         samples = photos[draw_scenes(key, kind_of, count=count)]
@@ -236,9 +238,10 @@ def blurred_scenes(images: ArrayLike, *, sigma: float | None = None) -> jax.Arra
     """
     photos = check_floating(images)
     H, W = photos.shape[1:3]
-    width = WIDE * H if sigma is None else sigma
-    rows = _blur_matrix(H, width)
-    columns = _blur_matrix(W, width)
+    if sigma is None:
+        sigma = WIDE * H
+    rows = _blur_matrix(H, sigma)
+    columns = _blur_matrix(W, sigma)
     return jnp.einsum("yi,xj,bijc->byxc", rows, columns, photos)
 
 

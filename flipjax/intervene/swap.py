@@ -24,7 +24,8 @@ from flipjax.metrics.host import Array
 from flipjax.metrics.scene_swap import swap_regions
 
 Predict = Callable[[Any], ArrayLike]
-"""Images (B, H, W, channels) to logits (B, H, W, C), classes last: a `flipjax.Model`, or any framework's."""
+"""Images (B, H, W, channels) to logits (B, H, W, C), classes last: a `flipjax.Model`, or any framework's, which takes
+arrays of `Any` type."""
 UNITS = 30
 """Ratio of the largest values of scenes and images above which one is probably in 0..255, the other in model units."""
 
@@ -61,25 +62,25 @@ def log_odds_on_scenes(
     if regions.dtype != bool:
         inside = regions >= 0
     cover = soft_edge(inside, sigma=sigma)
-    mirrored = np.broadcast_to(mirror, len(scenes))
+    is_mirrored = np.broadcast_to(mirror, len(scenes))
 
     def inputs() -> Iterator[jax.Array]:
-        for scene, both in zip(scenes, mirrored, strict=True):
+        """Yields the pasted images of each scene, and their mirror images after them."""
+        for scene, also_mirrored in zip(scenes, is_mirrored, strict=True):
             pasted = paste(images, cover, scene)
             yield pasted
-            if both:
+            if also_mirrored:
                 yield pasted[:, :, ::-1]
 
-    answers = iter(predict(inputs()))
-    odds = []
-    for both in mirrored:
-        plain = region_log_odds(next(answers), regions, background=background)
-        if both:
-            turned = region_log_odds(next(answers), regions[:, :, ::-1], background=background)
-            odds.append((plain + turned) / 2)
-        else:
-            odds.append(plain)
-    return jnp.stack(odds, axis=1)
+    logits = iter(predict(inputs()))
+    log_odds = []
+    for also_mirrored in is_mirrored:
+        of_scene = region_log_odds(next(logits), regions, background=background)
+        if also_mirrored:
+            of_mirrored = region_log_odds(next(logits), regions[:, :, ::-1], background=background)
+            of_scene = (of_scene + of_mirrored) / 2
+        log_odds.append(of_scene)
+    return jnp.stack(log_odds, axis=1)
 
 
 def region_log_odds(logits: ArrayLike, regions: ArrayLike, *, background: Background = 0) -> jax.Array:
@@ -180,11 +181,14 @@ def scene_marginal(
     if not scene_photos.size:
         raise ValueError(f"scenes: expected at least one, found {scene_photos.shape}.")
     _warn_of_units(photos, scene_photos)
-    draws = scene_photos.shape[1] if scene_photos.ndim == 5 else 1
+    draws = 1
+    if scene_photos.ndim == 5:
+        draws = scene_photos.shape[1]
     weight_of = _read_weights(weights, draws)
-    # A predict function may overwrite its input.
-    answer = predict(photos.copy()) if logits is None else logits
-    scores = check_logits(answer, background=background)
+    if logits is None:
+        # A predict function may overwrite its input.
+        logits = predict(photos.copy())
+    scores = check_logits(logits, background=background)
     if scores.shape[:-1] != photos.shape[:-1]:
         raise ValueError(f"logits: expected {photos.shape[:-1]} and classes last, found {scores.shape}.")
     warn_of_objects(scores, regions=regions, background=background)
@@ -238,8 +242,7 @@ def scene_swap_risk(
     """Returns the swap risk of each region, which needs no labels and also detects confident flips.
 
     Equals the largest centred log-odds among the other classes minus those of the predicted class, averaged over
-    scenes.
-    Above 0 the model predicts another class on average scenes.
+    scenes. Above 0 the model predicts another class on average scenes.
 
     Evaluate it over all groups: within rare groups, any detector of agreement with the scene has a high AUROC.
 

@@ -115,7 +115,9 @@ class Anatomy:
         classes = [c for row in rows for c in row if c is not None]
         for c in classes:
             if c < 0 or (self.num_classes is not None and c >= self.num_classes):
-                last = "" if self.num_classes is None else self.num_classes - 1
+                last = ""
+                if self.num_classes is not None:
+                    last = str(self.num_classes - 1)
                 raise ValueError(f"{name}: expected classes in 0..{last}, found {c}.")
             if classes.count(c) > 1:
                 raise ValueError(f"{name}: expected each class once, found {c} twice.")
@@ -236,13 +238,30 @@ def shift_in_words(names: Sequence[str], places: int) -> str:
         >>> shift_in_words(["L1", "L2"], -1), shift_in_words(["rib_1", "rib_2"], 2), shift_in_words(["node_1"], 1)
         ('one vertebra too high', '2 ribs too low', 'one place too late')
     """
-    unit, units, before, after = "place", "places", "early", "late"
     if are_vertebrae(names):
-        unit, units, before, after = "vertebra", "vertebrae", "high", "low"
+        distance = _count("vertebra", "vertebrae", abs(places))
     elif is_of(names, "rib"):
-        unit, units, before, after = "rib", "ribs", "high", "low"
-    distance = f"one {unit}" if abs(places) == 1 else f"{abs(places)} {units}"
-    return f"{distance} too {after if places > 0 else before}"
+        distance = _count("rib", "ribs", abs(places))
+    elif places > 0:
+        return f"{_count('place', 'places', places)} too late"
+    else:
+        return f"{_count('place', 'places', -places)} too early"
+    # From the head down.
+    if places > 0:
+        return f"{distance} too low"
+    return f"{distance} too high"
+
+
+def _count(one: str, several: str, number: int) -> str:
+    """Returns a number of things in words.
+
+    Example:
+        >>> _count("rib", "ribs", 1), _count("rib", "ribs", 2)
+        ('one rib', '2 ribs')
+    """
+    if number == 1:
+        return f"one {one}"
+    return f"{number} {several}"
 
 
 def _shortest_then_forwards(step: int) -> tuple[int, int]:

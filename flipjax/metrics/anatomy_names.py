@@ -83,7 +83,9 @@ def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 def _mirrored(key: Key) -> Key:
     """Returns the key of the other side, or the key itself if it has no side."""
-    sides = SIDES if SIDES.keys() & {*key} else SHORT_SIDES
+    sides = SHORT_SIDES
+    if SIDES.keys() & {*key}:
+        sides = SIDES
     return tuple(sides.get(word, word) for word in key)
 
 
@@ -139,8 +141,11 @@ def _numbered(names: Sequence[str]) -> dict[Key, dict[int, int]]:
 def _numbered_word(key: Key, number: str) -> str:
     """Returns the word before the number of a name, else the one after it; nothing of a number alone."""
     place = key.index(number)
-    beside = (*key[:place][-1:], *key[place + 1 :][:1])
-    return beside[0] if beside else ""
+    if place > 0:
+        return key[place - 1]
+    if len(key) > 1:
+        return key[1]
+    return ""
 
 
 def is_of(names: Sequence[str], word: str) -> bool:
@@ -195,14 +200,16 @@ def _fill(places: Sequence[P], classes: Mapping[P, int]) -> tuple[int | None, ..
     return chain
 
 
-def _warn_of_gaps(chain: Sequence[int | None], names: Sequence[str]) -> None:
+def _warn_of_gaps(chain: tuple[int | None, ...], names: Sequence[str]) -> None:
     """Warns of places without a class, once for a chain."""
     if None not in chain:
         return
     gap = chain.index(None)
     before = chain[gap - 1]
     after = next(c for c in chain[gap:] if c is not None)
-    count = list(chain).count(None)
-    places = "a place" if count == 1 else f"{count} places"
+    count = chain.count(None)
+    places = f"{count} places"
+    if count == 1:
+        places = "a place"
     text = f"class_names: expected a chain without gaps, found {places} without a class, after {names[before or 0]!r}"
     warnings.warn(f"{text} and before {names[after]!r}; shifts count them.", stacklevel=4)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import TypedDict
+from typing import SupportsIndex, TypedDict
 
 import numpy as np
 
 Background = int | tuple[int, ...] | None
 """One class, several in ascending order, or None if every class is foreground."""
 KINDS = ("logits", "probabilities", "masks")
+"""What predictions may be."""
+
+
+CHOICES = {"kind": KINDS, "channels": ("first", "last"), "spatial_ndim": (2, 3)}
+"""Values of the fields of `LabelSpec` that have few."""
 
 
 class ScoreOptions(TypedDict, total=False):
@@ -65,19 +70,13 @@ class LabelSpec:
         object.__setattr__(self, "background", read_background(self.background))
         if self.class_names is not None:
             object.__setattr__(self, "class_names", read_names(self.class_names))
-        for name, choices in {"kind": KINDS, "channels": ("first", "last"), "spatial_ndim": (2, 3)}.items():
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 expected = " or ".join(map(repr, choices))
                 raise ValueError(f"{name}: expected {expected}, found {getattr(self, name)!r}.")
-        for name in ("ignore_index", "num_classes"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            try:
-                # Arrays of one integer have no hash.
-                object.__setattr__(self, name, operator.index(value))
-            except TypeError:
-                raise TypeError(f"{name}: expected an integer or None, found {value!r}.") from None
+        # Arrays of one integer have no hash, so they become integers.
+        object.__setattr__(self, "ignore_index", _read_integer("ignore_index", self.ignore_index))
+        object.__setattr__(self, "num_classes", _read_integer("num_classes", self.num_classes))
         if self.ignore_index is not None and not -(2**31) <= self.ignore_index < 2**31:
             raise ValueError(f"ignore_index: expected an int32, found {self.ignore_index}.")
         if self.num_classes is not None:
@@ -95,6 +94,16 @@ class LabelSpec:
     def names(self, classes: int) -> tuple[str, ...]:
         """Returns the names of C classes; raises what `class_names` raises."""
         return class_names(self.class_names, classes=classes, background=self.background)
+
+
+def _read_integer(name: str, value: SupportsIndex | None) -> int | None:
+    """Returns an integer; None stays None."""
+    if value is None:
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer or None, found {value!r}.") from None
 
 
 def read_background(background: int | Iterable[int] | None) -> Background:
@@ -125,18 +134,28 @@ def background_classes(background: int | Iterable[int] | None) -> tuple[int, ...
     """
     if background is None:
         return ()
-    given = tuple(background) if np.iterable(background) else (background,)
-    try:
-        classes = sorted({operator.index(c) for c in given})
-    except TypeError:
-        classes = None
-    if classes is None or any(isinstance(c, bool | np.bool_) for c in given):
-        raise TypeError(f"background: expected a class, a tuple of classes or None, found {background!r}.")
-    if classes and classes[0] < 0:
-        raise ValueError(f"background: expected classes from 0 on, found {classes[0]}.")
-    if classes and classes[-1] >= 1 << 31:
-        raise ValueError(f"background: expected classes below 2^31, found {classes[-1]}.")
-    return tuple(classes)
+    if np.iterable(background):
+        given = tuple(background)
+    else:
+        given = (background,)
+    classes = set()
+    for c in given:
+        try:
+            classes.add(operator.index(c))
+        except TypeError:
+            raise TypeError(_not_classes(background)) from None
+        if isinstance(c, bool | np.bool_):
+            raise TypeError(_not_classes(background))
+    if classes and min(classes) < 0:
+        raise ValueError(f"background: expected classes from 0 on, found {min(classes)}.")
+    if classes and max(classes) >= 1 << 31:
+        raise ValueError(f"background: expected classes below 2^31, found {max(classes)}.")
+    return tuple(sorted(classes))
+
+
+def _not_classes(background: object) -> str:
+    """Returns the message for what is no background."""
+    return f"background: expected a class, a tuple of classes or None, found {background!r}."
 
 
 def is_foreground(classes: int, background: int | Iterable[int] | None) -> np.ndarray:
@@ -226,5 +245,7 @@ def _with_background(names: Sequence[str], foreground: Sequence[int], outside: S
     """Returns the names of all classes in order, from those of the foreground classes."""
     name_of = dict(zip(foreground, names, strict=True))
     for c in outside:
-        name_of[c] = "background" if len(outside) == 1 else f"background{c}"
+        name_of[c] = f"background{c}"
+    if len(outside) == 1:
+        name_of[outside[0]] = "background"
     return tuple(name_of[c] for c in sorted(name_of))

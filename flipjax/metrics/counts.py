@@ -142,10 +142,12 @@ class FlipCounts:
             TypeError, ValueError: invalid classes.
         """
         if isinstance(background, EllipsisType):
-            background = cls.options.get("background", 0)
+            chosen: Background = cls.options.get("background", 0)
+        else:
+            chosen = background
         if num_classes is None:
             num_classes = cls.options.get("num_classes")
-        spec = LabelSpec(background, num_classes=num_classes)
+        spec = LabelSpec(chosen, num_classes=num_classes)
         classes = spec.num_classes or 0
         zero = jnp.zeros((), jnp.int32)
         pixels = jnp.zeros((classes, classes), jnp.int32)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground, read_background
 from flipjax.metrics.host import Array, read_array, read_numbers
+
+AnyArray: TypeAlias = Any
+"""An array of NumPy, or one of JAX: which comes in decides which goes out, so type checkers cannot tell."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,27 +45,27 @@ class Decomposition:
         object.__setattr__(self, "background", read_background(self.background))
 
     @property
-    def correct(self) -> Array:
+    def correct(self) -> AnyArray:
         """Share (...) of the true foreground predicted as its own class."""
         return self._as_leaves(self._ratios.correct.value)
 
     @property
-    def flip(self) -> Array:
+    def flip(self) -> AnyArray:
         """Share (...) of the true foreground predicted as another foreground class."""
         return self._as_leaves(self._ratios.flip.value)
 
     @property
-    def miss(self) -> Array:
+    def miss(self) -> AnyArray:
         """Share (...) of the true foreground predicted as background."""
         return self._as_leaves(self._ratios.miss.value)
 
     @property
-    def spill(self) -> Array:
+    def spill(self) -> AnyArray:
         """Share (...) of the true background predicted as foreground."""
         return self._as_leaves(self._ratios.spill.value)
 
     @property
-    def flip_risk(self) -> Array:
+    def flip_risk(self) -> AnyArray:
         """Mean entropy (...) in nats over the predicted foreground."""
         predicted = margins(numpy_if_on_host(self.confusion), background=self.background).predicted
         inside = is_foreground(predicted.shape[-1], self.background)
@@ -73,7 +76,7 @@ class Decomposition:
         """The rates of pixels of each image."""
         return pixel_ratios(numpy_if_on_host(self.confusion), background=self.background)
 
-    def _as_leaves(self, rate: Array) -> Array:
+    def _as_leaves(self, rate: AnyArray) -> AnyArray:
         """Returns a rate as the leaves are: a number or array of NumPy as it is, float32 of JAX."""
         if isinstance(self.confusion, np.ndarray):
             return rate[()]
@@ -124,13 +127,13 @@ class Ratio(NamedTuple):
         [0.25, nan]
     """
 
-    part: Any
+    part: AnyArray
     """(...), or (..., C) of a rate of each class; at most the whole."""
-    whole: Any
+    whole: AnyArray
     """(...), or (..., C)."""
 
     @property
-    def value(self) -> Any:
+    def value(self) -> AnyArray:
         """The rate, NaN where the whole is 0."""
         return divide(self.part, self.whole)
 
@@ -211,7 +214,7 @@ def pixel_ratios(confusion: Array, *, background: Background = 0) -> PixelRatios
     )
 
 
-def mean_over_classes(ratio: Ratio) -> Any:
+def mean_over_classes(ratio: Ratio) -> AnyArray:
     """Returns the mean (...) over the classes that occur of a rate of each class (..., C), such as mean IoU.
 
     Example:
@@ -300,7 +303,7 @@ def numpy_if_on_host(array: Array) -> Array:
     return array
 
 
-def divide(part: Any, whole: Any) -> Any:
+def divide(part: AnyArray, whole: AnyArray) -> AnyArray:
     """Divides elementwise, with NaN where the denominator is not positive: float64 on the host, float32 for JAX arrays.
 
     Example:
@@ -320,7 +323,7 @@ def divide(part: Any, whole: Any) -> Any:
     return np.divide(numerator, denominator, out=empty, where=denominator > 0)
 
 
-def as_float32(numbers: Any) -> Any:
+def as_float32(numbers: AnyArray) -> AnyArray:
     """Returns numbers, NumPy or JAX, as float32 of JAX. Their NaN are meant, also where a user looks for others."""
     import jax
     import jax.numpy as jnp

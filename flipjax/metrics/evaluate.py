@@ -138,7 +138,7 @@ def rate_intervals(
     rates = ratios_of(images)
     intervals = {}
     for group in groups:
-        inside = images.on_side(group)
+        inside = images.in_group(group)
         of_group = None
         if clusters is not None:
             of_group = clusters[inside]

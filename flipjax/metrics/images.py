@@ -89,9 +89,9 @@ class Images:
             group=self.group[inside],
             confusion=self.confusion[inside],
             risk_sum=self.risk_sum[inside],
-            pair=_rows(self.pair, inside),
+            pair=_rows_of(self.pair, inside),
             regions=regions,
-            log_odds=_rows(self.log_odds, inside),
+            log_odds=_rows_of(self.log_odds, inside),
             own={name: ratios[inside] for name, ratios in self.own.items()},
             weights=weights,
         )
@@ -108,7 +108,7 @@ class Images:
         if name == ALL:
             return self
         if name not in self._of_groups:
-            self._of_groups[name] = self.where(self.on_side(name))
+            self._of_groups[name] = self.where(self.in_group(name))
         return self._of_groups[name]
 
     @cached_property
@@ -116,7 +116,7 @@ class Images:
         """The groups that were asked for, so that what follows from one is computed once."""
         return {}
 
-    def on_side(self, name: str) -> np.ndarray:
+    def in_group(self, name: str) -> np.ndarray:
         """Returns which images are in a group, bool (N,)."""
         if name == ALL or self.groups is None:
             return np.ones(len(self), bool)
@@ -129,14 +129,14 @@ class Images:
 
     @property
     def scene_groups(self) -> Groups:
-        """The groups, for images whose groups are a class in a scene."""
+        """The groups, each a class in a scene; raises a ValueError for others."""
         if not isinstance(self.groups, Groups):
             raise ValueError(f"groups: expected those of a class in a scene, found {self.groups!r}.")
         return self.groups
 
     @cached_property
     def compared(self) -> list[int]:
-        """The foreground classes, from 0, that have common and rare groups."""
+        """The foreground classes, numbered from 0, that have common and rare groups."""
         return [number for number in range(self.scene_groups.classes) if self.scene_groups.sides_of(number)[0]]
 
     @cached_property
@@ -171,7 +171,7 @@ class Images:
         return pixel_ratios(self.decomposition.confusion, background=self.background)
 
     def pooled(self, ratio: Ratio) -> np.ndarray:
-        """Returns a rate (N,) or (N, C) of the images as one in each resample, (S,) or (S, C)."""
+        """Returns the rate of all images in each resample, (S,) or (S, C), of one (N,) or (N, C) of each image."""
         return self.summed(ratio).value
 
     def summed(self, ratio: Ratio) -> Ratio:
@@ -214,9 +214,11 @@ class Images:
         return np.stack(ious, axis=1)
 
 
-def _rows(values: np.ndarray | None, inside: np.ndarray) -> np.ndarray | None:
+def _rows_of(values: np.ndarray | None, inside: np.ndarray) -> np.ndarray | None:
     """Returns the rows of an array, if it is known."""
-    return None if values is None else values[inside]
+    if values is None:
+        return None
+    return values[inside]
 
 
 def read_images(
@@ -285,23 +287,22 @@ def number_groups(
     numbers = read_integers(groups, images=images, name="groups")
     present = np.unique(numbers)
     F = int(is_foreground(classes, background).sum())
-    numbered = all_groups
-    if numbered is None and F == 2:
-        numbered = TWO_BY_TWO
-    if numbered is None:
+    if all_groups is None and F == 2:
+        all_groups = TWO_BY_TWO
+    if all_groups is None:
         return np.searchsorted(present, numbers), NamedGroups(tuple(map(str, present.tolist())))
-    if isinstance(numbered, NamedGroups):
-        count = len(numbered.names)
+    if isinstance(all_groups, NamedGroups):
+        count = len(all_groups.names)
         meaning = "one of each name"
         fits = True
     else:
-        count = numbered.count
-        meaning = f"{numbered.scenes} * class + scene of {numbered.classes} classes"
-        fits = numbered.classes == F
+        count = all_groups.count
+        meaning = f"{all_groups.scenes} * class + scene of {all_groups.classes} classes"
+        fits = all_groups.classes == F
     if not fits or not set(present.tolist()) <= set(range(count)):
         found = f"found {present.tolist()} of {F} foreground classes"
         raise ValueError(f"groups: expected 0..{count - 1}, {meaning}, {found}.")
-    return numbers, numbered
+    return numbers, all_groups
 
 
 def read_groups(

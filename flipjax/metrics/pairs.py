@@ -9,9 +9,8 @@ from flipjax.metrics.decomposition import Decomposition
 def region_class(decomposition: Decomposition) -> np.ndarray:
     """Returns the majority label of each predicted region, int64 (n,).
 
-    Without a region it is the first background class, or -1 where there is none.
-
-    Ignored pixels do not count. Ties go to the first label.
+    Without a region it is the first background class, or -1 where there is none. Ignored pixels do not count. Ties go
+    to the first label.
 
     Args:
         decomposition: leaves (n, C, C) and (n,).
@@ -23,14 +22,17 @@ def region_class(decomposition: Decomposition) -> np.ndarray:
     """
     counts = np.asarray(decomposition.confusion).sum(1, dtype=np.int64)
     outside = background_classes(decomposition.background)
+    without_region = -1
+    if outside:
+        without_region = outside[0]
     counts[:, list(outside)] = 0
-    return np.where(counts.any(1), counts.argmax(1), outside[0] if outside else -1)
+    return np.where(counts.any(1), counts.argmax(1), without_region)
 
 
-def whole_pairs(pairs: np.ndarray, *, size: int = 0) -> np.ndarray:
+def whole_pairs(pairs: np.ndarray, *, size: int | None = None) -> np.ndarray:
     """Returns the image indices (P, size) of each counterfactual set, ordered by set number; -1 means no set.
 
-    Smaller sets are left out. `size` defaults to that of the largest set (the number of scenes), at least 2.
+    Smaller sets are left out. `size` is the number of scenes; None: that of the largest set, two at least.
 
     Example:
         >>> whole_pairs(np.array([3, 1, -1, 1, 3, 5])).tolist()
@@ -38,7 +40,8 @@ def whole_pairs(pairs: np.ndarray, *, size: int = 0) -> np.ndarray:
     """
     pairs = np.asarray(pairs)
     numbers, counts = np.unique(pairs[pairs >= 0], return_counts=True)
-    size = size or max(2, int(counts.max(initial=0)))
+    if size is None:
+        size = max(2, int(counts.max(initial=0)))
     sets = [np.flatnonzero(pairs == number) for number in numbers[counts == size]]
     return np.array(sets, np.int64).reshape(-1, size)
 

@@ -5,7 +5,9 @@ Rates have those of `flipjax.metrics.intervals`; an AUROC has Newcombe's (`flipj
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import itertools
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,7 +32,7 @@ _INDICES_AT_ONCE = 1 << 22
 
 
 class Interval(NamedTuple):
-    """A 95% interval: two floats, or two arrays for deciles.
+    """A 95% interval: two floats, or two arrays (10,) of deciles; `Any`, so that a caller who knows needs no cast.
 
     Example:
         >>> low, high = Interval(0.25, 0.75)
@@ -95,7 +97,9 @@ def bootstrap(
     """
     images = read_images(decomposition, groups, class_names=class_names, all_groups=all_groups)
     generator = generator_of(key)
-    names = [statistic] if isinstance(statistic, str) else list(statistic)
+    names = list(statistic)
+    if isinstance(statistic, str):
+        names = [statistic]
     intervals = image_intervals(images, names, generator=generator, samples=samples, pairs=pairs, clusters=clusters)
     if isinstance(statistic, str):
         return intervals[statistic]
@@ -144,12 +148,13 @@ def image_intervals(
     """
     _check_names(names, images)
     intervals = auroc_intervals(images, names, pairs=pairs, clusters=clusters)
-    resampled_names = [name for name in names if name not in intervals]
+    names_to_draw = [name for name in names if name not in intervals]
     blocks = []
+    # Draws also check their arguments, so they are made where only AUROCs are asked for, too.
     for counts in _draws(images, generator, samples=samples, pairs=pairs, clusters=clusters):
-        if resampled_names:
-            blocks.append(values_of(dataclasses.replace(images, weights=counts), resampled_names))
-    for name in resampled_names:
+        if names_to_draw:
+            blocks.append(values_of(dataclasses.replace(images, weights=counts), names_to_draw))
+    for name in names_to_draw:
         intervals[name] = _percentile_interval(np.concatenate([block[name] for block in blocks]))
     return {name: intervals[name] for name in names}
 
@@ -217,13 +222,11 @@ def auroc_intervals(
     if images.log_odds is not None:
         scores["swap_auroc"] = images.swap.risk
     intervals = {}
-    for group in images.group_names:
-        for key, score in scores.items():
-            if names is None or with_group(key, group) in names:
-                inside = images.on_side(group)
-                intervals[with_group(key, group)] = _auroc_interval(
-                    score[inside], images.flip[inside], together[inside]
-                )
+    for group, key in itertools.product(images.group_names, scores):
+        name = with_group(key, group)
+        if names is None or name in names:
+            inside = images.in_group(group)
+            intervals[name] = _auroc_interval(scores[key][inside], images.flip[inside], together[inside])
     return intervals
 
 
@@ -348,7 +351,7 @@ def read_counts(counts: ArrayLike, images: int) -> np.ndarray:
 
 
 def read_together(name: str, values: ArrayLike | None, images: int) -> np.ndarray:
-    """Returns numbers (N,) of what is drawn together, a unique one for each single image."""
+    """Returns numbers (N,) of what is drawn together, a number of its own below 0 for each single image."""
     numbers = np.full(images, -1)
     if values is not None:
         numbers = read_integers(values, images=images, name=name)
@@ -361,16 +364,18 @@ def _strata_of(groups: ArrayLike | None, pairs: ArrayLike | None, images: int) -
     if groups is not None:
         group = read_integers(groups, images=images, name="groups")
     pair = read_together("pairs", pairs, images)
-    sets: dict[int, list[int]] = {}
+    # The images of each pair, in order of their groups, so that they change places with those of the same groups.
+    sets: dict[int, list[int]] = collections.defaultdict(list)
     for image in np.argsort(group, kind="stable").tolist():
-        sets.setdefault(int(pair[image]), []).append(image)
-    strata: dict[tuple[int, ...], list[list[int]]] = {}
-    for members in sets.values():
-        strata.setdefault(tuple(group[members].tolist()), []).append(members)
-    return [np.array(strata[kind], np.int64) for kind in sorted(strata)]
+        sets[int(pair[image])].append(image)
+    sets_of_groups: dict[tuple[int, ...], list[list[int]]] = collections.defaultdict(list)
+    for images_of_set in sets.values():
+        sets_of_groups[tuple(group[images_of_set].tolist())].append(images_of_set)
+    return [np.array(sets_of_groups[groups_of_set], np.int64) for groups_of_set in sorted(sets_of_groups)]
 
 
 def _percentile_interval(values: np.ndarray) -> Interval:
+    """Returns the percentile interval of resamples (S,), or (S, 10) of deciles."""
     low, high = percentile_ends(values.astype(np.float64))
     if values.ndim > 1:
         return Interval(low, high)

@@ -162,7 +162,7 @@ def _columns(images: Mapping[str, Images], scores: Arrays, losses: Arrays) -> Ar
     columns = {"threshold": thresholds}
     for side in COMPARED:
         for part in EVALUATED:
-            inside = ranked[part] & images[part].on_side(side)
+            inside = ranked[part] & images[part].in_group(side)
             scored = ScoredImages(scores[part][:, inside], losses[part][inside], thresholds)
             for measure in MEASURES:
                 if measure.part == part:

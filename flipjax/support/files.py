@@ -52,6 +52,7 @@ def naming_damage(path: str | Path) -> Iterator[None]:
 
 @functools.cache
 def _cache_without_home() -> Path:
+    """Returns a folder of this process."""
     return Path(tempfile.mkdtemp(prefix="flipjax-"))
 
 
@@ -195,6 +196,7 @@ def _in_order(array: "np.ndarray") -> "Iterator[np.ndarray]":
 
 
 def _beside(path: str | Path) -> tuple[Path, Path]:
+    """Returns a path, and a temporary one in its folder, which is made and cleared of what killed processes left."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(path.parent)

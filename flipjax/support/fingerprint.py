@@ -160,6 +160,7 @@ class Walk:
         return parts
 
     def _array(self, value: Any, name: str) -> list[str | bytes]:
+        """Returns the type and values of an array, of objects those of each."""
         try:
             array = np.asarray(value)
         except (TypeError, RuntimeError):
@@ -172,6 +173,7 @@ class Walk:
         return [str(array.dtype), digest({"": array})]
 
     def _function(self, function: types.FunctionType, name: str) -> list[str | bytes]:
+        """Returns the name of a function, its source and what it reads unless it is of a library, and what it holds."""
         code = function.__code__
         parts: list[str | bytes] = [function.__module__ or "", code.co_qualname]
         is_library = _is_library(function.__globals__)
@@ -195,8 +197,11 @@ class Walk:
         return parts + self._values(held, name, lenient=is_library)
 
     def _class(self, value: type, name: str) -> list[str | bytes]:
+        """Returns the name of a class, and unless it is of a library its files, bases and attributes."""
         parts: list[str | bytes] = [value.__module__, value.__qualname__]
-        module = vars(sys.modules[value.__module__]) if value.__module__ in sys.modules else {}
+        module: Mapping[str, object] = {}
+        if value.__module__ in sys.modules:
+            module = vars(sys.modules[value.__module__])
         if _is_library(module):
             return parts
         parts += self._files(module)
@@ -225,8 +230,9 @@ def _hash(*parts: str | bytes) -> bytes:
     """Returns the SHA-256 of texts and digests, in their order."""
     total = hashlib.sha256()
     for part in parts:
-        content = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        total.update(hashlib.sha256(content).digest())
+        if isinstance(part, str):
+            part = part.encode("utf-8", "surrogatepass")
+        total.update(hashlib.sha256(part).digest())
     return total.digest()
 
 
@@ -238,11 +244,13 @@ def _code_in(file: str) -> str:
 
 
 def _title(value_type: type) -> str:
+    """Returns the name of a type with its module."""
     return f"{value_type.__module__}.{value_type.__qualname__}"
 
 
 @functools.cache
 def _is_in_library(file: str) -> bool:
+    """Returns whether a file is of the standard library, an installed package or flipjax."""
     path = Path(file).resolve()
     folders = (*LIBRARIES, FLIPJAX)
     return bool(PACKAGES & set(path.parts)) or any(path.is_relative_to(folder) for folder in folders)
@@ -276,12 +284,14 @@ def _text_of(code: types.CodeType) -> str:
         text = code.co_name
     if code.co_name != "<lambda>" and text != code.co_name:
         return text
-    constants = [_text_of(value) if inspect.iscode(value) else _plain(value) for value in code.co_consts]
+    constants = [_constant(value) for value in code.co_consts]
     return f"{text}\n{code.co_code.hex()} {constants} {code.co_names}"
 
 
-def _plain(constant: object) -> str:
+def _constant(constant: object) -> str:
     """Returns the text of a constant; of a set, whose order differs between processes, its items in order."""
+    if inspect.iscode(constant):
+        return _text_of(constant)
     if isinstance(constant, frozenset):
         return str(sorted(map(repr, constant)))
     return repr(constant)

@@ -17,8 +17,9 @@ from typing import Self, TextIO, TypeAlias
 INTERRUPTED = 75
 """Exit code of a command that the same command continues, or does anew."""
 SECONDS_BETWEEN_LINES = 5.0
-LINES = 4
-"""Plain progress lines are printed after this fraction of the elapsed time, so less often in long runs."""
+"""Least time between two plain lines of progress."""
+LINES_SO_FAR = 4
+"""The time between them is the elapsed time over this, if that is longer, so that a long run prints few."""
 
 Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 """What Python calls for a signal, or one of its constants."""
@@ -76,14 +77,18 @@ class Signals:
         return self._signalled or time.monotonic() > self.until
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Asks the run to stop, or ends the process."""
         stops_later = self.training and not self._signalled
         self._signalled = True
-        says = "stopping after this epoch; once more stops at once"
+        line = "stopping after this epoch; once more stops at once\n"
         if not stops_later:
-            says = "interrupted; the same command continues"
-        # A terminal may show the line of a `Bar`; the reader of standard error may be gone.
+            line = "interrupted; the same command continues\n"
+        # The reader of standard error may be gone.
         with contextlib.suppress(OSError):
-            os.write(2, (f"\n{says}\n" if os.isatty(2) else f"{says}\n").encode())
+            if os.isatty(2):
+                # After the line of a `Bar`.
+                line = f"\n{line}"
+            os.write(2, line.encode())
         if not stops_later:
             # File writes are atomic, so the process may exit anywhere. An exception inside an import or callback
             # would be swallowed or print a traceback.
@@ -103,8 +108,10 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
         """Starts the clock; `total` is the number of counted items, in parts that each `begin`."""
         self._stream = stream or sys.stderr
         # A notebook rewrites a line, too.
-        live = self._stream.isatty() or "ipykernel" in sys.modules
-        self._width = shutil.get_terminal_size().columns - 1 if live else 0
+        is_rewritten = self._stream.isatty() or "ipykernel" in sys.modules
+        self._width = 0
+        if is_rewritten:
+            self._width = shutil.get_terminal_size().columns - 1
         self._total = total
         self._parts = parts
         self._done = self._timed = 0
@@ -144,13 +151,15 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
         self._done += count
         left = "time left known soon"
         if self._timed:
-            rest = sum(self._idle) / len(self._idle) * max(0, self._parts - len(self._idle))
-            left = f"{clock(self._worked / self._timed * (self._total - self._done) + rest)} left"
+            seconds_of_items = self._worked / self._timed * (self._total - self._done)
+            parts_to_begin = max(0, self._parts - len(self._idle))
+            seconds_before_parts = sum(self._idle) / len(self._idle) * parts_to_begin
+            left = f"{clock(seconds_of_items + seconds_before_parts)} left"
         # The time left comes first: a narrow terminal cuts the line.
         line = f"[{clock(now - self._start)}, {left}] {note}".rstrip()
         if self._width:
             print(line[: self._width].ljust(self._width), end="\r", file=self._stream, flush=True)
-        elif last or now - self._spoken > max(SECONDS_BETWEEN_LINES, (now - self._start) / LINES):
+        elif last or now - self._spoken > max(SECONDS_BETWEEN_LINES, (now - self._start) / LINES_SO_FAR):
             self._spoken = now
             self.say(line)
 
@@ -173,8 +182,12 @@ def listed(values: Iterable[object], *, most: int = 10) -> str:
         ('a, b and 1 more', 'nothing')
     """
     texts = [str(value) for value in values]
-    more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return (", ".join(texts[:most]) or "nothing") + more
+    if not texts:
+        return "nothing"
+    text = ", ".join(texts[:most])
+    if len(texts) > most:
+        text += f" and {len(texts) - most} more"
+    return text
 
 
 def printable(text: str) -> str:

@@ -76,7 +76,7 @@ def test_a_group_has_the_number_of_its_images_alone(evaluator):
     if evaluator.quantity.across:
         assert values_of(images, evaluator, "rare") == []
         return
-    alone = images.where(images.on_side("rare"))
+    alone = images.where(images.in_group("rare"))
     np.testing.assert_array_equal(values_of(images, evaluator, "rare"), values_of(alone, evaluator))
 
 

@@ -96,29 +96,25 @@ def bootstrap(generator, part, whole):
 
 def coverage(generator, repetitions):
     """Yields rows: how often intervals of Flip hold it."""
-    for kind in KINDS:
-        for spread, deviation in SPREADS.items():
-            for together in TOGETHER:
-                for patients in IMAGES:
-                    for rate in RATES:
-                        shares = draw_images(generator, kind, rate, patients, together, repetitions)
-                        whole = draw_sizes(generator, deviation, shares.shape)
-                        patient = np.repeat(np.arange(patients), together)
-                        part = pool_clusters(shares * whole, patient)
-                        whole = pool_clusters(whole, patient)
-                        _, low, high = estimate_rates(Ratio(part, whole))
-                        first, last = bootstrap(generator, part, whole)
-                        yield {
-                            "flips": kind,
-                            "sizes": spread,
-                            "images of a patient": together,
-                            "patients": patients,
-                            "rate": rate,
-                            "coverage": ((low <= rate) & (rate <= high)).mean(),
-                            "width": (high - low).mean(),
-                            "bootstrap": ((first <= rate) & (rate <= last)).mean(),
-                            "bootstrap width": (last - first).mean(),
-                        }
+    for kind, spread, together, patients, rate in itertools.product(KINDS, SPREADS, TOGETHER, IMAGES, RATES):
+        shares = draw_images(generator, kind, rate, patients, together, repetitions)
+        sizes = draw_sizes(generator, SPREADS[spread], shares.shape)
+        patient = np.repeat(np.arange(patients), together)
+        part = pool_clusters(shares * sizes, patient)
+        whole = pool_clusters(sizes, patient)
+        _, low, high = estimate_rates(Ratio(part, whole))
+        first, last = bootstrap(generator, part, whole)
+        yield {
+            "flips": kind,
+            "sizes": spread,
+            "images of a patient": together,
+            "patients": patients,
+            "rate": rate,
+            "coverage": ((low <= rate) & (rate <= high)).mean(),
+            "width": (high - low).mean(),
+            "bootstrap": ((first <= rate) & (rate <= last)).mean(),
+            "bootstrap width": (last - first).mean(),
+        }
 
 
 def draw_models(generator, kind, rates, shared, patients, together, columns):
@@ -128,6 +124,11 @@ def draw_models(generator, kind, rates, shared, patients, together, columns):
     new = draw_images(generator, kind, new_rate, patients, together, columns)
     kept = np.repeat(generator.random((patients, columns)) < shared, together, axis=0)
     return old, np.where(kept, old, new), (1 - shared) * (new_rate - old_rate)
+
+
+def columns_of(ratio, columns):
+    """Returns some of the rates (n, k)."""
+    return Ratio(ratio.part[:, columns], ratio.whole[:, columns])
 
 
 def held(estimate, truth):
@@ -141,20 +142,23 @@ def differences(generator, repetitions):
         patient = np.repeat(np.arange(patients), together)
         for rates, shared in itertools.product(MODELS, SHARED):
             old, new, truth = draw_models(generator, kind, rates, shared, patients, together, repetitions)
-            whole = draw_sizes(generator, SPREADS[spread], old.shape)
-            ratios = [
-                Ratio(pool_clusters(shares * whole, patient), pool_clusters(whole, patient)) for shares in (old, new)
-            ]
-            estimate = paired_differences(*ratios)
+            sizes = draw_sizes(generator, SPREADS[spread], old.shape)
+            whole = pool_clusters(sizes, patient)
+            old_rate = Ratio(pool_clusters(old * sizes, patient), whole)
+            new_rate = Ratio(pool_clusters(new * sizes, patient), whole)
+            estimate = paired_differences(old_rate, new_rate)
             covered = held(estimate, truth)
             # Where both models flip the same, the interval is [0, 0].
-            differ = (ratios[0].part != ratios[1].part).any(0)
+            differ = (old_rate.part != new_rate.part).any(0)
+            coverage_of_those = np.nan
+            if differ.any():
+                coverage_of_those = covered[differ].mean()
             means = []
             for first in range(0, repetitions // 4, ORGANS):
                 # Data sets are alike in truth, so they stand for the organs of one.
-                columns = slice(first, first + ORGANS)
-                organs = [Ratio(ratio.part[:, columns], ratio.whole[:, columns]) for ratio in ratios]
-                means.append(held(paired_mean_difference(*organs), truth))
+                organs = slice(first, first + ORGANS)
+                difference = paired_mean_difference(columns_of(old_rate, organs), columns_of(new_rate, organs))
+                means.append(held(difference, truth))
             yield {
                 "flips": kind,
                 "sizes": spread,
@@ -165,7 +169,7 @@ def differences(generator, repetitions):
                 "shared": shared,
                 "coverage": covered.mean(),
                 "predictions differ": differ.mean(),
-                "coverage of those": covered[differ].mean() if differ.any() else np.nan,
+                "coverage of those": coverage_of_those,
                 "width": (estimate.high - estimate.low).mean(),
                 "coverage of a mean": np.mean(means),
             }
@@ -212,38 +216,52 @@ def fisher(counts, site, patient):
         pixels = pool_clusters(confusion[:, c].sum(1, keepdims=True), patient)[:, 0]
         correct = pool_clusters(confusion[:, c, c, None], patient)[:, 0]
         flipped = correct < 0.5 * pixels
-        if flipped.any():
-            groups = np.unique(site_of)
+        if not flipped.any():
+            continue
+        compared = np.unique(site_of)
+        if len(compared) == 2:
             # Two sites are one comparison.
-            for s in groups if len(groups) > 2 else groups[:1]:
-                here = site_of == s
-                counted = [int(count) for side in (here, ~here) for count in ((flipped & side).sum(), side.sum())]
-                p_values[name, f"site {s}"] = fisher_p(*counted)
-    corrected = false_discovery_control(list(p_values.values())) if p_values else []
-    return dict(zip(p_values, corrected, strict=True))
+            compared = compared[:1]
+        for s in compared:
+            here = site_of == s
+            p_values[name, f"site {s}"] = fisher_p(
+                int((flipped & here).sum()), int(here.sum()), int((flipped & ~here).sum()), int((~here).sum())
+            )
+    if not p_values:
+        return {}
+    return dict(zip(p_values, false_discovery_control(list(p_values.values())), strict=True))
 
 
 def verdicts(generator, repetitions):
     """Yields rows: how often any site is accused without a fault, and the faulty one with it."""
-    for kind in ("whole organs", "pixels"):
-        for name, sizes in SITES.items():
-            for together in TOGETHER:
-                for planted in PLANTED:
-                    tests = {"permutation": [], "Fisher": []}
-                    # Few audits are accused without a fault, so more are needed to tell their share.
-                    for _ in range(repetitions if planted else WITHOUT_FAULT * repetitions):
-                        drawn = draw_audit(generator, kind, sizes, together, planted)
-                        for test, run in (("permutation", audited), ("Fisher", fisher)):
-                            q = run(*drawn)
-                            fault = [q.get((CLASSES[1], f"site {s}"), 1.0) for s in range(len(sizes))]
-                            # Of two sites either is the one comparison.
-                            found = min(fault) if len(sizes) == 2 else fault[0]
-                            tests[test].append(found if planted else min(q.values(), default=1.0))
-                    row = {"flips": kind, "patients of sites": name, "images of a patient": together}
-                    row["planted rate"] = planted
-                    for test, q_values in tests.items():
-                        row[test] = float((np.array(q_values) < LEVEL).mean())
-                    yield row
+    for kind, name, together, planted in itertools.product(("whole organs", "pixels"), SITES, TOGETHER, PLANTED):
+        sites = len(SITES[name])
+        accused = {"permutation": 0, "Fisher": 0}
+        # Few audits are accused without a fault, so more are needed to tell their share.
+        audits = WITHOUT_FAULT * repetitions
+        if planted:
+            audits = repetitions
+        for _ in range(audits):
+            drawn = draw_audit(generator, kind, SITES[name], together, planted)
+            for test, run in (("permutation", audited), ("Fisher", fisher)):
+                q = run(*drawn)
+                judged = q.values()
+                if planted:
+                    judged = q_of_fault(q, sites)
+                accused[test] += min(judged, default=1.0) < LEVEL
+        row = {"flips": kind, "patients of sites": name, "images of a patient": together, "planted rate": planted}
+        for test, count in accused.items():
+            row[test] = count / audits
+        yield row
+
+
+def q_of_fault(q, sites):
+    """Returns the q of the organ and the site in which a fault is planted."""
+    places = ["site 0"]
+    if sites == 2:
+        # Either is the one comparison.
+        places.append("site 1")
+    return [q.get((CLASSES[1], place), 1.0) for place in places]
 
 
 def limit(generator, repetitions):
@@ -254,8 +272,10 @@ def limit(generator, repetitions):
         others = patients.sum() - patients
         rest = ((mean * patients).sum(-1, keepdims=True) - mean * patients) / others
         distance = np.abs(mean - rest) / np.sqrt(1 / patients + 1 / others)
-        # Two sites are one comparison.
-        p_values = 2 * norm.sf(distance if len(sizes) > 2 else distance[..., :1])
+        if len(sizes) == 2:
+            # Two sites are one comparison.
+            distance = distance[..., :1]
+        p_values = 2 * norm.sf(distance)
         q_values = false_discovery_control(p_values.reshape(repetitions, -1), axis=1)
         yield {"patients of sites": name, "permutation": float((q_values < LEVEL).any(1).mean())}
 
@@ -277,8 +297,7 @@ def main():
     }
     for name, rows in tables.items():
         if options.only in (None, name):
-            rounded = [{key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()} for row in rows]
-            table = to_frame(rounded)
+            table = to_frame(list(rows)).round(4)
             print(table.to_string(index=False))
             write_csv(HERE / f"{name}.csv", table)
 

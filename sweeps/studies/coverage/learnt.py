@@ -28,7 +28,9 @@ CLASSES = {
 def accuracies(path):
     """Returns rho and accuracy of each member of a file, and the part of its images."""
     rows = pd.read_csv(STUDIES / path)
-    part = "val" if (rows.split == "val").any() else "test"
+    part = "test"
+    if (rows.split == "val").any():
+        part = "val"
     chosen = (rows.split == part) & (rows.group == "common") & (rows.selection == rows.selection[0])
     rows = rows[chosen & (rows.status != "diverged")]
     return rows.assign(accuracy=rows.fg_correct / (rows.fg_correct + rows.fg_flip))[["rho", "accuracy"]], part
@@ -38,13 +40,22 @@ def main():
     table = []
     for path, classes in CLASSES.items():
         members, part = accuracies(path)
-        wanted = 1 / classes + MARGIN
+        needed = 1 / classes + MARGIN
         lowest = members.rho == members.rho.min()
         for name, chosen in {"lowest": members[lowest], "others": members[~lowest]}.items():
             if len(chosen):
-                row = {"study": path, "images": part, "rho": name, "members": len(chosen), "wanted above": wanted}
-                row |= {"least": chosen.accuracy.min(), "most": chosen.accuracy.max()}
-                table.append(row | {"not learnt": int((chosen.accuracy <= wanted).sum())})
+                table.append(
+                    {
+                        "study": path,
+                        "images": part,
+                        "rho": name,
+                        "members": len(chosen),
+                        "needed above": needed,
+                        "least": chosen.accuracy.min(),
+                        "most": chosen.accuracy.max(),
+                        "not learnt": int((chosen.accuracy <= needed).sum()),
+                    }
+                )
     print(pd.DataFrame(table).round(3).to_string(index=False))
 
 

@@ -34,12 +34,25 @@ IMAGES = {
     "all or nothing": "a tenth of the images wholly flipped, objects of 50 to 150 pixels",
 }
 MANY = 200_000
+"""Images whose number stands for the truth."""
+SEED_MEANS = {
+    "normal (.3, .05)": 0.3,
+    "Beta(.5, 2)": 0.2,
+    "lognormal": float(np.exp(-2.5) * norm.cdf(2) + norm.sf(3)),
+}
+"""What a quantity of seeds is drawn from, and its mean; lognormal is exp(-3 + z), cut off at 1."""
 
 
 def draw_shares(generator, simulation, n):
     """Returns the expected flip shares of n images and the pixels of their objects."""
-    pixels = np.full(n, 100) if simulation == "equal sizes" else generator.integers(50, 151, n)
-    shares = (generator.random(n) < 0.1) * 1.0 if simulation == "all or nothing" else generator.beta(0.5, 2, n)
+    if simulation == "equal sizes":
+        pixels = np.full(n, 100)
+    else:
+        pixels = generator.integers(50, 151, n)
+    if simulation == "all or nothing":
+        shares = (generator.random(n) < 0.1) * 1.0
+    else:
+        shares = generator.beta(0.5, 2, n)
     return shares, pixels
 
 
@@ -57,44 +70,48 @@ def draw_model(generator, shares, pixels):
 def count(intervals, truth):
     """Returns how many intervals there are, the share that hold the truth, and their mean width."""
     low, high = np.array([ends for ends in intervals if not math.isnan(ends[0])]).reshape(-1, 2).T
-    held = float(((low <= truth) & (truth <= high)).mean()) if len(low) else math.nan
+    held = math.nan
+    if len(low):
+        held = float(((low <= truth) & (truth <= high)).mean())
     return {"samples": len(low), "coverage": round(held, 4), "width": round(float((high - low).mean()), 4)}
 
 
 def over_images(generator, simulation, n, repetitions, *, keys=KEYS, samples=400):
     """Yields rows: intervals of one model's numbers over its images."""
     large = summarize(draw_model(generator, *draw_shares(generator, simulation, MANY)))
-    found = []
+    intervals = []
     for repetition in range(repetitions):
         model = draw_model(generator, *draw_shares(generator, simulation, n))
-        found.append(bootstrap(model, keys, key=jax.random.key(repetition), samples=samples))
+        intervals.append(bootstrap(model, keys, key=jax.random.key(repetition), samples=samples))
     for key in keys:
-        yield {"interval": "images", "simulation": simulation, "n": n, "quantity": key} | count(
-            [each[key] for each in found], large[key]
-        )
+        row = {"interval": "images", "simulation": simulation, "n": n, "quantity": key}
+        yield row | count([of_model[key] for of_model in intervals], large[key])
 
 
 def over_pairs(generator, n, repetitions):
     """Yields rows: images that come in pairs of one object, dependent, with `pairs` and as if each were alone."""
     large = summarize(draw_model(generator, *draw_shares(generator, "sizes vary", MANY)))
-    found = {(told, key): [] for told in (True, False) for key in ("fg_flip", "risk_auroc")}
+    intervals = {(told, key): [] for told in (True, False) for key in ("fg_flip", "risk_auroc")}
     for repetition in range(repetitions):
         one = draw_model(generator, *draw_shares(generator, "sizes vary", n // 2))
         twice = Decomposition(np.repeat(one.confusion, 2, 0), np.repeat(one.risk_sum, 2))
         flips = pixel_ratios(twice.confusion).flip
         for told in (True, False):
-            pairs = np.repeat(np.arange(n // 2), 2) if told else None
-            found[told, "fg_flip"].append(estimate_rate(flips, clusters=pairs)[1:])
-            found[told, "risk_auroc"].append(
-                bootstrap(twice, "risk_auroc", key=jax.random.key(repetition), pairs=pairs)
-            )
-    for (told, key), intervals in found.items():
-        name = "pairs" if told else "pairs, not told"
+            pairs = None
+            if told:
+                pairs = np.repeat(np.arange(n // 2), 2)
+            of_auroc = bootstrap(twice, "risk_auroc", key=jax.random.key(repetition), pairs=pairs)
+            intervals[told, "fg_flip"].append(estimate_rate(flips, clusters=pairs)[1:])
+            intervals[told, "risk_auroc"].append(of_auroc)
+    for (told, key), of_key in intervals.items():
+        name = "pairs, not told"
+        if told:
+            name = "pairs"
         row = {"interval": name, "simulation": "sizes vary", "n": n, "quantity": key}
-        yield row | count(intervals, large[key])
+        yield row | count(of_key, large[key])
 
 
-def stored(models):
+def cell_of(models):
     """Returns a cell of models on the same test images, one group."""
     n = len(models[0].confusion)
     members = np.array([f"m{number}" for number in range(len(models))])
@@ -130,34 +147,38 @@ def stored(models):
 def over_models(generator, simulation, n, repetitions):
     """Yields rows: the mean of two seeds, tested on the same images."""
     large = summarize(draw_model(generator, *draw_shares(generator, simulation, MANY)))
-    # Where all is flipped or nothing, two models flip the same.
-    quantities = ("fg_flip", "risk_auroc") if simulation == "sizes vary" else ("risk_auroc",)
-    found = {name: [] for name in quantities}
+    intervals = {"risk_auroc": []}
+    if simulation == "sizes vary":
+        # Where all is flipped or nothing, two models flip the same.
+        intervals = {"fg_flip": [], "risk_auroc": []}
     for _ in range(repetitions):
         images = draw_shares(generator, simulation, n)
         models = [draw_model(generator, *images) for _ in range(2)]
-        cell = stored(models)
-        intervals = Resamples({"000": cell}, samples=400).intervals(cell.members, "val_loss")
-        for name, ends in found.items():
-            ends.append(tuple(intervals[name]))
-    for name, intervals in found.items():
+        cell = cell_of(models)
+        of_cell = Resamples({"000": cell}, samples=400).intervals(cell.members, "val_loss")
+        for name, ends in intervals.items():
+            ends.append(tuple(of_cell[name]))
+    for name, ends in intervals.items():
         row = {"interval": "mean of 2 seeds", "simulation": simulation, "n": n, "quantity": name}
-        yield row | count(intervals, large[name])
+        yield row | count(ends, large[name])
+
+
+def draw_seeds(generator, simulation, n):
+    """Returns a quantity of n seeds."""
+    if simulation == "normal (.3, .05)":
+        return generator.normal(0.3, 0.05, n)
+    if simulation == "Beta(.5, 2)":
+        return generator.beta(0.5, 2, n)
+    return np.minimum(generator.lognormal(-3, 1, n), 1)
 
 
 def over_seeds(generator, n, repetitions):
     """Yields rows: Student's t over seeds."""
-    draws = {
-        "normal (.3, .05)": (0.3, lambda: generator.normal(0.3, 0.05, n)),
-        "Beta(.5, 2)": (0.2, lambda: generator.beta(0.5, 2, n)),
-        # The mean of exp(-3 + z), cut off at 1.
-        "lognormal": (
-            float(np.exp(-2.5) * norm.cdf(2) + norm.sf(3)),
-            lambda: np.minimum(generator.lognormal(-3, 1, n), 1),
-        ),
-    }
-    for simulation, (truth, draw) in draws.items():
-        tables = [estimate(pd.DataFrame({"status": "done", "fg_flip": draw()})) for _ in range(repetitions)]
+    for simulation, truth in SEED_MEANS.items():
+        tables = []
+        for _ in range(repetitions):
+            values = draw_seeds(generator, simulation, n)
+            tables.append(estimate(pd.DataFrame({"status": "done", "fg_flip": values})))
         ends = [tuple(table[["low", "high"]].iloc[0]) for table in tables]
         yield {"interval": "seeds", "simulation": simulation, "n": n, "quantity": "fg_flip"} | count(ends, truth)
 

@@ -76,7 +76,10 @@ def read_members():
     values = []
     for key in JUDGED:
         _, _, name = key.rpartition("rare/")
-        of_group = rows[rows.group == ("rare" if "rare/" in key else "all")]
+        group = "all"
+        if "rare/" in key:
+            group = "rare"
+        of_group = rows[rows.group == group]
         wide = of_group.pivot_table(index="rho", columns="seed", values=column(name))
         values.append(wide.dropna().to_numpy())
     shared = min(len(levels) for levels in values)
@@ -145,6 +148,7 @@ def old_rule(difference, variance, seeds):
 
 
 def _rejected(p, level):
+    """Returns which p values (pages, quantities, m) are below a level after Holm's correction over their page."""
     return (holm(p.reshape(len(p), -1)) < level).reshape(p.shape)
 
 
@@ -164,15 +168,19 @@ def count(kind, *, seeds, methods, effect, pages, seed):
     for name, rule in {"": new_rule, "_15aa87d": old_rule}.items():
         verdicts = rule(means.reshape(flat), variances.reshape(flat), seeds).reshape(means.shape)
         false = verdicts[:, :, ~real].any((1, 2, 3)).mean()
-        found = verdicts[:, :, real].mean() if effect else np.nan
-        row |= {f"false{name}": round(float(false), 4), f"found{name}": round(float(found), 4)}
+        found = np.nan
+        if effect:
+            found = verdicts[:, :, real].mean()
+        row[f"false{name}"] = round(float(false), 4)
+        row[f"found{name}"] = round(float(found), 4)
     return row
 
 
 def show(table):
     """Returns a Markdown table: rows of noise and seeds, columns of methods; this rule, then 15aa87d's."""
     rows = table[table.seeds >= FEWEST]
-    titles = ["1 method" if methods == 1 else f"{methods} methods" for methods in METHODS]
+    titles = [f"{methods} methods" for methods in METHODS]
+    titles[METHODS.index(1)] = "1 method"
     heads = [f"null pages, {title}" for title in titles] + [f"found, {title}" for title in titles]
     lines = [f"| noise | seeds | {' | '.join(heads)} |", "| --- | ---: |" + " ---: |" * len(heads)]
     for (noise, seeds), of_noise in rows.groupby(["noise", "seeds"], sort=False):
@@ -193,9 +201,12 @@ def main():
     for place, (kind, methods) in enumerate(itertools.product(kinds(), METHODS)):
         for seeds, effect in itertools.product(SEEDS, (0.0, EFFECT)):
             if seeds <= kind.most_seeds:
-                own = min(pages, 100) if seeds < FEWEST else pages
+                judged = pages
+                if seeds < FEWEST:
+                    # No page has a verdict.
+                    judged = min(pages, 100)
                 seed = 1000 * place + seeds
-                rows.append(count(kind, seeds=seeds, methods=methods, effect=effect, pages=own, seed=seed))
+                rows.append(count(kind, seeds=seeds, methods=methods, effect=effect, pages=judged, seed=seed))
     table = pd.DataFrame(rows)
     write_csv(pathlib.Path(__file__).with_name("verdicts.csv"), table)
     null = table[(table.effect == 0) & (table.seeds >= FEWEST)]
