@@ -36,7 +36,7 @@ from flipjax.config.groups import AnyGroups
 from flipjax.metrics import Anatomy
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background, LabelSpec
-from flipjax.metrics.images import name_numbers, read_groups
+from flipjax.metrics.images import number_names, read_groups
 from flipjax.metrics.segment_units import UNITS
 from flipjax.report.document import terminal_text
 from flipjax.support.threads import in_order
@@ -402,7 +402,7 @@ class AuditStream:
         groups = np.concatenate(self._groups)
         if self._all_groups is not None:
             return ImageGroups(groups, self._all_groups, self._scene_names)
-        return ImageGroups(*name_numbers(groups))
+        return ImageGroups(*number_names(groups))
 
     def _numbered_clusters(self) -> np.ndarray | None:
         """Returns the number of each image's cluster, int64 (n,)."""

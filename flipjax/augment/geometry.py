@@ -135,7 +135,7 @@ def _draw_boxes(
     probability: Scalar,
     scale: tuple[Scalar, Scalar],
     ratio: tuple[float, float],
-    aspects: Array | None,
+    aspects: Array | None = None,
 ) -> Array:
     """Returns top, left, height and width in mask pixels, (B, 4) float32, whole numbers without `aspects`."""
     B, H, W = masks.shape

@@ -16,7 +16,7 @@ from flipjax.metrics.anatomy_flips import pooled_kinds
 from flipjax.metrics.classes import LabelOptions, LabelSpec
 from flipjax.metrics.decomposition import Decomposition, concatenate
 from flipjax.metrics.evaluate import rate_intervals
-from flipjax.metrics.images import name_numbers, read_groups, read_images, read_names
+from flipjax.metrics.images import number_names, read_groups, read_images, read_names
 from flipjax.metrics.kernels import decompose
 from flipjax.metrics.summary import Summary, summarize
 
@@ -188,7 +188,7 @@ class FlipMetric:
         images = read_images(batch.images, numbers, class_names=self.spec.class_names, all_groups=all_groups)
         clusters = None
         if batch.clusters is not None:
-            clusters, _ = name_numbers(batch.clusters)
+            clusters, _ = number_names(batch.clusters)
         return rate_intervals(images, images.group_names, clusters)
 
     def __call__(self, predictions: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None) -> Summary:
@@ -200,7 +200,7 @@ class FlipMetric:
         """Returns the group of each image as a number, and what the groups number."""
         if batch.groups is None or self.all_groups is not None:
             return batch.groups, self.all_groups
-        return name_numbers(batch.groups)
+        return number_names(batch.groups)
 
     def summarize_batch(self, batch: Batch) -> Summary:
         """Returns the numbers of a batch, with the kinds of flips if classes have mirror images or chains."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from flipjax.metrics.anatomy_names import are_vertebrae, is_of, name_chains, name_pairs
-from flipjax.metrics.classes import read_names
+from flipjax.metrics.classes import read_class_names
 from flipjax.support.terminal import listed
 
 Pair = tuple[int, int]
@@ -296,7 +296,7 @@ def _read_classes(row: Iterable[int | None], *, name: str, expected: str) -> Cha
 
 def _check_names(class_names: Sequence[str]) -> tuple[str, ...]:
     """Returns class names; raises ValueError unless they are texts that differ."""
-    names = read_names(class_names)
+    names = read_class_names(class_names)
     for name in names:
         if not isinstance(name, str):
             raise ValueError(f"class_names: expected names, found {name!r}.")

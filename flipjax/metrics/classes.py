@@ -69,7 +69,7 @@ class LabelSpec:
         """Normalises and checks the fields."""
         object.__setattr__(self, "background", read_background(self.background))
         if self.class_names is not None:
-            object.__setattr__(self, "class_names", read_names(self.class_names))
+            object.__setattr__(self, "class_names", read_class_names(self.class_names))
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 expected = " or ".join(map(repr, choices))
@@ -189,14 +189,14 @@ def check_background(
     return outside
 
 
-def read_names(names: object) -> tuple[str, ...]:
+def read_class_names(names: object) -> tuple[str, ...]:
     """Returns names of classes in their order.
 
     Raises:
         ValueError: one text, or what has no order.
 
     Example:
-        >>> read_names(["cat", "dog"])
+        >>> read_class_names(["cat", "dog"])
         ('cat', 'dog')
     """
     if isinstance(names, str | Set | Mapping) or not np.iterable(names):
@@ -230,7 +230,7 @@ def class_names(
     if names is None:
         given = tuple(f"class{c}" for c in foreground)
     else:
-        given = read_names(names)
+        given = read_class_names(names)
     if len(given) == len(foreground):
         given = _with_background(given, foreground, outside)
     if len(given) != classes or len(set(given)) != classes or {"foreground", "mean"} & set(given):

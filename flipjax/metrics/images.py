@@ -356,11 +356,11 @@ def read_names(values: ArrayLike, *, images: int, name: str) -> np.ndarray:
     return np.array(names, object)
 
 
-def name_numbers(names: np.ndarray) -> tuple[np.ndarray, NamedGroups]:
+def number_names(names: np.ndarray) -> tuple[np.ndarray, NamedGroups]:
     """Returns the number of each name, int (n,), and the groups that they number, in order of the names.
 
     Example:
-        >>> numbers, groups = name_numbers(np.array(["south", "north", "south"], object))
+        >>> numbers, groups = number_names(np.array(["south", "north", "south"], object))
         >>> numbers.tolist(), groups.names
         ([1, 0, 1], ('north', 'south'))
     """

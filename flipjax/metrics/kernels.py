@@ -23,6 +23,8 @@ from flipjax.metrics.decomposition import Decomposition, as_float32, divide
 from flipjax.metrics.host import Array
 from flipjax.metrics.pixels import count_pixels, find_errors, map_pixels, sum_scores
 
+Program = Callable[..., tuple[jax.Array, ...]]
+"""A jitted function of `flipjax.metrics.pixels`: of outputs (images, *spatial, ...) and labels, if any."""
 Computed = tuple[Block, tuple[jax.Array, ...]]
 """A block, and the outputs of a program that has begun to compute them."""
 
@@ -237,7 +239,7 @@ def _foreground_means(scores: Array, spec: LabelSpec, *, p: int | None = None) -
 
 
 def _apply(
-    program: Callable[..., tuple[jax.Array, ...]],
+    program: Program,
     scores: Array,
     labels: Array | None,
     spec: LabelSpec,
@@ -249,7 +251,7 @@ def _apply(
     """Applies a program to predictions and labels, if any: at once, or if they are on the host, block by block.
 
     Args:
-        program: of arrays (images, *spatial, ...).
+        program: what to apply.
         scores: checked predictions.
         labels: checked labels, or None.
         spec: of both.
@@ -268,48 +270,58 @@ def _apply(
         shape = scores.shape[:-1]
     lead = len(shape) - spec.spatial_ndim
     images = math.prod(shape[:lead])
+    pixels = math.prod(shape[lead:])
     call = partial(_with_meant_nan, program, spec=spec, **options)
     if not images or not on_host(*arrays):
         kept = lead
         if maps:
             kept = len(shape)
         return _on_device(call, *map(jnp.asarray, arrays), kept=kept)
-    on_cpu = [np.asarray(array) for array in arrays]
-    if labels is not None and np.iinfo(on_cpu[1].dtype).max < width:
-        # So that the largest integer, the label of padding, is no class.
-        on_cpu[1] = on_cpu[1].astype(np.int32)
-    if labels is None and not maps:
-        # Says which pixels are counted: padding is not.
-        on_cpu.append(np.broadcast_to(np.True_, shape))
+    of_host = _with_padding_label([np.asarray(array) for array in arrays], shape, width, maps=maps)
+    blocks = cut(of_host, spatial_ndim=spec.spatial_ndim, lead=lead, width=width)
     # Inside a caller's jit, constants are computed at once.
     with jax.ensure_compile_time_eval():
-        computed = _compute(call, cut(on_cpu, spatial_ndim=spec.spatial_ndim, lead=lead, width=width))
         if maps:
-            wholes = _join_maps(computed, images, math.prod(shape[lead:]))
-            return [whole.reshape(shape) for whole in wholes]
-        sums = _add_sums(computed, images)
-        return [total.reshape((*shape[:lead], *total.shape[1:])) for total in sums]
+            return [whole.reshape(shape) for whole in _join_maps(_compute(call, blocks), images, pixels)]
+        sums = _add_sums(_compute(call, blocks), images)
+    return [total.reshape((*shape[:lead], *total.shape[1:])) for total in sums]
 
 
-def _with_meant_nan(
-    program: Callable[..., tuple[jax.Array, ...]], *arrays: Array, **options: LabelSpec | int | None
-) -> tuple[jax.Array, ...]:
+def _with_padding_label(
+    arrays: list[np.ndarray], shape: tuple[int, ...], width: int, *, maps: bool
+) -> list[np.ndarray]:
+    """Returns scores and labels, if any, such that blocks show which of their pixels are padding, and do not count.
+
+    Labels are of a type whose largest integer, the label of padding, is no class. Sums without labels are told which
+    pixels count, bool (..., *spatial). In maps padding does not matter.
+    """
+    if len(arrays) == 1:
+        if maps:
+            return arrays
+        return [*arrays, np.broadcast_to(np.True_, shape)]
+    scores, labels = arrays
+    if np.iinfo(labels.dtype).max < width:
+        labels = labels.astype(np.int32)
+    return [scores, labels]
+
+
+def _with_meant_nan(program: Program, *arrays: Array, **options: LabelSpec | int | None) -> tuple[jax.Array, ...]:
     """Calls a program whose NaN are meant, such as the risk of masks, also where a user looks for others."""
     with jax.debug_nans(False):
         return program(*arrays, **options)
 
 
-def _on_device(program: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array, kept: int) -> tuple[jax.Array, ...]:
+def _on_device(program: Program, *arrays: jax.Array, kept: int) -> tuple[jax.Array, ...]:
     """Calls a program. On a mesh of Explicit axes its inside is Auto; outputs are sharded as the first `kept` axes."""
     sharding = jax.typeof(arrays[0]).sharding
     if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
         return program(*arrays)
     out = jax.NamedSharding(sharding.mesh, jax.P(*sharding.spec[:kept]))
-    automatic = cast("Callable[..., tuple[jax.Array, ...]]", jax.sharding.auto_axes(program, out_sharding=out))
+    automatic = cast("Program", jax.sharding.auto_axes(program, out_sharding=out))
     return automatic(*arrays)
 
 
-def _compute(program: Callable[..., tuple[jax.Array, ...]], blocks: Iterable[Block]) -> Iterator[Computed]:
+def _compute(program: Program, blocks: Iterable[Block]) -> Iterator[Computed]:
     """Yields each block with the outputs of a program, once the next one has begun: JAX works while these are read."""
     before: Computed | None = None
     for block in blocks:
