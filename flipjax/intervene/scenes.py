@@ -239,9 +239,11 @@ def blurred_scenes(images: ArrayLike, *, sigma: float | None = None) -> jax.Arra
     photos = check_floating(images)
     H, W = photos.shape[1:3]
     if sigma is None:
-        sigma = WIDE * H
-    rows = _blur_matrix(H, sigma)
-    columns = _blur_matrix(W, sigma)
+        width = WIDE * H
+    else:
+        width = sigma
+    rows = _blur_matrix(H, width)
+    columns = _blur_matrix(W, width)
     return jnp.einsum("yi,xj,bijc->byxc", rows, columns, photos)
 
 
