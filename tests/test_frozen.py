@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import flipjax
-from flipjax.config import ConfigError, Experiment, ModelSpec
+from flipjax.config import ConfigError, Experiment, ModelSpec, PopulationSpec
 from flipjax.config.plan import plan
 from flipjax.config.reading import configure
 from flipjax.data.arrays import from_arrays, from_cut_outs, keys_of
@@ -18,7 +18,8 @@ from flipjax.data.pool import gather, inputs_of
 from flipjax.models import frozen
 from flipjax.models.weights import draw_weights
 from flipjax.report import charts
-from flipjax.training import network
+from flipjax.sweep.programs import layout_of
+from flipjax.training import devices, network
 from flipjax.training.features import AT_ONCE
 from flipjax.training.task import make_task
 
@@ -222,6 +223,14 @@ def test_folds_of_a_composite_pool_share_their_images():
         pools.append(task.pool)
     np.testing.assert_array_equal(pools[0].features.places, pools[1].features.places)
     assert (pools[0].features.projection[0] != pools[1].features.projection[0]).any()
+
+
+def test_devices_share_the_memory_of_the_features(two_devices, composite):
+    program, task = composite
+    layout = layout_of(program, PopulationSpec(), members=2)
+    shared = devices.replicate(layout, task.pool).features.maps
+    pointers = [shard.data.unsafe_buffer_pointer() for shard in shared.addressable_shards]
+    assert pointers == [task.pool.features.maps.ctypes.data] * 2
 
 
 def test_features_do_not_depend_on_the_members_that_are_left(composite):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config.groups import Groups
-from flipjax.support.arrays import PyTree
+from flipjax.support.arrays import Array, PyTree
 
 Kind = Literal["composite", "photo"]
 """Whether images are cut-outs over scenes, or photos."""
@@ -28,13 +28,14 @@ class Features:
     """The features of images that a network sees in place of their pixels; a pytree.
 
     Attributes:
-        maps: float16 (2, P, h, w, K), of P images as they are, and of their mirror images, mirrored back.
+        maps: float16 (2, P, h, w, K), of P images as they are, and of their mirror images, mirrored back; on the host,
+            whose memory the devices of a CPU share.
         places: int32 (N, max(1, M)), the place among the P of an object (or photo) on each scene photo; -1: not there.
         encoder: what makes features of other images, nested arrays of `flipjax.models.frozen`.
         projection: its last step, fitted on training images.
     """
 
-    maps: jax.Array
+    maps: Array
     places: jax.Array
     encoder: PyTree
     projection: tuple[jax.Array, ...]

@@ -1,6 +1,8 @@
 """Frozen features of the images of a program: computed once for all of its members, before they train."""
 
 import dataclasses
+import math
+import mmap
 from collections.abc import Iterator
 
 import jax
@@ -53,15 +55,16 @@ def with_features(program: Program, pool: Pool, catalog: Catalog, parts: Parts) 
     projection = frozen.fit_projection(_maps_of(encoder, pool, chosen))
     rows = _rows_of(program, catalog, parts)
     side = pool.images.shape[1] // frozen.REDUCTION
-    maps = np.empty((2, len(rows), side, side, frozen.COMPONENTS), np.float16)
+    maps = _shared_array((2, len(rows), side, side, frozen.COMPONENTS))
     for batch in _batches(rows):
         encoded = compiled(_encode_both_sides)(encoder, pool, batch.rows)
         made = np.asarray(compiled(_project_both_sides)(projection, encoded))
         maps[:, batch.start : batch.start + batch.count] = made[:, : batch.count]
     places = np.full((len(catalog.objects), max(1, len(catalog.scenes))), -1, np.int32)
     places[rows[:, 0], rows[:, 1]] = np.arange(len(rows))
+    maps.flags.writeable = False
     features = Features(
-        maps=jnp.asarray(maps),
+        maps=maps,
         places=jnp.asarray(places),
         encoder=encoder,
         projection=jax.tree.map(jnp.asarray, projection),
@@ -115,6 +118,15 @@ def _rows_of(program: Program, catalog: Catalog, parts: Parts) -> np.ndarray:
         )
         rows.append(table.rows)
     return np.unique(np.concatenate(rows), axis=0)
+
+
+def _shared_array(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a float16 array of zeros at the start of a page: JAX lets all devices of a CPU read such arrays in place.
+
+    Those of NumPy begin anywhere, and each device would copy them.
+    """
+    pages = mmap.mmap(-1, 2 * math.prod(shape))
+    return np.frombuffer(pages, np.float16).reshape(shape)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -225,7 +225,7 @@ def make_train(
     val = task.tables["val"]
     # Boolean masks need concrete values, so index before tracing.
     halves = val.rows[val.refit], val.rows[~val.refit]
-    shared = Data(task.pool, val, task.tables["test"].rows, halves)
+    shared = Data(jax.device_put(task.pool), val, task.tables["test"].rows, halves)
     if start is not None and task.pool.features is not None:
         raise ConfigError("start", "none for model.name frozen, whose features are those of its own training images")
     if start is None:
