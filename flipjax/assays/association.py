@@ -39,10 +39,14 @@ class Association:
         return Groups(len(self.counts), self.counts.shape[1], self.usual)
 
     @property
+    def rare(self) -> np.ndarray:
+        """Whether each value is unusual for each class, bool (F, V)."""
+        return ~usual_mask(self.usual, self.counts.shape[1])
+
+    @property
     def counter_examples(self) -> np.ndarray:
         """Images of each class with an unusual value, int64 (F,)."""
-        usual = usual_mask(self.usual, self.counts.shape[1])
-        return np.where(usual, 0, self.counts).sum(1)
+        return np.where(self.rare, self.counts, 0).sum(1)
 
 
 def associate(

@@ -6,6 +6,7 @@ images or another option, is refused with its name.
 
 import dataclasses
 import json
+import math
 import statistics
 import time
 from collections.abc import Mapping
@@ -60,6 +61,10 @@ class Journal:
     def left(self) -> float:
         """Seconds that are left for training."""
         return self.training_budget - self.spent
+
+    def waves_of(self, seeds: int) -> int:
+        """Returns the waves that have so many seeds."""
+        return math.ceil(seeds / self.wave)
 
     def budget_with(self, more: float) -> float:
         """Returns the budget, in seconds, that leaves so much time for training."""

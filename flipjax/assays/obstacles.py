@@ -1,12 +1,11 @@
 """Reasons why no network can tell whether an attribute is a shortcut, checked before training."""
 
-import dataclasses
-
 import numpy as np
 
 from flipjax.assays.association import Association
 from flipjax.assays.contrast import contrast_weights
 from flipjax.assays.inputs import AssayImages
+from flipjax.assays.verdict import UNKNOWN, AssayVerdict
 
 PER_FOLD = 2
 """Images of each group that a fold needs on average."""
@@ -14,30 +13,19 @@ FEWEST_CLUSTERS = 2
 """Clusters of each group without which nothing tells how far clusters differ."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Obstacle:
-    """The reason for `cannot be told`, before any network is trained.
-
-    Attributes:
-        reason: one sentence.
-        help: one sentence on the data that would tell.
-    """
-
-    reason: str
-    help: str
-
-
-def find_obstacle(images: AssayImages, association: Association) -> Obstacle | None:
-    """Returns what keeps networks from telling, or None."""
+def find_obstacle(images: AssayImages, association: Association) -> AssayVerdict | None:
+    """Returns `cannot be told`, with the reason and the data that would tell, or None if networks can tell."""
     attribute = images.attribute
     if association.counter_examples.sum() == 0:
-        return Obstacle(
+        return AssayVerdict(
+            UNKNOWN,
             f"{attribute} is the class: no counter-example exists, so that nothing separates the two.",
             f"Images of each class with every {attribute} would tell.",
         )
     if contrast_weights(association.counts, association.usual) is None:
         empty = empty_groups(images, association)
-        return Obstacle(
+        return AssayVerdict(
+            UNKNOWN,
             f"No image shows {', '.join(empty)}: the other groups are too few to tell a shortcut from a harder class "
             "or value.",
             f"Images of {', '.join(empty)} would tell.",
@@ -46,13 +34,15 @@ def find_obstacle(images: AssayImages, association: Association) -> Obstacle | N
     least = PER_FOLD * folds
     few = _smaller(images, association.counts, least)
     if few:
-        return Obstacle(
+        return AssayVerdict(
+            UNKNOWN,
             f"Too few images of {', '.join(few)}: {least} are needed, {PER_FOLD} for each of {folds} folds.",
             f"More such images would tell, or fewer folds: --folds 2 needs {2 * PER_FOLD}.",
         )
     lonely = _smaller(images, cluster_counts(images), FEWEST_CLUSTERS)
     if lonely:
-        return Obstacle(
+        return AssayVerdict(
+            UNKNOWN,
             f"All images of {', '.join(lonely)} are of one cluster: nothing tells how far clusters differ.",
             "Images of further clusters would tell.",
         )
@@ -62,6 +52,12 @@ def find_obstacle(images: AssayImages, association: Association) -> Obstacle | N
 def empty_groups(images: AssayImages, association: Association) -> list[str]:
     """Returns the names of the groups without images."""
     return [_group_name(images, y, value) for y, value in np.argwhere(association.counts == 0)]
+
+
+def notes_on_empty_groups(images: AssayImages, association: Association) -> list[str]:
+    """Returns a sentence for each group without images."""
+    names = empty_groups(images, association)
+    return [f"No image shows {name}: the contrast rests on the other groups." for name in names]
 
 
 def cluster_counts(images: AssayImages) -> np.ndarray:

@@ -98,19 +98,14 @@ class Stage:
     folds: tuple[int, ...]
     name: str
 
-    @property
-    def networks(self) -> int:
-        """Their number."""
-        return len(self.seeds) * len(self.folds)
-
 
 def wave(setting: NetworkSetting, number: int, *, seeds: int, folds: int) -> Stage:
     """Returns a wave of a setting: as many further seeds over all folds; the first is number 0.
 
     Example:
         >>> second = wave(EVERYTHING, 1, seeds=2, folds=3)
-        >>> second.name, second.seeds, second.networks
-        ('kept_100/wave_2', (2, 3), 6)
+        >>> second.name, second.seeds, second.folds
+        ('kept_100/wave_2', (2, 3), (0, 1, 2))
     """
     trained = tuple(range(number * seeds, (number + 1) * seeds))
     return Stage(setting, trained, tuple(range(folds)), f"{setting.folder}/wave_{number + 1}")
@@ -200,6 +195,19 @@ def train_stage(network: Network, stage: Stage, folder: Path, *, until: float) -
     return TrainedStage(stage, Run(workdir, asked, data) if trained else None, seconds, whole=whole)
 
 
+def by_setting(stages: Sequence[TrainedStage]) -> dict[NetworkSetting, list[TrainedStage]]:
+    """Returns the stages of each setting, in order."""
+    result: dict[NetworkSetting, list[TrainedStage]] = {}
+    for trained in stages:
+        result.setdefault(trained.stage.setting, []).append(trained)
+    return result
+
+
+def seeds_of(stages: Sequence[TrainedStage]) -> list[int]:
+    """Returns the seeds of some stages, ascending."""
+    return sorted({seed for trained in stages for seed in trained.stage.seeds})
+
+
 def outcomes_of(stages: Sequence[TrainedStage], *, images: int) -> Outcomes:
     """Returns what the networks of a setting made of every image that they tested.
 
@@ -207,7 +215,7 @@ def outcomes_of(stages: Sequence[TrainedStage], *, images: int) -> Outcomes:
         stages: of one setting.
         images: number of images in the pool; those of untested folds, and of diverged networks, are NaN.
     """
-    seeds = sorted({seed for trained in stages for seed in trained.stage.seeds})
+    seeds = seeds_of(stages)
     correct = np.full((len(seeds), images), np.nan)
     flip = np.full((len(seeds), images), np.nan)
     spill = np.full((len(seeds), images), np.nan)

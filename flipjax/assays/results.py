@@ -14,12 +14,12 @@ import pandas as pd
 
 from flipjax.assays import remedy
 from flipjax.assays.association import Association
-from flipjax.assays.contrast import Contrast
+from flipjax.assays.contrast import Contrast, Outcomes, group_flips
 from flipjax.assays.cues import CueAuroc
 from flipjax.assays.inputs import AssayImages, read_images
 from flipjax.assays.journal import stored_state
 from flipjax.assays.options import Options
-from flipjax.assays.population import NetworkSetting, TrainedStage, outcomes_of
+from flipjax.assays.population import TrainedStage, by_setting, outcomes_of, seeds_of
 from flipjax.assays.verdict import USED, AssayVerdict, Learnt, Outlook
 from flipjax.data.arrays import ArrayData
 from flipjax.results.frames import write_csv
@@ -204,14 +204,37 @@ def to_plain(value: object) -> Json:
 # The images
 
 
-def image_rows(images: AssayImages, setting: NetworkSetting, stages: Sequence[TrainedStage]) -> pd.DataFrame:
-    """Returns a row for each image and seed of a setting that tested it.
+def group_rows(images: AssayImages, association: Association, tested: Outcomes) -> tuple[GroupRow, ...]:
+    """Returns the outcomes of every group, means over seeds."""
+    units = images.units
+    correct = group_flips(units, tested, tested.correct).mean(0)
+    flip = group_flips(units, tested, tested.flip).mean(0)
+    rows = []
+    for y, class_name in enumerate(images.catalog.class_names):
+        for value, value_name in enumerate(images.catalog.scene_names):
+            share_correct = float(correct[y, value])
+            share_flipped = float(flip[y, value])
+            rows.append(
+                GroupRow(
+                    class_name=class_name,
+                    value_name=value_name,
+                    common=not association.rare[y, value],
+                    images=int(units.counts[y, value]),
+                    correct=share_correct,
+                    flip=share_flipped,
+                    # Rounded, so that nothing is -0.00.
+                    miss=round(1 - share_correct - share_flipped, 9) + 0.0,
+                )
+            )
+    return tuple(rows)
+
+
+def image_rows(images: AssayImages, stages: Sequence[TrainedStage]) -> pd.DataFrame:
+    """Returns a row for each image and each setting and seed that tested it.
 
     Columns are `image`, its name; `class`, `value`, `common`, whether the value is usual for the class; `cluster`,
     `fold`; `setting`, `seed`; `correct`, `flip` and `miss`, shares of the object's pixels; and `pixels`, their number.
     """
-    tested = outcomes_of(stages, images=images.count)
-    seeds = sorted({seed for trained in stages for seed in trained.stage.seeds})
     units = images.units
     catalog = images.catalog
     plain = pd.DataFrame(
@@ -222,17 +245,18 @@ def image_rows(images: AssayImages, setting: NetworkSetting, stages: Sequence[Tr
             "common": ~images.found.rare,
             "cluster": [catalog.objects[row].cluster for row in images.found.rows[:, 0]],
             "fold": images.found.folds,
-            "setting": setting.name,
         }
     )
     tables = []
-    with np.errstate(invalid="ignore"):
-        correct = tested.correct / tested.foreground
-        flip = tested.flip / tested.foreground
-    for index, seed in enumerate(seeds):
-        shares = {"correct": correct[index], "flip": flip[index], "miss": 1 - correct[index] - flip[index]}
-        table = plain.assign(seed=seed, **shares, pixels=tested.foreground)
-        tables.append(table[np.isfinite(flip[index])].astype({"pixels": np.int64}))
+    for setting, trained in by_setting(stages).items():
+        tested = outcomes_of(trained, images=images.count)
+        with np.errstate(invalid="ignore"):
+            correct = tested.correct / tested.foreground
+            flip = tested.flip / tested.foreground
+        for index, seed in enumerate(seeds_of(trained)):
+            shares = {"correct": correct[index], "flip": flip[index], "miss": 1 - correct[index] - flip[index]}
+            table = plain.assign(setting=setting.name, seed=seed, **shares, pixels=tested.foreground)
+            tables.append(table[np.isfinite(flip[index])].astype({"pixels": np.int64}))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -81,7 +81,10 @@ def advise(assay: Assay, step: Step, *, seeds: int, budget: float) -> str:
     assert training is not None
     if step == Step.NOT_LEARNT:
         return _advise_learning(training.network)
-    goes_on = f"--budget {duration(budget)} goes on in this folder, to {seeds} seeds"
+    typed = f"--budget {duration(budget)}"
+    if step == Step.OUT_OF_SEEDS:
+        typed = f"--seeds {seeds} {typed}"
+    goes_on = f"{typed} goes on in this folder, to {seeds} seeds"
     if training.tested < assay.images:
         return f"So far {training.tested} of {assay.images} images were tested: {goes_on}."
     if outlook is None or math.isnan(outlook.image_share) or training.seeds < FEWEST:
@@ -89,10 +92,7 @@ def advise(assay: Assay, step: Step, *, seeds: int, budget: float) -> str:
     if step == Step.MORE_IMAGES:
         share = f"{outlook.image_share:.0%} of its variance is over {assay.unit}, not seeds"
         return f"{share}: {_advise_images(assay, outlook.collect)}"
-    share = f"{1 - outlook.image_share:.0%} of its variance is over seeds"
-    if step == Step.OUT_OF_SEEDS:
-        return f"{share}: --seeds {seeds} --budget {duration(budget)} goes on in this folder, and would tell."
-    return f"{share}: {goes_on}."
+    return f"{1 - outlook.image_share:.0%} of its variance is over seeds: {goes_on}."
 
 
 def _advise_learning(network: str) -> str:

@@ -240,8 +240,11 @@ def next_step(
         return Step.NOT_LEARNT
     if verdict.word != UNKNOWN:
         return Step.SURE
-    needed = max(FEWEST, outlook.seeds)
-    if seeds >= FEWEST and outlook.seeds == 0:
+    # The variance over fewer seeds is known too badly to end with.
+    needed = FEWEST
+    if seeds >= FEWEST:
+        needed = outlook.seeds
+    if needed == 0:
         return Step.MORE_IMAGES
     if needed > allowed:
         return Step.OUT_OF_SEEDS

@@ -242,6 +242,7 @@ def test_the_fewest_images_are_those_of_all_splits():
         (UNKNOWN, Learnt(0.6, 0.75), 0, 2, 8, 8, Step.NOT_LEARNT),
         (USED, LEARNT, 0, 4, 8, 8, Step.SURE),
         (UNKNOWN, LEARNT, 0, 2, 8, 8, Step.MORE_SEEDS),
+        (UNKNOWN, LEARNT, 12, 2, 8, 8, Step.MORE_SEEDS),
         (UNKNOWN, LEARNT, 0, 4, 8, 8, Step.MORE_IMAGES),
         (UNKNOWN, LEARNT, 6, 4, 8, 8, Step.MORE_SEEDS),
         (UNKNOWN, LEARNT, 12, 4, 8, 20, Step.OUT_OF_SEEDS),

@@ -1,0 +1,220 @@
+"""Trains the networks of an assay, one wave of seeds after another, until they tell whether its attribute is used."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from flipjax.assays.association import Association
+from flipjax.assays.contrast import Contrast, Outcomes, measure_contrast
+from flipjax.assays.inputs import AssayImages
+from flipjax.assays.journal import Journal
+from flipjax.assays.network import MissingNetworkError, first_network, frozen_network
+from flipjax.assays.obstacles import cluster_counts
+from flipjax.assays.options import Options
+from flipjax.assays.population import (
+    EVERYTHING,
+    Network,
+    Stage,
+    TrainedStage,
+    first_fold,
+    other_folds,
+    outcomes_of,
+    wave,
+)
+from flipjax.assays.verdict import (
+    UNKNOWN,
+    AssayVerdict,
+    Learnt,
+    Outlook,
+    Step,
+    judge_contrast,
+    look_ahead,
+    measure_learning,
+    next_step,
+    not_learnt_sentence,
+)
+from flipjax.data.arrays import ArrayData
+from flipjax.results.verdicts import FEWEST
+from flipjax.support.terminal import say
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+    """An assay before its networks.
+
+    Attributes:
+        data: the images as they were given.
+        images: at the size of the small U-Net.
+        options: of the assay.
+        journal: the state of its folder.
+        association: of class and attribute.
+    """
+
+    data: ArrayData | str | Path
+    images: AssayImages
+    options: Options
+    journal: Journal
+    association: Association
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trial:
+    """The networks of the first fold.
+
+    Attributes:
+        network: that was tried.
+        stage: what was trained.
+        learnt: what they learnt; None if the budget ended before.
+        notes: what other networks were tried, or would be, a sentence each.
+    """
+
+    network: Network
+    stage: TrainedStage
+    learnt: Learnt | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Population:
+    """The networks that the verdict is on, after a wave.
+
+    Attributes:
+        stages: what is trained.
+        waves: their number; the first may be a part.
+        tested: what the networks made of the images.
+        contrast: of the images that were tested; None if they do not hold the groups that tell it.
+        learnt: whether the networks learnt the classes.
+        verdict: so far.
+        outlook: what would tell; None without a contrast.
+        step: what comes next.
+    """
+
+    stages: Sequence[TrainedStage]
+    waves: int
+    tested: Outcomes
+    contrast: Contrast | None
+    learnt: Learnt
+    verdict: AssayVerdict
+    outlook: Outlook | None
+    step: Step
+
+
+def choose_network(experiment: Experiment) -> Trial:
+    """Tries the small U-Net on the first fold, and frozen features where it does not learn the classes there.
+
+    A whole population of networks that do not learn would only take longer.
+    """
+    options = experiment.options
+    network = first_network(experiment.data, experiment.images, options, experiment.journal.folder)
+    trial = _try_network(experiment, network)
+    if trial.learnt is None or trial.learnt.enough or options.network != "auto":
+        return trial
+    accuracy = f"On the first fold {network.words} have the right class on {trial.learnt.accuracy:.2f} of the found"
+    accuracy += f" common pixels, and {trial.learnt.needed:.2f} are needed"
+    try:
+        larger = frozen_network(experiment.data, options)
+    except MissingNetworkError as error:
+        note = f"{accuracy}. Frozen features of EfficientNet-Lite0 may learn the classes; they need {error}."
+        return dataclasses.replace(trial, notes=(note,))
+    say(f"{accuracy}; on with {larger.words}")
+    second = _try_network(experiment, larger)
+    if second.learnt is None:
+        return dataclasses.replace(trial, notes=(f"{accuracy}; the budget ended before {larger.words} were tried.",))
+    return dataclasses.replace(second, notes=(f"{accuracy}: the verdict is on {larger.words}.",))
+
+
+def _try_network(experiment: Experiment, network: Network) -> Trial:
+    """Trains the networks of the first fold."""
+    first = wave(EVERYTHING, 0, seeds=experiment.journal.wave, folds=network.folds)
+    trained = experiment.journal.train(network, first_fold(first))
+    if not trained.whole:
+        return Trial(network, trained, None)
+    tested = outcomes_of([trained], images=network.images.count)
+    learnt = measure_learning(network.images.units, experiment.association.rare, tested)
+    return Trial(network, trained, learnt)
+
+
+def train_population(experiment: Experiment, trial: Trial) -> Population:
+    """Trains waves until the verdict is sure, or until more of them cannot make it so."""
+    journal = experiment.journal
+    network = trial.network
+    assert trial.learnt is not None
+    if not trial.learnt.enough:
+        return _measure(experiment, network, [trial.stage], waves=1)
+    first = wave(EVERYTHING, 0, seeds=journal.wave, folds=network.folds)
+    others = journal.train(network, other_folds(first))
+    population = _measure(experiment, network, [trial.stage, others], waves=1)
+    if not others.whole:
+        return dataclasses.replace(population, step=Step.OUT_OF_BUDGET)
+    while population.step == Step.MORE_SEEDS:
+        say(f"after {population.tested.seeds} seeds: {population.verdict.reason} More can tell.")
+        further = wave(EVERYTHING, population.waves, seeds=journal.wave, folds=network.folds)
+        trained = journal.train(network, further)
+        if not trained.whole:
+            return dataclasses.replace(population, step=Step.OUT_OF_BUDGET)
+        stages = [*population.stages, trained]
+        population = _measure(experiment, network, stages, waves=population.waves + 1)
+    return population
+
+
+def _measure(experiment: Experiment, network: Network, stages: Sequence[TrainedStage], *, waves: int) -> Population:
+    """Measures the networks of some waves on the images that they tested."""
+    options = experiment.options
+    association = experiment.association
+    journal = experiment.journal
+    tested = outcomes_of(stages, images=network.images.count)
+    inside = tested.tested
+    units = network.images.units.where(inside)
+    learnt = measure_learning(units, association.rare, tested.where(inside))
+    seeds = [journal.wave * (number + 1) for number in range(waves)]
+    looks = [count for count in seeds if count >= FEWEST]
+    contrast = measure_contrast(units, association.usual, tested.where(inside), looks=looks, seed=options.seed)
+    if contrast is None:
+        reason = f"The {inside.sum()} images that were tested so far do not hold all groups."
+        step = Step.OUT_OF_BUDGET
+        if not learnt.enough:
+            reason = not_learnt_sentence(learnt)
+            step = Step.NOT_LEARNT
+        return Population(stages, waves, tested, None, learnt, AssayVerdict(UNKNOWN, reason), None, step)
+    verdict = judge_contrast(contrast, learnt, margin=options.margin, attribute=options.attribute)
+    outlook = look_ahead(contrast, cluster_counts(network.images), margin=options.margin)
+    # A wave that is trained costs nothing, and nothing is known of those after it.
+    cost = journal.cost(network, wave(EVERYTHING, waves, seeds=journal.wave, folds=network.folds))
+    affordable = waves + int(max(0.0, journal.left) / max(1.0, cost))
+    step = next_step(
+        verdict,
+        learnt,
+        outlook,
+        seeds=journal.wave * waves,
+        allowed=journal.wave * journal.waves_of(options.seeds),
+        affordable=journal.wave * affordable,
+    )
+    return Population(stages, waves, tested, contrast, learnt, verdict, outlook, step)
+
+
+def seeds_that_tell(experiment: Experiment, network: Network, population: Population) -> tuple[int, float]:
+    """Returns the seeds that would tell, in whole waves, and the budget that they need, in seconds."""
+    journal = experiment.journal
+    seeds = FEWEST
+    if population.tested.seeds >= FEWEST and population.outlook is not None:
+        seeds = max(seeds, population.outlook.seeds)
+    missing = 0.0
+    for number in range(journal.waves_of(seeds)):
+        stage = wave(EVERYTHING, number, seeds=journal.wave, folds=network.folds)
+        if number == 0:
+            stage = other_folds(stage)
+        missing += journal.cost(network, stage)
+    return journal.wave * journal.waves_of(seeds), journal.budget_with(missing)
+
+
+def train_in_order(journal: Journal, network: Network, stages: Sequence[Stage]) -> list[TrainedStage]:
+    """Trains the first of some stages, as many as the budget has time for, and returns those that are whole."""
+    trained: list[TrainedStage] = []
+    for stage in stages:
+        if journal.cost(network, stage) > journal.left:
+            break
+        done = journal.train(network, stage)
+        if not done.whole:
+            break
+        trained.append(done)
+    return trained
