@@ -1,12 +1,14 @@
 """`flipjax.data.check`: of arrays what `flipjax data check` prints of the same photos in a folder."""
 
 import ast
+import shlex
 
 import numpy as np
 import pytest
 from folder.tree import photos
 
 import flipjax
+import flipjax.sweep.__main__
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.config.plan import plan
 from flipjax.data import check, from_arrays
@@ -50,15 +52,60 @@ def test_a_folder_has_the_text_of_the_command(folder, capsys):
     assert capsys.readouterr().out == f"{check(folder, size=16)}\n"
 
 
+def call_of(line):
+    """The name and the changes of a call that an overview shows."""
+    call = ast.parse(line).body[0].value
+    return tuple(ast.literal_eval(argument) for argument in call.args)
+
+
 def test_the_call_that_fits_is_one_that_runs(data):
     overview = check(data)
-    line = str(overview).splitlines()[-1]
-    assert line.strip() == overview.next
-    call = ast.parse(line.strip()).body[0].value
-    name, changes = (ast.literal_eval(argument) for argument in call.args)
+    assert str(overview).splitlines()[-1].strip() == overview.next
+    name, changes = call_of(overview.next)
     programs = plan(flipjax.configure(name, {**changes, **keys_of(data)})).programs
     _, task = make_task(programs[0], data)
     assert len(task.tables["test"].rows) == changes["split.n_test"]
+
+
+def drawn(count, size):
+    """Photos of two classes on two scenes, as many of each."""
+    y, scene = np.divmod(np.arange(count) % 4, 2)
+    return from_arrays(np.zeros((count, size, size), np.uint8), np.ones((count, size, size), bool), y, scene, **NAMES)
+
+
+@pytest.mark.parametrize("count", [80, 200, 600, 2000, 8000])
+def test_sizes_take_the_steps_of_a_configuration_that_learns(count):
+    """Pools of 400 cut-outs and 800 photos learnt so, as photos_grid with 800 images does (data/README)."""
+    name, changes = call_of(check(drawn(count, 16)).next)
+    train = plan(flipjax.configure(name, changes)).programs[0].experiment.train
+    assert train.epochs * (changes["split.n_train"] // train.batch_size) >= 800
+    assert train.patience >= train.epochs // 2 or "train.patience" not in changes
+
+
+@pytest.mark.parametrize(("count", "few"), [(80, True), (2000, False)])
+def test_few_training_images_are_said(count, few):
+    assert ("few to learn the classes from" in str(check(drawn(count, 16)))) == few
+
+
+@pytest.mark.parametrize(("size", "named"), [(16, False), (64, False), (96, True), (104, False)])
+def test_features_of_photos_are_named_for_arrays_that_they_can_read(size, named):
+    overview = check(drawn(80, size))
+    assert (overview.next_frozen != "") == named
+    if named:
+        assert str(overview).splitlines()[-1].strip() == overview.next_frozen
+        name, changes = call_of(overview.next_frozen)
+        experiment = plan(flipjax.configure(name, {**changes, "pool.size": size})).programs[0].experiment
+        assert experiment.model.name == "frozen"
+
+
+@pytest.mark.parametrize(("size", "frozen_size"), [(64, 96), (104, 128)])
+def test_a_folder_has_a_command_on_features_of_photos(folder, size, frozen_size):
+    overview = check(folder, size=size)
+    arguments = shlex.split(overview.next_frozen)
+    options = flipjax.sweep.__main__._parser().parse(arguments[2:])
+    assert options.config.pool.size == frozen_size and options.config.model.name == "frozen"
+    assert options.config.split.n_train == overview.changes["split.n_train"]
+    plan(options.config)
 
 
 @pytest.mark.parametrize(("usual", "said"), [((), True), (("outdoor", "indoor"), False)], ids=["by order", "given"])

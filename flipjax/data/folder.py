@@ -387,8 +387,8 @@ def check_folder(spec: PoolSpec) -> Overview:
     return make_overview(catalog, title, problems, size=spec.size, by_order=by_order)
 
 
-def sweep_command(spec: PoolSpec, overview: Overview) -> str:
-    """Returns the command that sweeps a folder with the sizes of its overview."""
+def sweep_command(spec: PoolSpec, overview: Overview, *, config: str) -> str:
+    """Returns the command that sweeps a folder by a configuration, with the sizes of its overview."""
     values = {"pool.root": spec.root, "pool.size": spec.size, **overview.changes}
     for name in ("classes", "scene_kinds", "usual", "cluster_column"):
         if getattr(spec, name):
@@ -396,4 +396,4 @@ def sweep_command(spec: PoolSpec, overview: Overview) -> str:
     if spec.scene_column != PoolSpec().scene_column:
         values["pool.scene_column"] = spec.scene_column
     options = [f"--config.{name}={value}" for name, value in values.items()]
-    return shlex.join(["flipjax", "sweep", "--config", "photos_grid", *options])
+    return shlex.join(["flipjax", "sweep", "--config", config, *options])

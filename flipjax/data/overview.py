@@ -19,6 +19,8 @@ N_TRAIN = 800
 """Training images of configs/photos_grid.py."""
 STEPS = 800
 """Steps of a member of configs/photos_grid.py: of fewer images, its 16 epochs would be too short to learn."""
+FEW = 100
+"""Training images below which the classes may not be learnt: of 32 of 120 drawn photos, a third of regions flipped."""
 RHOS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Levels of configs/photos_grid.py."""
 
@@ -35,6 +37,8 @@ class Overview:
     """Keys of a configuration that sweeps the pool, by dotted name; empty if none fits."""
     next: str = ""
     """The call or command that sweeps the pool, or a sentence that explains why there is none."""
+    next_frozen: str = ""
+    """The same on features of photos, which learns of animals and things what small U-Nets do not; empty if none."""
 
     @property
     def fine(self) -> bool:
@@ -46,6 +50,12 @@ class Overview:
         lines = list(self.lines)
         if self.next:
             lines += ["\nNext", f"  {self.next}"]
+        if self.next_frozen:
+            lines += [
+                "\nNext for photos of animals or things, which small U-Nets hardly learn (pip install "
+                "'flipjax[pretrained]')",
+                f"  {self.next_frozen}",
+            ]
         return printable("\n".join(lines))
 
     __repr__ = __str__
@@ -54,7 +64,7 @@ class Overview:
 def make_overview(
     catalog: Catalog, title: str, problems: Sequence[str], *, size: int, by_order: str | None
 ) -> Overview:
-    """Describes a pool, without `next`.
+    """Describes a pool, without `next` and `next_frozen`.
 
     Args:
         catalog: the pool's, with usual scenes.
@@ -100,6 +110,11 @@ def make_overview(
         changes.update({"train.epochs": epochs, "train.patience": epochs // 2})
         lines.append(
             f"\nTraining: {epochs} epochs of {n_train} images take the {STEPS} steps of photos_grid, as few do not"
+        )
+    if n_train < FEW:
+        lines.append(
+            "  They are few to learn the classes from: leave out the levels of rho that allow the fewest (above), or use "
+            "flipjax assay, whose networks train on all folds but one"
         )
     return Overview(tuple(lines), (), changes)
 

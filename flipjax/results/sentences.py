@@ -69,7 +69,7 @@ def classes_warning(records: pd.DataFrame, *, classes: int) -> list[str]:
         f"Of the object pixels that they find in common groups of validation images at most {1 / classes + MARGIN:.0%} "
         f"have the right class, where guessing gives {1 / classes:.0%}."
     )
-    helps = "What helps: more epochs, larger images, a pretrained encoder."
+    helps = "What helps: more epochs, larger images; for photos config.model.name=frozen or a pretrained encoder."
     return [f"Warning: {which}: {'; '.join(named)}. {accuracy} {helps}"]
 
 
