@@ -113,8 +113,8 @@ def make_overview(
         )
     if n_train < FEW:
         lines.append(
-            "  They are few to learn the classes from: leave out the levels of rho that allow the fewest (above), or use "
-            "flipjax assay, whose networks train on all folds but one"
+            "  They are few to learn the classes from: leave out the levels of rho that allow the fewest (above), or "
+            "use flipjax assay, whose networks train on all folds but one"
         )
     return Overview(tuple(lines), (), changes)
 
