@@ -139,6 +139,7 @@ def open_run(folder: str | Path, *, data: ArrayData | None = None) -> "Run":
 class Run(StoredRun):
     """A run folder: its tables are data frames, its members have networks and images.
 
+    The tables are those of `flipjax.results.load`: `results`, `history`, `images`, `summary` and `differences`.
     See `flipjax.run` for an example.
     """
 

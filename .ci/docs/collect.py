@@ -128,6 +128,11 @@ def entry(module, name, described, page):
     if earlier is not None:
         return [f"`{name}`: see [{earlier}]({earlier}.md).", ""]
     described[id(value)] = page
+    if inspect.isclass(value) and value.__name__ != name:
+        # Autodoc says of a class under another name no more than that it is one.
+        alias = [f".. py:class:: {module.__name__}.{name}", "", f"   Is the class `{value.__name__}` below."]
+        lines = directive("autoclass", f"{value.__module__}.{value.__name__}")
+        return ["```{eval-rst}", *alias, "```", "", *lines]
     kind = "autoclass" if inspect.isclass(value) else "autofunction"
     return directive(kind, f"{module.__name__}.{name}")
 

@@ -25,6 +25,8 @@ default_role = "code"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
+# The arguments of a class may be described at its __init__.
+autoclass_content = "both"
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -51,7 +53,7 @@ def escape_shapes(app, what, name, obj, options, lines):
 
 
 ATTRIBUTES = {}
-"""Docstrings of attributes and constants, before napoleon takes what stands before a colon for a type."""
+"""Docstrings of attributes, properties and constants, before napoleon takes what stands before a colon for a type."""
 
 
 def with_titles(lines):
@@ -68,8 +70,8 @@ def with_titles(lines):
 
 
 def keep_attribute(app, what, name, obj, options, lines):
-    """Remembers the docstring of an attribute or a constant."""
-    if what in ("attribute", "data"):
+    """Remembers the docstring of an attribute, a property or a constant."""
+    if what in ("attribute", "data", "property"):
         ATTRIBUTES[name] = with_titles(lines)
 
 

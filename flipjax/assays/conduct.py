@@ -73,7 +73,8 @@ def assay(data: Source, options: Options) -> Assay:
 
     Args:
         data: a folder as `flipjax data check` reads it, or `flipjax.data.from_arrays(...)` whose scenes are the values.
-        options: keyword arguments, those of the command: `attribute`, and any of `flipjax.assays.options.Options`.
+        options: keyword arguments, the options of the command by name: `attribute`, the column or the name of the
+            scenes, and any of `flipjax.assays.options.Options`.
 
     Raises:
         ConfigError: the images or options cannot be used.

@@ -97,11 +97,11 @@ class Assay:
     See `flipjax.assay` for an example.
 
     Attributes:
-        attribute: its name.
+        attribute: the name of the attribute.
         source: where the images come from.
         class_names: the names of the classes.
         value_names: the names of the attribute's values.
-        images: their number.
+        images: the number of images.
         clusters: the number of clusters, such as patients; as many as images if none are given.
         cluster_name: the column that holds them, or `clusters`.
         cluster_counts: clusters of each class with each value, int64 (F, V).
@@ -110,9 +110,9 @@ class Assay:
         cues: how well plain numbers of an image tell the class and the value.
         verdict: `used`, `not used` or `cannot be told`, with the reason.
         contrast: of the population; None if nothing was trained.
-        learnt: whether it learnt the classes; None likewise.
-        outlook: what would tell; None if the verdict is clear or rests on no contrast.
-        groups: what it made of each group.
+        learnt: whether the population learnt the classes; None if nothing was trained.
+        outlook: what would make the verdict clear; None if it is clear or rests on no contrast.
+        groups: what is correct, flipped and missed in each group.
         levels: the population with fewer counter-examples, fewest first; only the first is `all` unless used.
         methods: the population with methods against flips.
         counter_examples: how many bring Flip to the target; None unless used.

@@ -122,18 +122,22 @@ def audit_files(
     junit: Path | None = None,
     **options: Any,
 ) -> Audited:
-    """Audits predictions in files, and writes the files listed in this folder's README.md.
+    """Audits predictions in files, and writes a page, tables and a summary, as `flipjax audit` does.
 
     Args:
         predictions: a folder with one file per image, or one file with all; None with a model.
-        labels: the same.
+        labels: a folder or a file, likewise.
         model: maps a photo uint8 (1, H, W, 3) to logits (1, H, W, C), such as a `flipjax.Model`; of volumes, maps
             float32 (1, D, H, W) to logits (1, D, H, W, C).
         out: a new folder, or the folder of an earlier audit.
         fail_above: upper limits by key of the summary, or by `KEY:low` or `KEY:high` of its interval.
         fail_below: lower limits, likewise.
         junit: a file for the limits as JUnit test cases.
-        **options: fields of `flipjax.audit.options.AuditOptions`, which are the options of the command.
+        **options: other options of the command by name, such as `kind`, `class_names`, `groups` or `clusters`
+            (`flipjax.audit.options.AuditOptions`).
+
+    Returns:
+        An `Audited`: its `audit` with the summary, its tables as `text`, and the limits that `failed`.
 
     Raises:
         AuditError: an input or an option cannot be used.

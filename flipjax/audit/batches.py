@@ -169,7 +169,7 @@ class AuditStream:
             groups: N names of groups, such as sites, as texts or integers, for all batches or none; with `all_groups`
                 what these name or number.
             clusters: N patients, films or whatever images are not independent within, as text or numbers; for all
-                batches or none. Images of one cluster are resampled together.
+                batches or none. Intervals count the images of one as one.
             spacing: in mm, of all images or (N, axes).
             images: uint8 (N, H, W, 3), photos for the page.
 

@@ -27,10 +27,15 @@ OVERRIDE = "--config."
 
 
 def configure(config: Config | str | Path, changes: Mapping[str, object] | None = None) -> Config:
-    """Returns a new configuration, shipped, from a file or copied, with dotted keys changed.
+    """Returns a new configuration: one that ships, of a file, or a copy, with some values changed.
+
+    Args:
+        config: the name of a shipped configuration, with `:VARIANT` if it has several; a Python file with
+            `get_config()`; or a ConfigDict, which is copied.
+        changes: values by dotted key, such as `{"train.epochs": 2}`.
 
     Raises:
-        ConfigError: unknown configuration or key, or neither of these.
+        ConfigError: there is no such configuration or key.
 
     Example:
         >>> config = configure("smoke", {"train.epochs": 2, "axes.rho": (0.5, 0.9)})

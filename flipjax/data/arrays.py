@@ -98,14 +98,17 @@ def from_arrays(
         aspects: (n,), width by height of each photo before it became square, for `config.train.crop_in = "photo"`.
         clusters: (n,), integers or names, such as patients, whose images stay in one part; None: each image is its own.
 
+    Returns:
+        Images in memory, the argument `data` of `flipjax.run`, `flipjax.make_train`, `flipjax.tune` and others.
+
     Raises:
         ConfigError: names the argument, what was expected and what was found.
 
     Example:
         >>> photos = np.zeros((8, 16, 16, 3), np.uint8)
-        >>> object = np.tile(np.arange(16) < 4, (8, 16, 1))
+        >>> left = np.tile(np.arange(16) < 4, (8, 16, 1))
         >>> names = {"class_names": ("cat", "dog"), "scene_names": ("indoor", "outdoor")}
-        >>> data = from_arrays(photos, object, [0, 1] * 4, ["indoor"] * 4 + ["outdoor"] * 4, **names)
+        >>> data = from_arrays(photos, left, [0, 1] * 4, ["indoor"] * 4 + ["outdoor"] * 4, **names)
         >>> data.catalog.kind, data.pool.masks.max().item(), len(data.catalog.content)
         ('photo', 2, 32)
     """

@@ -175,7 +175,7 @@ def check_background(
 
     Args:
         background: a class, classes or None.
-        classes: C.
+        classes: the number of classes, C.
         name: the argument that has C classes, for the message.
 
     Raises:

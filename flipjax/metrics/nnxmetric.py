@@ -33,7 +33,7 @@ class NnxFlipMetric(nnx.Metric):
         """Starts empty.
 
         Args:
-            num_classes: C.
+            num_classes: the number of classes, C.
             class_names: names of all C classes, or of the foreground classes alone; None: `background`, `class1`, ...
             **options: further fields of `LabelSpec`.
 

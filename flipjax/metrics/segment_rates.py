@@ -188,7 +188,7 @@ def error_budget(pixel_counts: pd.DataFrame, *, num_classes: int) -> pd.DataFram
 
     Args:
         pixel_counts: the table `pixels` of `segment_tables`, of any number of batches.
-        num_classes: C.
+        num_classes: the number of classes, C.
 
     Returns:
         A DataFrame with a row for each kind, and a last row `all` of all wrong pixels. Columns: `pixels`; `share` of

@@ -50,13 +50,16 @@ def summarize(
 
     - `flip_matrix`: pixels by true class (rows) and prediction (columns), lists of int (C, C).
 
-    With groups, each but the matrix again as `group/<g>/<key>`. Of F foreground classes in S scenes (`all_groups`, two
-    by two by default) g is each of 0, ..., F S - 1 (y * S + scene), `common` (of two by two 0, 3) and `rare` (1, 2);
-    `gap/<class>` is the class's IoU in its common groups minus that in its rare groups, means over the groups,
-    `gap/mean` the mean over the classes, and `worst_group_iou` the lowest over all groups of the IoU of the group's
-    class. Of three classes or more `scene_pull` is the share of the flips in rare groups that go to a class whose usual
-    scene the image shows. Without `all_groups`, for more than two classes any integer is a group: g is each one
-    present, and there is none of these.
+    With `groups`, each key but the matrix appears again for each group g, as `group/<g>/<key>`:
+
+    - Of F foreground classes in S scenes (`all_groups`, two by two by default) g is each of 0, ..., F S - 1
+      (y * S + scene), `common` (of two by two 0, 3) and `rare` (1, 2).
+    - `gap/<class>`: the class's IoU in its common groups minus that in its rare groups, means over the groups;
+      `gap/mean`: the mean over the classes. `worst_group_iou`: the lowest IoU of a group's class over all groups.
+    - `scene_pull`, of three classes or more: the share of the flips in rare groups that go to a class whose usual
+      scene the image shows.
+
+    Without `all_groups`, for more than two classes, g is each integer in `groups`, and the others are left out.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.

@@ -195,13 +195,17 @@ def make_train(
     data: ArrayData | None = None,
     start: Model | Weights | None = None,
 ) -> Train:
-    """Returns the training of a configuration; reads its pool and changes no JAX settings.
+    """Returns the training of a configuration as a pure function, and reads its pool.
 
     Args:
-        config: a shipped configuration's name, a file or a ConfigDict, with one program.
+        config: as in `flipjax.configure`, with one program.
         changes: values by dotted key, such as `{"train.epochs": 4}`.
         data: a pool in memory (`flipjax.data.from_arrays`) in place of `config.pool`.
         start: a model, or parts of its weights, to fine-tune.
+
+    Returns:
+        A `flipjax.training.Train`: `train.members(...)` makes stacked members, and `train(member)` trains one and
+        returns its weights and the decomposition of the test images.
 
     Raises:
         ConfigError: invalid field, grid of several programs, or JAX settings that would change results.

@@ -204,13 +204,13 @@ def tune(
         config: as in `flipjax.configure`; its `axes.method` are compared, the first is the reference, and its
             `axes.seed` train the draws.
         changes: values of other keys, by dotted name.
-        draws: of each method.
-        ranges: by axis, of the learning rate, other traced numbers and knobs; by default RANGES.
+        draws: the number of draws of each method.
+        ranges: what is drawn, by axis: the learning rate, other traced numbers and knobs; by default RANGES.
         rules: selection rules among RULES, each of which chooses epoch and draw; pages compare methods by the first.
         fresh: the seeds of the networks that are tested, none of which trained a draw.
         fresh_changes: changes of the configuration for these networks, such as more test images.
-        seed: of the draws.
-        data: images in memory.
+        seed: the seed of the draws.
+        data: images in memory, from `flipjax.data.from_arrays`.
         workdir: the folder; by default runs/NAME-tuned.
         say: takes the time that the draws and the fresh networks need, before they start.
 
