@@ -10,8 +10,8 @@ from PIL import Image
 from flipjax import metrics
 from flipjax.audit import results
 from flipjax.audit.group_names import with_names
+from flipjax.metrics.evaluate import summary_of
 from flipjax.metrics.images import read_images
-from flipjax.metrics.summary import summary_of
 
 GROUPS = ("cat+land", "cat+sea", "dog+land", "dog+sea")
 USUAL = {"cat": "land", "dog": "sea"}

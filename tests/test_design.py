@@ -151,7 +151,7 @@ MAINS = ", ".join(f"flipjax.{name}.__main__" for name in ("audit", "data", "mode
 DRY_RUN = "flipjax.sweep.description, flipjax.sweep.duration, flipjax.sweep.memory"
 ABSENT = {
     "flipjax.__main__": "numpy",
-    "flipjax.metrics.summary": "jax scipy",
+    "flipjax.metrics.evaluate": "jax scipy",
     # So that --help answers within a second.
     f"{PLANS}, flipjax.audit.evaluate, {MAINS}": "jax flax matplotlib scipy tensorflow_datasets",
     # Its own metrics among them.

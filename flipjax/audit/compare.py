@@ -34,11 +34,10 @@ from flipjax.config.groups import NamedGroups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import Background
 from flipjax.metrics.decomposition import Ratio, read_leaves
-from flipjax.metrics.evaluate import ratios_of, with_group
+from flipjax.metrics.evaluate import ratios_of, summary_of, values_of, with_group
 from flipjax.metrics.images import Images, read_images
 from flipjax.metrics.intervals import paired_difference, paired_mean_difference
 from flipjax.metrics.resampling import draw_images, percentile_ends
-from flipjax.metrics.summary import summary_of, values_of
 from flipjax.report.document import terminal_text, write_summary
 from flipjax.results.frames import DIGITS, write_csv
 from flipjax.support.files import make_folder, read_json, write_text

@@ -11,6 +11,7 @@ from .classes import LabelSpec as LabelSpec
 from .classes import class_names as class_names
 from .counts import FlipCounts as FlipCounts
 from .decomposition import concatenate as concatenate
+from .evaluate import summarize as summarize
 from .kernels import Decomposition as Decomposition
 from .kernels import decompose as decompose
 from .kernels import error_map as error_map
@@ -29,4 +30,3 @@ from .segment_rates import segment_flips as segment_flips
 from .segment_table import SegmentTables as SegmentTables
 from .segment_table import segment_tables as segment_tables
 from .segment_table import segments as segments
-from .summary import summarize as summarize

@@ -15,10 +15,9 @@ from flipjax.metrics.anatomy import Anatomy
 from flipjax.metrics.anatomy_flips import pooled_kinds
 from flipjax.metrics.classes import LabelOptions, LabelSpec
 from flipjax.metrics.decomposition import Decomposition, concatenate
-from flipjax.metrics.evaluate import rate_intervals
+from flipjax.metrics.evaluate import Summary, rate_intervals, summarize
 from flipjax.metrics.images import number_names, read_groups, read_images, read_names
 from flipjax.metrics.kernels import decompose
-from flipjax.metrics.summary import Summary, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from flipjax.metrics.classes import LabelSpec, ScoreOptions
 from flipjax.metrics.counts import FlipCounts
-from flipjax.metrics.summary import Summary
+from flipjax.metrics.evaluate import Summary
 
 
 class NnxFlipMetric(nnx.Metric):

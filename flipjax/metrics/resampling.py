@@ -17,12 +17,11 @@ from numpy.typing import ArrayLike
 
 from flipjax.config.groups import AnyGroups
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.evaluate import evaluate, with_group
+from flipjax.metrics.evaluate import evaluate, values_of, with_group
 from flipjax.metrics.host import read_integers, read_numbers
 from flipjax.metrics.images import Images, read_images
 from flipjax.metrics.quantities import EVALUATORS
 from flipjax.metrics.selective import auroc, auroc_ends
-from flipjax.metrics.summary import values_of
 
 if TYPE_CHECKING:
     import jax

@@ -12,7 +12,7 @@ from torchmetrics.utilities import dim_zero_cat  # pyright: ignore[reportMissing
 from flipjax.metrics.accumulate import Batch, FlipMetric
 from flipjax.metrics.anatomy_flips import FLIP_KINDS
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.summary import Summary, summarize
+from flipjax.metrics.evaluate import Summary, summarize
 
 STATES = ("confusion", "risk_sum", "groups")
 """Names of the metric's states, which torchmetrics joins over processes."""

@@ -13,8 +13,8 @@ from scipy import ndimage, special
 from flipjax import metrics
 from flipjax.config.groups import NamedGroups
 from flipjax.metrics import regions, selective
+from flipjax.metrics.evaluate import summary_of
 from flipjax.metrics.images import read_images
-from flipjax.metrics.summary import summary_of
 from metrics.logits import draw, softmax
 
 
