@@ -84,8 +84,8 @@ def flip_kinds(decomposition: Decomposition, anatomy: Anatomy) -> FlipKinds:
         shifted = xp.stack(by_step, axis=-1)
     else:
         shifted = xp.zeros((*confusion.shape[:-2], 0), mirrored.dtype)
-    flipped, foreground = _flips(decomposition, confusion)
-    return FlipKinds(mirrored, shifted, flipped, foreground)
+    flip = pixel_ratios(confusion, background=decomposition.background).flip
+    return FlipKinds(mirrored, shifted, flipped=flip.part, foreground=flip.whole)
 
 
 def pooled_kinds(decomposition: Decomposition, anatomy: Anatomy) -> dict[str, float]:
@@ -97,10 +97,13 @@ def pooled_kinds(decomposition: Decomposition, anatomy: Anatomy) -> dict[str, fl
         {'flip_mirror': 0.375, 'flip_shift': 0.0, 'flip_other': 0.0}
     """
     kinds = flip_kinds(decomposition, anatomy)
-    images = range(np.ndim(kinds.flipped))
-    pooled = FlipKinds(*(np.asarray(counts).sum(tuple(images), dtype=np.int64) for counts in kinds))
-    shares = (pooled.mirror, pooled.shift, pooled.other)
-    return {name: float(share) for name, share in zip(FLIP_KINDS, shares, strict=True)}
+    axes_of_images = tuple(range(np.ndim(kinds.flipped)))
+    pooled = FlipKinds(*(np.asarray(counts).sum(axes_of_images, dtype=np.int64) for counts in kinds))
+    return {
+        "flip_mirror": float(pooled.mirror),
+        "flip_shift": float(pooled.shift),
+        "flip_other": float(pooled.other),
+    }
 
 
 class Relabelling(NamedTuple):
@@ -161,12 +164,12 @@ def relabelling(decomposition: Decomposition, anatomy: Anatomy) -> Relabelling:
     gains = xp.stack([_gain(confusion, renaming) for renaming in anatomy.renamings], axis=-1)
     renaming = gains.argmax(-1)
     mended = gains.max(-1)
-    flipped, foreground = _flips(decomposition, confusion)
-    flip = _share(flipped - mended, foreground)
+    flip = pixel_ratios(confusion, background=decomposition.background).flip
+    flip_after = _share(flip.part - mended, flip.whole)
     inside = is_foreground(confusion.shape[-1], decomposition.background)
     sources = xp.asarray(_source_table(anatomy, len(inside)))[renaming]
     mean_dice = _renamed_dice(confusion, sources, inside)
-    return Relabelling(renaming, mended, flipped, flip, mean_dice)
+    return Relabelling(renaming, mended, flipped=flip.part, flip=flip_after, mean_dice=mean_dice)
 
 
 def _step_table(anatomy: Anatomy, classes: int) -> np.ndarray:
@@ -223,12 +226,6 @@ def _check_anatomy(anatomy: Anatomy, decomposition: Decomposition) -> None:
             raise ValueError(f"anatomy: expected classes in 0..{C - 1}, found {c}.")
         if c in background:
             raise ValueError(f"anatomy: expected foreground classes, found {c}, which is background.")
-
-
-def _flips(decomposition: Decomposition, confusion: Array) -> tuple[Array, Array]:
-    """Returns the flipped pixels (...) and the pixels (...) of the true foreground."""
-    flip = pixel_ratios(confusion, background=decomposition.background).flip
-    return flip.part, flip.whole
 
 
 def _gain(confusion: Array, renaming: Renaming) -> Array:

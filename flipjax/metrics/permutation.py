@@ -172,6 +172,7 @@ def group_p_values(classes: Sequence[PermutationUnits], *, seed: int = 0) -> lis
     tests = [_Test(units, np.zeros(len(units.starts), np.int64), exact=_exact_p(units)) for units in classes]
     unsettled = [test for test in tests if test.exact is None]
     budget = BUDGET
+    # Each stage draws more permutations for the tests that are not settled yet.
     for target in (*STAGES, last):
         if not unsettled:
             break
@@ -188,7 +189,10 @@ def group_p_values(classes: Sequence[PermutationUnits], *, seed: int = 0) -> lis
 
 
 def _exact_p(units: PermutationUnits) -> np.ndarray | None:
-    """Returns p of each group if shares take two values and all units may change places; None otherwise."""
+    """Returns p of each group if shares take two values and all units may change places; None otherwise.
+
+    The number of units with the higher value in a group is then hypergeometric.
+    """
     values = np.unique(units.share)
     if len(values) > 2 or units.stratum.any():
         return None
@@ -199,8 +203,8 @@ def _exact_p(units: PermutationUnits) -> np.ndarray | None:
     for group, (size, difference) in enumerate(zip(units.sizes.tolist(), units.differences.tolist(), strict=True)):
         if 0 < size < total and step > 0:
             counts = np.arange(max(0, high - (total - size)), min(size, high) + 1)
-            possible = step * (counts / size - (high - counts) / (total - size))
-            extreme = np.abs(possible) >= abs(difference) - ROUNDING
+            possible_differences = step * (counts / size - (high - counts) / (total - size))
+            extreme = np.abs(possible_differences) >= abs(difference) - ROUNDING
             p[group] = min(1.0, _hypergeometric(counts[extreme], total, high, size).sum())
     return p
 
@@ -228,7 +232,7 @@ class _Test:
     extreme: np.ndarray
     """Permutations at least as extreme as the data, int64 (groups,)."""
     permutations: int = 0
-    """Permutations so far."""
+    """Permutations drawn."""
     exact: np.ndarray | None = None
     """p of each group where it is known without drawing permutations."""
 

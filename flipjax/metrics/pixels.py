@@ -64,26 +64,24 @@ def count_pixels(
     outputs: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the confusion matrix (..., C, C) and the summed risk (...) of each image; the risk of masks is NaN."""
+    labels = _chunked(labels, spec.spatial_ndim, 0)
     if spec.kind == "masks":
-        outputs = _chunked(outputs, spec.spatial_ndim, 0)
-        labels = _chunked(labels, spec.spatial_ndim, 0)
-        prediction, labels = _counted_masks(outputs, labels, classes, spec.ignore_index)
-        counts = _scattered_counts(labels, prediction, classes)
+        masks = _chunked(outputs, spec.spatial_ndim, 0)
+        counts = _scattered_counts(*_counted_masks(masks, labels, classes, spec.ignore_index), classes)
         return counts, jnp.full(counts.shape[:-2], jnp.nan, jnp.float32)
     # Fused with what makes the outputs, the entropies of one network would round otherwise in each program.
     outputs = lax.optimization_barrier(_chunked(outputs, spec.spatial_ndim, 1))
-    labels = _chunked(labels, spec.spatial_ndim, 0)
     labels = counted_label(labels, classes, spec.ignore_index)
     predicted_risk = partial(_predicted_risk, background=spec.background_classes)
     prediction, risk = _per_pixel(predicted_risk, outputs, spec.kind)
     risk = jnp.where(labels < classes, risk, 0.0)
     if classes <= MOST_PACKED_CLASSES:
-        counts, risk_sum = _packed_counts(labels, prediction, risk, classes)
+        counts, risk_of_chunks = _packed_counts(prediction, labels, risk, classes)
     else:
         # Without the barrier XLA computes the prediction anew for each index of the scatter.
-        counts = _scattered_counts(labels, lax.optimization_barrier(prediction), classes)
-        risk_sum = risk.sum(-1)
-    return counts, risk_sum.sum(-1)
+        counts = _scattered_counts(lax.optimization_barrier(prediction), labels, classes)
+        risk_of_chunks = risk.sum(-1)
+    return counts, risk_of_chunks.sum(-1)
 
 
 @partial(jax.jit, static_argnames=("spec", "p"))
@@ -365,7 +363,7 @@ def counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> 
 
 def _counted_masks(
     prediction: jax.Array, labels: jax.Array, classes: int, ignore_index: int | None
-) -> tuple[jax.Array, ...]:
+) -> tuple[jax.Array, jax.Array]:
     """Returns predicted masks and labels as int32, with `classes` for pixels that are not counted.
 
     Labels are not counted either where the mask is invalid, so that such a pixel leaves every count.
@@ -466,15 +464,17 @@ def _sum_tangents(
     return sums, tuple(changes)
 
 
-def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array, classes: int) -> tuple[jax.Array, ...]:
+def _packed_counts(
+    prediction: jax.Array, labels: jax.Array, risk: jax.Array, classes: int
+) -> tuple[jax.Array, jax.Array]:
     """Counts the confusion of each image, (..., C, C), and sums the risk of each chunk, (..., chunks), in one pass.
 
     The C * C counters of the matrix lie in words of int32, three neighbours in each. A pixel adds 1 to its counter: a
     number with a 1 at the counter's place is added to the word. Counters of a chunk are unpacked before chunks are
     added, so that none flows over into the next.
     """
-    # A pixel that is not counted has the label C, so its entry is C * C or more. It adds to no word, or to
-    # a counter at the end of the last word, which is cut off below.
+    # A pixel that is not counted has the label C, so its entry is C * C or more. It adds to no word, or to a counter at
+    # the end of the last word, which is cut off below.
     entry = labels * classes + prediction
     if classes == 3:
         # A word is a row of the matrix, so no quotient is needed.
@@ -496,7 +496,7 @@ def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array, cl
     return counts.reshape(*counts.shape[:-1], classes, classes), risk_sum
 
 
-def _scattered_counts(labels: jax.Array, prediction: jax.Array, classes: int) -> jax.Array:
+def _scattered_counts(prediction: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
     """Returns the confusion (..., C, C) by a scatter, whose cost per pixel does not depend on C."""
     lead = labels.shape[:-2]
     pixels = math.prod(labels.shape[-2:])

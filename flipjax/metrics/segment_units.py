@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -276,9 +276,11 @@ def _number_components(labels: np.ndarray, foreground: np.ndarray) -> tuple[np.n
     boxes = ndimage.find_objects(shifted, max_label=len(foreground))
     for c in np.flatnonzero(foreground).tolist():
         box = boxes[c]
+        # None of a class that the image lacks.
         if box is not None:
             components = np.zeros(labels[box].shape, np.int32)
-            count: Any = ndimage.label(labels[box] == c, structure=structure, output=components)
+            ndimage.label(labels[box] == c, structure=structure, output=components)
+            count = int(components.max())
             np.copyto(numbers[box], components + number, where=components > 0, casting="unsafe")
             classes.append(np.full(count, c))
             number += count
