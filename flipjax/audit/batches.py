@@ -36,7 +36,7 @@ from flipjax.config.groups import AnyGroups
 from flipjax.metrics import Anatomy
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background, LabelSpec
-from flipjax.metrics.images import number_names, read_groups
+from flipjax.metrics.groups import number_names, read_groups
 from flipjax.metrics.segment_units import UNITS
 from flipjax.report.document import terminal_text
 from flipjax.support.threads import in_order

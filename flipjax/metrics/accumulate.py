@@ -16,7 +16,8 @@ from flipjax.metrics.anatomy_flips import pooled_kinds
 from flipjax.metrics.classes import LabelOptions, LabelSpec
 from flipjax.metrics.decomposition import Decomposition, concatenate
 from flipjax.metrics.evaluate import Summary, rate_intervals, summarize
-from flipjax.metrics.images import number_names, read_groups, read_images, read_names
+from flipjax.metrics.groups import number_names, read_groups, read_names
+from flipjax.metrics.images import read_images
 from flipjax.metrics.kernels import decompose
 
 if TYPE_CHECKING:

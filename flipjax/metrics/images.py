@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipjax.config.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
+from flipjax.config.groups import AnyGroups, Groups
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
 from flipjax.metrics.decomposition import (
@@ -23,7 +23,8 @@ from flipjax.metrics.decomposition import (
     pixel_ratios,
     read_leaves,
 )
-from flipjax.metrics.host import Array, read_array, read_integers
+from flipjax.metrics.groups import number_groups
+from flipjax.metrics.host import Array
 from flipjax.metrics.ranking import Ranking, rank_images
 from flipjax.metrics.scene_swap import SceneSwap, scene_swap
 
@@ -274,95 +275,3 @@ def read_images(
         log_odds=log_odds,
         center=center,
     )
-
-
-def number_groups(
-    groups: ArrayLike, *, images: int, classes: int, background: Background, all_groups: AnyGroups | None = None
-) -> tuple[np.ndarray, AnyGroups]:
-    """Returns the group of each image, int (n,), and what the groups number.
-
-    Raises:
-        ValueError: not one integer per image, an unknown group, or groups of a different number of classes.
-    """
-    numbers = read_integers(groups, images=images, name="groups")
-    present = np.unique(numbers)
-    F = int(is_foreground(classes, background).sum())
-    if all_groups is None and F == 2:
-        all_groups = TWO_BY_TWO
-    if all_groups is None:
-        return np.searchsorted(present, numbers), NamedGroups(tuple(map(str, present.tolist())))
-    if isinstance(all_groups, NamedGroups):
-        count = len(all_groups.names)
-        meaning = "one of each name"
-        fits = True
-    else:
-        count = all_groups.count
-        meaning = f"{all_groups.scenes} * class + scene of {all_groups.classes} classes"
-        fits = all_groups.classes == F
-    if not fits or not set(present.tolist()) <= set(range(count)):
-        found = f"found {present.tolist()} of {F} foreground classes"
-        raise ValueError(f"groups: expected 0..{count - 1}, {meaning}, {found}.")
-    return numbers, all_groups
-
-
-def read_groups(
-    groups: ArrayLike, *, images: int, classes: int, background: Background, all_groups: AnyGroups | None
-) -> np.ndarray:
-    """Returns a copy of the groups of n images of a batch: names (n,), or numbers if `all_groups` says of what.
-
-    Args:
-        groups: names, as texts or integers; with `all_groups` their names or numbers.
-        images: n.
-        classes: C.
-        background: as in `LabelSpec`.
-        all_groups: what the groups are; None: names of any kind.
-
-    Raises:
-        ValueError: not one for each image, an empty or unknown name, or another number of classes.
-
-    Example:
-        >>> read_groups(["north", "east/1"], images=2, classes=3, background=0, all_groups=None).tolist()
-        ['north', 'east_1']
-    """
-    if all_groups is None:
-        return read_names(groups, images=images, name="groups")
-    values = read_array(groups, name="groups")
-    if isinstance(all_groups, NamedGroups) and values.dtype.kind not in "iu":
-        names = read_names(groups, images=images, name="groups").tolist()
-        unknown = sorted({*names} - {*all_groups.names})
-        if unknown:
-            raise ValueError(f"groups: expected names of {', '.join(all_groups.names)}, found {', '.join(unknown)}.")
-        return np.array([all_groups.names.index(name) for name in names], np.int64)
-    numbers = np.array(values, ndmin=1, copy=True)
-    number_groups(numbers, images=images, classes=classes, background=background, all_groups=all_groups)
-    return numbers
-
-
-def read_names(values: ArrayLike, *, images: int, name: str) -> np.ndarray:
-    """Returns the names of n images' groups or clusters, texts (n,), of texts or integers.
-
-    Raises:
-        ValueError: not one for each image, or an empty one.
-    """
-    given = read_array(values, name=name)
-    if given.dtype.kind not in "OU":
-        given = read_integers(given, images=images, name=name)
-    if given.shape != (images,):
-        raise ValueError(f"{name}: expected {images}, one an image, found {given.dtype} of shape {given.shape}.")
-    # Keys of summaries join names with slashes.
-    names = [" ".join(str(text).split()).replace("/", "_") for text in given.tolist()]
-    if "" in names:
-        raise ValueError(f"{name}: expected a name for each image, found none for image {names.index('')} of a batch.")
-    return np.array(names, object)
-
-
-def number_names(names: np.ndarray) -> tuple[np.ndarray, NamedGroups]:
-    """Returns the number of each name, int (n,), and the groups that they number, in order of the names.
-
-    Example:
-        >>> numbers, groups = number_names(np.array(["south", "north", "south"], object))
-        >>> numbers.tolist(), groups.names
-        ([1, 0, 1], ('north', 'south'))
-    """
-    present, numbers = np.unique(np.asarray(names, str), return_inverse=True)
-    return numbers, NamedGroups(tuple(present.tolist()))

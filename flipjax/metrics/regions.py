@@ -62,12 +62,12 @@ def region_sums(logits: ArrayLike, labels: ArrayLike, **options: Unpack[LabelOpt
 def sum_regions(maps: PixelMaps, labels: Array, spec: LabelSpec, *, classes: int) -> RegionSums:
     """Computes `region_sums` from the maps of its logits with `classes` classes."""
     width = max(1, round(labels.shape[-2] / SHARE))
-    known: list[Array] = [maps.prediction, maps.confidence, maps.risk]
-    if labels.size and checks.on_host(labels, *known):
+    pixel_maps: list[Array] = [maps.prediction, maps.confidence, maps.risk]
+    if labels.size and checks.on_host(labels, *pixel_maps):
         padding = _padding(labels.shape, spec.spatial_ndim)
         labels = np.pad(np.asarray(labels, np.int32), padding, constant_values=NOWHERE)
-        known = [np.pad(np.asarray(of_pixels), padding) for of_pixels in known]
-    return _sums(labels, *known, width, spec=spec, classes=classes)
+        pixel_maps = [np.pad(np.asarray(of_pixels), padding) for of_pixels in pixel_maps]
+    return _sums(labels, *pixel_maps, width, spec=spec, classes=classes)
 
 
 def _padding(shape: tuple[int, ...], spatial_ndim: int) -> list[tuple[int, int]]:
