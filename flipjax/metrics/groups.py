@@ -15,6 +15,16 @@ def number_groups(
 ) -> tuple[np.ndarray, AnyGroups]:
     """Returns the group of each image, int (n,), and what the groups number.
 
+    By default the groups of two foreground classes are each class in each of two scenes, and those of more classes the
+    integers that occur.
+
+    Args:
+        groups: integers (n,).
+        images: n.
+        classes: C.
+        background: as in `LabelSpec`.
+        all_groups: what they number; None: the default.
+
     Raises:
         ValueError: not one integer per image, an unknown group, or groups of a different number of classes.
     """
