@@ -64,13 +64,14 @@ def count_pixels(
     outputs: jax.Array, labels: jax.Array, *, spec: LabelSpec, classes: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the confusion matrix (..., C, C) and the summed risk (...) of each image; the risk of masks is NaN."""
-    labels = _chunked(labels, spec.spatial_ndim, 0)
     if spec.kind == "masks":
         masks = _chunked(outputs, spec.spatial_ndim, 0)
+        labels = _chunked(labels, spec.spatial_ndim, 0)
         counts = _scattered_counts(*_counted_masks(masks, labels, classes, spec.ignore_index), classes)
         return counts, jnp.full(counts.shape[:-2], jnp.nan, jnp.float32)
     # Fused with what makes the outputs, the entropies of one network would round otherwise in each program.
     outputs = lax.optimization_barrier(_chunked(outputs, spec.spatial_ndim, 1))
+    labels = _chunked(labels, spec.spatial_ndim, 0)
     labels = counted_label(labels, classes, spec.ignore_index)
     predicted_risk = partial(_predicted_risk, background=spec.background_classes)
     prediction, risk = _per_pixel(predicted_risk, outputs, spec.kind)
