@@ -47,14 +47,14 @@ def auroc(scores: ArrayLike, events: ArrayLike, *, weights: np.ndarray | None = 
         >>> auroc([0.1, 0.4, 0.9], [False, True, False], weights=np.array([[1, 1, 1], [2, 1, 0]])).tolist()
         [0.5, 1.0]
     """
+    all_scores, all_events, is_ranked = _read_scores(scores, events)
     if weights is None:
-        values, positive = _ranked(scores, events)
-        rows = [np.ones(len(values))]
+        counts = np.ones((1, int(is_ranked.sum())))
     else:
-        values, positive, *rows = _ranked(scores, events, *_check_weights(weights))
-    order, ends = sort_scores(values)
-    counts = np.array(rows)[:, order]
-    is_event = positive[order] > 0.5
+        counts = _check_weights(weights)[:, is_ranked]
+    order, ends = sort_scores(all_scores[is_ranked])
+    counts = counts[:, order]
+    is_event = all_events[is_ranked][order] > 0.5
     events_below = _cumulative_sums(counts * is_event, ends)
     others_below = _cumulative_sums(counts * ~is_event, ends)
     areas = divide(np.trapezoid(others_below, events_below, axis=1), events_below[:, -1] * others_below[:, -1])
@@ -238,21 +238,20 @@ def _auroc_end(auroc: float, events: int, others: int, *, outer: float) -> float
     return outer
 
 
-def _ranked(scores: ArrayLike, losses: ArrayLike, *others: ArrayLike) -> list[np.ndarray]:
-    """Returns columns (n,) as float64, without images whose score or loss is NaN."""
-    columns = [read_numbers(scores, name="scores"), read_numbers(losses, name="losses")]
-    columns += [np.asarray(column, np.float64) for column in others]
-    if columns[0].ndim != 1 or columns[0].shape != columns[1].shape:
-        raise ValueError(f"scores: expected (n,), one for each loss, found {columns[0].shape} and {columns[1].shape}.")
-    is_ranked = ~np.isnan(columns[0]) & ~np.isnan(columns[1])
-    return [column[is_ranked] for column in columns]
+def _read_scores(scores: ArrayLike, losses: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns scores and losses (n,) as float64, and which images have both, bool (n,)."""
+    values = read_numbers(scores, name="scores")
+    loss = read_numbers(losses, name="losses")
+    if values.ndim != 1 or values.shape != loss.shape:
+        raise ValueError(f"scores: expected (n,), one for each loss, found {values.shape} and {loss.shape}.")
+    return values, loss, ~np.isnan(values) & ~np.isnan(loss)
 
 
-def _ranked_losses(scores: ArrayLike, losses: ArrayLike) -> list[np.ndarray]:
-    """Returns scores and losses (n,) as `_ranked` does; raises a ValueError for losses outside 0..1."""
-    values, loss = _ranked(scores, losses)
-    check_losses(loss)
-    return [values, loss]
+def _ranked_losses(scores: ArrayLike, losses: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Returns scores and losses of the images that have both; raises a ValueError for losses outside 0..1."""
+    values, loss, is_ranked = _read_scores(scores, losses)
+    check_losses(loss[is_ranked])
+    return values[is_ranked], loss[is_ranked]
 
 
 def check_losses(losses: np.ndarray) -> None:
