@@ -27,7 +27,8 @@ from flipjax.training import devices, population
 from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.member import init_state
 from flipjax.training.network import logits_of
-from flipjax.training.task import check_pool, check_scenes, training_scenes
+from flipjax.training.scenes import check_scenes, training_scenes
+from flipjax.training.task import check_pool
 
 
 def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, pool, validation):

@@ -20,9 +20,10 @@ from flipjax.intervene import split_point
 from flipjax.training import dfr, population, run
 from flipjax.training.member import Status
 from flipjax.training.network import evaluate, nested
-from flipjax.training.population import take_member
+from flipjax.training.notes import mirror_notes
+from flipjax.training.scenes import split_evenly
+from flipjax.training.stacks import take_member
 from flipjax.training.step import make_batch
-from flipjax.training.task import mirror_notes, split_evenly
 
 NAMES = (*METHODS, "balanced+group_dro", "balanced+bg_cutmix+jtt")
 OVERRIDES = {"jtt_epochs": 2, "swa": 0.3, "ema": 0.9}

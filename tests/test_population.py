@@ -14,12 +14,12 @@ from networks import Net
 from populations import assert_same
 
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
-from flipjax.training import population
+from flipjax.training import population, stacks
 from flipjax.training.devices import DEFAULT_WIDTH, deal, make_layout
 from flipjax.training.member import Status
 from flipjax.training.network import evaluate
 from flipjax.training.own import check_own
-from flipjax.training.population import take_member
+from flipjax.training.stacks import take_member
 
 pytestmark = pytest.mark.usefixtures("compiled_as_for_users")
 PACKED = PopulationSpec(map="packed", width=2)
@@ -182,7 +182,7 @@ def test_a_deal_is_a_balanced_permutation(running, devices):
 
 def test_rows_pass_the_host_so_that_no_device_waits_for_another(trained):
     current = trained.current
-    rows = population.host_row((current.members, current.states), 0)
+    rows = stacks.host_row((current.members, current.states), 0)
     held = [leaf for leaf in jax.tree.leaves(rows) if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
     assert held and not any(isinstance(leaf, jax.Array) for leaf in held)
     assert_same(rows[1].epoch, np.asarray(current.states.epoch)[0])

@@ -17,7 +17,7 @@ from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.models import encoders, layers
 from flipjax.models.weights import canonical, convert_weights, draw_weights, load_weights, read_weights, shapes_of
-from flipjax.training import devices, population
+from flipjax.training import devices, population, stacks
 from flipjax.training.member import Member, init_state
 from flipjax.training.model import Model
 from flipjax.training.optimise import Recipe
@@ -139,9 +139,9 @@ def test_members_start_from_one_encoder_and_train_wherever_they_stand(photos, mo
     shared = devices.replicate(layout, (photos, table))
     current, record = population.run_epoch(made, *shared)
     result = copied(current).weights
-    turned = population.create(experiment, layout, members[::-1], population.take_member(first, turn))
+    turned = population.create(experiment, layout, members[::-1], stacks.take_member(first, turn))
     turned, other = population.run_epoch(turned, *shared)
-    assert_same(population.take_member((other, copied(turned).weights), turn), (record, result))
+    assert_same(stacks.take_member((other, copied(turned).weights), turn), (record, result))
     assert record["train_loss"][0] != record["train_loss"][1]
     result = nested_all(experiment, result)
     for part in (result.statistics["encoder"]["bn1"], result.statistics["decoder"]["blocks"][2]["conv2"][1]):

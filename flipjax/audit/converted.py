@@ -25,7 +25,8 @@ from flipjax.data.pool import Catalog, Pool, gather
 from flipjax.support.terminal import Bar
 from flipjax.training.assess import Questions
 from flipjax.training.network import Weights, evaluation_batch, first_weights, mean_surroundings, predict
-from flipjax.training.task import Task, check_scenes, make_task, split_evenly, starting_weights, training_scenes
+from flipjax.training.scenes import check_scenes, split_evenly, training_scenes
+from flipjax.training.task import Task, make_task, starting_weights
 
 Answer = TypeVar("Answer")
 """A pytree of arrays (n, ...), of n images."""

@@ -1,4 +1,4 @@
-"""Pools by name, each loaded by the module of its kind."""
+"""Pools by name, each loaded or listed by the module of its kind."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -48,3 +48,41 @@ Example:
     >>> {*POOLS} == {*POOL_NAMES} - {"arrays"}  # These are given from Python.
     True
 """
+
+
+def list_pool(spec: "PoolSpec") -> "Catalog":
+    """Returns the catalog of a pool as a sweep would use it, without reading or drawing images.
+
+    Raises:
+        ConfigError: the pool is missing, or has other classes or scenes than the configuration.
+
+    Example:
+        >>> from flipjax.config import PoolSpec
+        >>> list_pool(PoolSpec(objects=4)).object_names[:2]
+        ('mossling_0000', 'ripplet_0000')
+    """
+    from flipjax.data.store import BadFilesError, with_usual
+
+    catalog = _listed(spec)
+    if catalog.problems:
+        raise BadFilesError(catalog.source, catalog.problems)
+    return with_usual(catalog, spec.usual)
+
+
+def _listed(spec: "PoolSpec") -> "Catalog":
+    """Returns the catalog of a pool, perhaps with problems and without usual scenes."""
+    if spec.name == "synthetic":
+        from flipjax.data.synthetic import list_synthetic
+
+        return list_synthetic(spec)
+    if spec.name == "flips-1":
+        from flipjax.data.flips import list_flips
+
+        return list_flips(spec)
+    if spec.name == "folder":
+        from flipjax.data.folder import list_folder
+
+        return list_folder(spec)
+    from flipjax.data.tfds import list_tfds
+
+    return list_tfds(spec)

@@ -29,13 +29,14 @@ from flipjax.results.tables import compute_values, make_results
 from flipjax.support.arrays import Array
 from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
-from flipjax.training import devices, population
+from flipjax.training import devices, population, stacks
 from flipjax.training.assess import FILLS, MASK_SIDE, Assessed, Questions, Scenery
 from flipjax.training.member import State, Status
 from flipjax.training.model import Model
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat, nested, predict
 from flipjax.training.population import Population
-from flipjax.training.task import Task, split_evenly, training_scenes
+from flipjax.training.scenes import split_evenly, training_scenes
+from flipjax.training.task import Task
 
 MASK_BYTES = 2**28
 """Most bytes of a run's predicted classes, at two bits a pixel; beyond, they are not stored and seeds not compared."""
@@ -82,10 +83,10 @@ def finish(
     if "dfr" in program.experiment.active_knobs:
         current = population.refit_heads(current, devices.replicate(current.layout, task.pool), task.tables["val"])
     kept_rules = {"first": rules[:1], "all": rules, "none": ()}[plan.population.keep]
-    population.free((current.states.weights, current.states.average, current.states.opt_state))
+    stacks.free((current.states.weights, current.states.average, current.states.opt_state))
     images = _assess(program, plan, task, current)
     # The gallery needs the weights of the first rule.
-    population.free([current.states.best[rule].weights for rule in rules[1:] if rule not in kept_rules])
+    stacks.free([current.states.best[rule].weights for rule in rules[1:] if rule not in kept_rules])
     states = population.states_of(current)
     results = _member_results(program, task, states, curves)
     if not results.best_epoch.all():
@@ -97,7 +98,7 @@ def finish(
     for rule in kept_rules:
         # A member that kept no epoch has 0.
         for index in np.flatnonzero(states.best[rule].epoch).tolist():
-            weights = nested(program.experiment, population.take_member(states.best[rule].weights, index))
+            weights = nested(program.experiment, stacks.take_member(states.best[rule].weights, index))
             model = Model(weights, program.experiment.model, results.class_names, program.experiment.pool.size)
             model.save(workdir.weights_of(program, program.names[index], rule))
     path = workdir.stored_results_of(program)
@@ -241,7 +242,7 @@ def _scores(questions: Questions, answer: Assessed, validation: np.ndarray) -> d
         for number, name in enumerate(questions.scores):
             scores[name] = np.asarray(answer.scores[0][..., number])
     if answer.fill_log_odds is not None:
-        first = population.take_member(answer.decomposition, 0)
+        first = stacks.take_member(answer.decomposition, 0)
         for number, name in enumerate(FILLS):
             log_odds = np.asarray(answer.fill_log_odds[0][..., [number], :])
             scores[name] = _swap_risks(first, log_odds, _split_points(log_odds[:, validation]))
@@ -274,7 +275,7 @@ def _swap_risks(decomposition: metrics.Decomposition, log_odds: np.ndarray, cent
     """Returns the scene-swap risk (K, n) of stacked members from scenes with filled surroundings."""
     risks = []
     for number, center in enumerate(centers):
-        images = population.take_member(decomposition, number)
+        images = stacks.take_member(decomposition, number)
         risks.append(intervene.scene_swap(images, log_odds[number], center).risk)
     return np.stack(risks)
 
@@ -306,7 +307,7 @@ def _galleries(
         rows = table.rows[np.resize(indices, gallery_size(cell.groups))]
         index = program.names.index(name)
         pool = at_strength(task.pool, program.settings[index].cue.cue_strength)
-        weights = population.take_member(best, index)
+        weights = stacks.take_member(best, index)
         pixels = jax.device_get(_show_program()(program.experiment, weights, pool, rows))
         images, labels, maps = jax.tree.map(operator.itemgetter(slice(len(indices))), pixels)
         yield gallery.make_gallery(

@@ -44,6 +44,7 @@ from flipjax.sweep.workdir import ADVICE, Workdir, merge_parts, read_program, re
 from flipjax.training import devices
 from flipjax.training import task as tasks
 from flipjax.training.own import check_own, check_quantities
+from flipjax.training.scenes import check_scenes
 
 DONE = ("finished", "stopped")
 """Statuses of members that trained to their end."""
@@ -140,7 +141,7 @@ class Sweep:
             loaded, task = tasks.make_task(program, self.data)
             check_own(loaded.experiment)
             check_quantities(loaded.experiment, self.plan.quantities)
-            tasks.check_scenes(task, self.plan.intervene)
+            check_scenes(task, self.plan.intervene)
             self.workdir.record_pool(loaded, task.catalog)
             bar.say(f"program {program.name}: compiling, then training {len(program.names)} members")
             spec = self._with_library(whole, task)

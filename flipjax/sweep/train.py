@@ -16,6 +16,7 @@ from flipjax.sweep.workdir import Workdir
 from flipjax.training import devices, population
 from flipjax.training import task as tasks
 from flipjax.training.member import Status
+from flipjax.training.notes import mirror_notes, missing_group_notes
 from flipjax.training.run import Validation
 from flipjax.training.stacks import Rows
 
@@ -56,7 +57,7 @@ def train_members(
     experiment = program.experiment
     layout = layout_of(program, spec, members=len(program.settings))
     members = tasks.make_members(program, task)
-    for line in [*tasks.mirror_notes(program, task.catalog), *tasks.missing_group_notes(program, members)]:
+    for line in [*mirror_notes(program, task.catalog), *missing_group_notes(program, members)]:
         bar.say(line)
     start = tasks.starting_weights(experiment, task.pool)
     checkpoints = Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")

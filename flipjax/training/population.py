@@ -30,23 +30,6 @@ from flipjax.training.member import Member, State, Status, init_state
 from flipjax.training.network import NO_WEIGHTS
 from flipjax.training.stacks import Rows, free, host_row, take_member
 
-__all__ = [
-    "Population",
-    "blank",
-    "create",
-    "epoch_program",
-    "free",
-    "host_row",
-    "map_selected",
-    "refit_heads",
-    "run_epoch",
-    "selected_program",
-    "start_program",
-    "start_second_runs",
-    "states_of",
-    "take_member",
-]
-
 Records: TypeAlias = dict[str, jax.Array]
 """What an epoch records of a member, by name; see `flipjax.training.run.run_epoch`."""
 
@@ -89,22 +72,22 @@ def create(
     """
     count = len(members)
     # Slots past the members, up to a multiple of the devices, hold copies of the last one, which are stopped below.
-    slots = np.minimum(np.arange(count + -count % layout.devices), count - 1)
-    stacked = stacks.put(layout, stacks.stack([members[slot] for slot in slots]))
+    member_of_slot = np.minimum(np.arange(count + -count % layout.devices), count - 1)
+    stacked = stacks.put(layout, stacks.stack([members[number] for number in member_of_slot]))
     if states is None:
         # Initialise each member with the same program as alone: under a map its last bits may differ.
         initialised = (start_program()(experiment, member, start) for member in members)
         states = stacks.fill(blank(experiment, members, start), initialised)
-    is_member = np.arange(len(slots)) < count
-    status = np.where(is_member, np.asarray(states.status)[slots], Status.STOPPED).astype(np.int32)
+    is_member = np.arange(len(member_of_slot)) < count
+    status = np.where(is_member, np.asarray(states.status)[member_of_slot], Status.STOPPED).astype(np.int32)
     # Leaf by leaf: large states are never held twice, unless the caller keeps them.
     leaves, structure = jax.tree.flatten(states)
     del states
     placed = []
     while leaves:
-        placed.append(stacks.put(layout, leaves.pop(0)[slots]))
+        placed.append(stacks.put(layout, leaves.pop(0)[member_of_slot]))
     new = dataclasses.replace(jax.tree.unflatten(structure, placed), status=stacks.put(layout, status))
-    return Population(experiment, layout, stacked, new, np.arange(count))
+    return Population(experiment, layout, stacked, new, slots=np.arange(count))
 
 
 def blank(experiment: Experiment, members: Sequence[Member], start: Weights = NO_WEIGHTS) -> State:
@@ -124,7 +107,7 @@ def blank(experiment: Experiment, members: Sequence[Member], start: Weights = NO
 
 
 def start_program() -> Jitted:
-    """Returns `init_state`, jitted as `epoch_program`."""
+    """Returns the program that initialises one member."""
     return compiler.program(init_state, static_argnums=0)
 
 
@@ -161,7 +144,7 @@ def _dealt(population: Population) -> Population:
 
 
 def epoch_program(layout: Layout) -> Jitted:
-    """Returns `_epoch`, jitted for the speed of this machine's devices."""
+    """Returns the program that trains all members for an epoch, compiled for the speed of this machine's devices."""
     static = ("experiment", "layout")
     return compiler.program(_epoch, convolutions=layout.convolutions, static_argnames=static, donate_argnames="states")
 
@@ -299,9 +282,9 @@ def map_selected(
     strengths = population.members.cue_strength
     best = [population.states.best[rule] for rule in experiment.train.selection]
     epochs = np.stack([np.asarray(kept.epoch) for kept in best])
-    # For each rule and slot the first rule that kept the same epoch: argmax finds it along the axis of the second rule.
-    same_epoch = epochs[:, None] == epochs
-    first_rule = same_epoch.argmax(1)
+    # For each rule and slot, (S, slots): the first rule that kept the same epoch, found by argmax along the others.
+    is_same_epoch = epochs[:, None] == epochs
+    first_rule = is_same_epoch.argmax(1)
     program = selected_program(layout)
     values = []
     for rule, kept in enumerate(best):
@@ -322,7 +305,7 @@ def map_selected(
 
 
 def selected_program(layout: Layout) -> Jitted:
-    """Returns `_map_selected`, jitted for the speed of this machine's devices."""
+    """Returns the program that maps a function over weights, compiled for the speed of this machine's devices."""
     static = ("experiment", "layout", "function")
     return compiler.program(_map_selected, convolutions=layout.convolutions, static_argnames=static)
 
@@ -336,20 +319,22 @@ def _map_selected(
     strengths: jax.Array,
     *arguments: PyTree,
 ) -> PyTree:
-    """Maps a function over the stacked weights that `computes` chooses, each with its cue; the others have zeros."""
+    """Maps a function over the stacked weights that `computes` chooses, each with its cue; the others give zeros."""
     call = jax.jit(functools.partial(function, dataclasses.replace(experiment, packed=layout.packed)), inline=True)
 
     def of_device(weights: Weights, computes: jax.Array, strengths: jax.Array, pool: Pool, *rest: PyTree) -> PyTree:
         shapes = jax.eval_shape(call, take_member(weights, 0), pool, *rest)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
         def call_one(inputs: tuple[Weights, jax.Array, jax.Array]) -> PyTree:
             member_weights, computes_it, strength = inputs
 
-            def call_it() -> PyTree:
+            def answer() -> PyTree:
                 return call(member_weights, at_strength(pool, strength), *rest)
 
-            return jax.lax.cond(computes_it, call_it, lambda: zeros)
+            def zeros() -> PyTree:
+                return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+            return jax.lax.cond(computes_it, answer, zeros)
 
         at_once = layout.width if layout.width > 1 else None
         return jax.lax.map(call_one, (weights, computes, strengths), batch_size=at_once)

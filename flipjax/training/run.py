@@ -6,7 +6,7 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +23,14 @@ from flipjax.training.member import Best, Member, State, Status, init_state
 from flipjax.training.network import NO_WEIGHTS, Weights, evaluate, evaluation_batch, logits_of, map_batches, nested
 from flipjax.training.step import total_steps, train_epoch
 
+Tree = TypeVar("Tree")
+
 FLIPPED = 0.5
 """JTT counts an image as flipped above this flip share."""
 MARGIN = 2.0
-"""Ratio to the loss of a uniform guess above which training counts as diverging."""
+"""A loss above this many times that of a uniform guess counts towards diverging."""
 LOST_EPOCHS = 3
-"""Consecutive epochs above it after which a member has diverged."""
+"""Consecutive epochs with such losses after which a member has diverged."""
 
 
 class Validation(NamedTuple):
@@ -79,46 +81,77 @@ def validate(
     Returns:
       The validation, and the group weights, which only the reference's GroupDRO updates here.
     """
-    weights = state.evaluated
-    pool = at_strength(pool, member.cue_strength)
-    rows, groups, _, refit = map(jnp.asarray, table)
-    own_losses = functions_of(experiment.train.loss)
-
-    def of_batch(batch: jax.Array) -> tuple[jax.Array, jax.Array, metrics.Decomposition]:
-        images, masks = gather(pool, batch[:, :2])
-        logits = logits_of(experiment, weights, inputs_of(pool, batch[:, :2], images))
-        image_losses = losses.image_loss(logits, masks, batch[:, 2], member.knobs, own_losses=own_losses)
-        return image_losses, losses.cross_entropy(logits, masks), metrics.decompose(logits, masks)
-
-    listed = jnp.concatenate([rows, groups[:, None]], axis=1)
-    image_losses, cross_entropies, decomposition = map_batches(of_batch, listed, largest=evaluation_batch(experiment))
-    selecting = jnp.where(refit, 1 - member.knobs.dfr, 1.0)
+    image_losses, cross_entropies, decomposition = _measure(experiment, member, pool, state.evaluated, table)
+    groups = jnp.asarray(table.groups)
     count = experiment.groups.count
-    group_losses = losses.group_means(image_losses, groups, num_groups=count, weights=selecting)[0]
+    # 1 for images that select, 0 for those that DFR refits the head on.
+    selecting = jnp.where(jnp.asarray(table.refit), 1 - member.knobs.dfr, 1.0)
+    group_losses, _ = losses.group_means(image_losses, groups, num_groups=count, weights=selecting)
+    group_entropies, _ = losses.group_means(cross_entropies, groups, num_groups=count, weights=selecting)
     loss = group_losses.mean()
-    group_entropies = losses.group_means(cross_entropies, groups, num_groups=count, weights=selecting)[0]
-    # XLA does not fuse across a loop, so a sequential map rounds identically for one member and for many.
-    counts = jax.nn.one_hot(member.groups, count).sum(0)
-    total = jax.lax.fori_loop(0, count, lambda g, total: total + counts[g] * group_losses[g], jnp.float32(0))
-    loss_at_rho = total / len(member.groups)
-    entropy = jax.lax.fori_loop(0, count, lambda g, total: total + group_entropies[g], jnp.float32(0))
-    cross_entropy = entropy / count
+    training_counts = jax.nn.one_hot(member.groups, count).sum(0)
+    loss_at_rho = _sum_over_groups(group_losses, training_counts) / len(member.groups)
+    cross_entropy = _sum_over_groups(group_entropies, jnp.ones(count)) / count
     group_weights = state.group_weights
     if "dro_reference" in experiment.active_knobs:
         robust, moved = losses.reference_validation(
             image_losses, groups, group_weights, step_size=member.knobs.dro_step, batch_size=experiment.train.batch_size
         )
-        reference = member.knobs.dro_reference > 0
-        loss = jnp.where(reference, robust, loss)
-        group_weights = jnp.where(reference, moved, group_weights)
+        is_reference = member.knobs.dro_reference > 0
+        loss = jnp.where(is_reference, robust, loss)
+        group_weights = jnp.where(is_reference, moved, group_weights)
     confusion = decomposition.confusion * selecting[:, None, None]
+    has_risk = (selecting > 0) & jnp.isfinite(decomposition.flip_risk)
+    validation = Validation(
+        loss=loss,
+        loss_at_rho=loss_at_rho,
+        worst_group_iou=_worst_group_iou(experiment, confusion, groups),
+        flip=pixel_ratios(confusion.sum(0)).flip.value,
+        risk=jnp.where(has_risk, decomposition.flip_risk, 0.0).sum() / has_risk.sum(),
+        cross_entropy=cross_entropy,
+    )
+    return validation, group_weights
+
+
+def _measure(
+    experiment: Experiment, member: Member, pool: Pool, weights: Weights, table: Table
+) -> tuple[jax.Array, jax.Array, metrics.Decomposition]:
+    """Returns the member's own loss (n,), the cross-entropy (n,) and the decomposition of each image of a table."""
+    pool = at_strength(pool, member.cue_strength)
+    own_losses = functions_of(experiment.train.loss)
+
+    def of_batch(batch: jax.Array) -> tuple[jax.Array, jax.Array, metrics.Decomposition]:
+        rows = batch[:, :2]
+        groups = batch[:, 2]
+        images, masks = gather(pool, rows)
+        logits = logits_of(experiment, weights, inputs_of(pool, rows, images))
+        image_losses = losses.image_loss(logits, masks, groups, member.knobs, own_losses=own_losses)
+        return image_losses, losses.cross_entropy(logits, masks), metrics.decompose(logits, masks)
+
+    rows_and_groups = jnp.concatenate([jnp.asarray(table.rows), jnp.asarray(table.groups)[:, None]], axis=1)
+    return map_batches(of_batch, rows_and_groups, largest=evaluation_batch(experiment))
+
+
+def _sum_over_groups(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """Returns the weighted sum of values (G,), one group after another.
+
+    XLA does not fuse across a loop, so this sum rounds identically for one member and for many.
+    """
+
+    def add(group: int, total: jax.Array) -> jax.Array:
+        return total + weights[group] * values[group]
+
+    return jax.lax.fori_loop(0, len(values), add, jnp.float32(0))
+
+
+def _worst_group_iou(experiment: Experiment, confusion: Array, groups: jax.Array) -> jax.Array:
+    """Returns the lowest IoU over groups, each of its own class, of confusion matrices (n, C, C)."""
+    count = experiment.groups.count
     by_group = jnp.einsum("ng,nij->gij", jax.nn.one_hot(groups, count), confusion)
     group = jnp.arange(count)
-    iou = pixel_ratios(by_group).iou.value[group, 1 + experiment.groups.class_of(group)]
-    flip = pixel_ratios(confusion.sum(0)).flip.value
-    risky = (selecting > 0) & jnp.isfinite(decomposition.flip_risk)
-    risk = jnp.where(risky, decomposition.flip_risk, 0.0).sum() / risky.sum()
-    return Validation(loss, loss_at_rho, iou.min(), flip, risk, cross_entropy), group_weights
+    # Class y, from 0, has the label y + 1.
+    label = 1 + experiment.groups.class_of(group)
+    return pixel_ratios(by_group).iou.value[group, label].min()
 
 
 def settle(experiment: Experiment, member: Member, state: State, loss: jax.Array, validation: Validation) -> State:
@@ -133,18 +166,18 @@ def settle(experiment: Experiment, member: Member, state: State, loss: jax.Array
     finite = jnp.isfinite(loss) & jnp.isfinite(validation.loss)
     limit = MARGIN * losses.guess_loss(member.knobs, num_classes=experiment.num_classes)
     lost = jnp.where((loss > limit) & (validation.loss > limit), state.lost + 1, 0)
-    begins = state.restart + member.knobs.swa * spec.epochs
-    eligible = finite & (epoch > begins)
+    selection_begins = state.restart + member.knobs.swa * spec.epochs
+    is_eligible = finite & (epoch > selection_begins)
     scores = validation.scores(epoch)
 
     def better_of(rule: str, kept: Best) -> Best:
-        wins = eligible & (scores[rule] < kept.score)
+        is_better = is_eligible & (scores[rule] < kept.score)
         new = Best(state.evaluated, scores[rule], epoch)
-        return jax.tree.map(lambda leaf, old: jnp.where(wins, leaf, old), new, kept)
+        return jax.tree.map(functools.partial(jnp.where, is_better), new, kept)
 
     best = {rule: better_of(rule, kept) for rule, kept in state.best.items()}
-    waited = epoch - jnp.maximum(best[spec.selection[0]].epoch, begins)
-    # The order matters: later lines override earlier ones.
+    waited = epoch - jnp.maximum(best[spec.selection[0]].epoch, selection_begins)
+    # Each line overrides those before.
     status = jnp.where(epoch - state.restart >= spec.epochs, Status.FINISHED, Status.RUNNING)
     status = jnp.where(waited >= spec.patience, Status.STOPPED, status)
     status = jnp.where((member.knobs.jtt_epochs > 0) & (state.restart == 0), Status.RUNNING, status)
@@ -190,17 +223,21 @@ def second_run(experiment: Experiment, member: Member, pool: Pool, state: State,
 
 
 def refit(experiment: Experiment, member: Member, state: State, pool: Pool, halves: tuple[Array, Array]) -> State:
-    """Refits each rule's head for a member with DFR: one half of the rows fits, the other picks the ridge."""
+    """Refits the head of each rule's weights for a member with DFR; `halves` are as in `Data`."""
     pool = at_strength(pool, member.cue_strength)
 
-    def fitted(best: dict[str, Best]) -> dict[str, Best]:
-        changed = {}
+    def refit_all(best: dict[str, Best]) -> dict[str, Best]:
+        refitted = {}
         for rule, kept in best.items():
-            changed[rule] = kept._replace(weights=dfr.refit(experiment, kept.weights, pool, *halves))
-        return changed
+            refitted[rule] = kept._replace(weights=dfr.refit(experiment, kept.weights, pool, *halves))
+        return refitted
 
-    best = jax.lax.cond(member.knobs.dfr > 0, fitted, lambda best: best, state.best)
+    best = jax.lax.cond(member.knobs.dfr > 0, refit_all, _unchanged, state.best)
     return dataclasses.replace(state, best=best)
+
+
+def _unchanged(tree: Tree) -> Tree:
+    return tree
 
 
 class Data(NamedTuple):
@@ -229,12 +266,6 @@ class Trained(NamedTuple):
     """The kept weights by selection rule, with their score and epoch (0: the rule never had a value)."""
     test: dict[str, metrics.Decomposition]
     """The decomposition of the n test images, by selection rule; no pixels for a rule that kept no epoch."""
-
-
-def _test(experiment: Experiment, kept: Best, pool: Pool, rows: Array) -> metrics.Decomposition:
-    """Returns the counts of pool rows; none, and so NaN shares, where a rule kept no weights."""
-    counts = evaluate(experiment, kept.weights, pool, rows)
-    return jax.tree.map(lambda leaf: jnp.where(kept.epoch > 0, leaf, jnp.zeros_like(leaf)), counts)
 
 
 class Progress(NamedTuple):
@@ -284,8 +315,8 @@ def train_member(experiment: Experiment, member: Member, data: Data, start: Weig
         # A separate loop, so that under vmap the second run starts once for all members, not in every epoch.
         progress = jax.lax.while_loop(is_in_first_run, train, progress)
         due = progress.is_running & (member.knobs.jtt_epochs > 0)
-        again = functools.partial(second_run, experiment, member, data.pool, start=start)
-        progress = progress._replace(state=jax.lax.cond(due, again, lambda state: state, progress.state))
+        start_again = functools.partial(second_run, experiment, member, data.pool, start=start)
+        progress = progress._replace(state=jax.lax.cond(due, start_again, _unchanged, progress.state))
     progress = jax.lax.while_loop(is_running, train, progress)
     state = progress.state
     if "dfr" in experiment.active_knobs:
@@ -294,3 +325,13 @@ def train_member(experiment: Experiment, member: Member, data: Data, start: Weig
     best = {rule: kept._replace(weights=nested(experiment, kept.weights)) for rule, kept in state.best.items()}
     test = {rule: _test(experiment, kept, pool, data.test) for rule, kept in best.items()}
     return Trained(state.status, state.epoch, progress.history, best, test)
+
+
+def _test(experiment: Experiment, kept: Best, pool: Pool, rows: Array) -> metrics.Decomposition:
+    """Returns the decomposition of pool rows; without pixels where a rule kept no weights."""
+    decomposition = evaluate(experiment, kept.weights, pool, rows)
+
+    def without_pixels(leaf: jax.Array) -> jax.Array:
+        return jnp.where(kept.epoch > 0, leaf, jnp.zeros_like(leaf))
+
+    return jax.tree.map(without_pixels, decomposition)
