@@ -90,7 +90,7 @@ def test_a_folder_of_several_sizes_by_name(case, tmp_path, capsys, monkeypatch):
     assert np.array_equal(result["flip_matrix"], np.asarray(decomposition.confusion).sum(0))
     written = (tmp_path / "out" / "summary.md").read_text()
     printed = capsys.readouterr()
-    for text in ("12 images of 3 different sizes, 3 classes (logits, channels first).", "Largest flip"):
+    for text in ("12 images of 3 different sizes, 3 classes (logits, channels first).", "true segments"):
         assert text in printed.out
     assert "The tenth" in written
     assert ", 00:00 left] 12 of 12 images" in printed.err

@@ -47,7 +47,7 @@ def test_png_masks_agree_with_the_arrays_and_the_tables_of_segments(masks, tmp_p
     assert shares == sorted(shares, reverse=True)
     printed, said = capsys.readouterr()
     assert "--fail_above fg_flip=0.05: found 0." in said and len(printed.splitlines()) < 60
-    assert "Classes by Flip: shares of a class" in (tmp_path / "out" / "index.html").read_text()
+    assert "Classes by Flip: shares of pixels, and of whole segments" in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_a_label_map_of_a_csv(masks, tmp_path):

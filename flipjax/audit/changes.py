@@ -268,13 +268,13 @@ def _text_of_changes(changes: Sequence[Change]) -> TextTable:
     return TextTable(header, rows, names=3)
 
 
-def totals_text(totals: pd.DataFrame, *, every: bool = False) -> TextTable:
-    """Returns the main differences, and those whose interval does not hold 0, the largest first; or all of them."""
+def totals_text(totals: pd.DataFrame) -> TextTable:
+    """Returns the main differences, and those whose interval does not hold 0, the largest first."""
     main = [key for key in MAIN if key in totals.index]
     excludes_zero = (totals["low"] > 0) | (totals["high"] < 0)
-    others = totals.drop(index=main) if every else totals[excludes_zero].drop(index=main, errors="ignore")
-    largest = others["difference"].abs().sort_values(ascending=False, kind="stable").index
-    shown = pd.concat([totals.loc[main], others.loc[largest if every else largest[:SHOWN]]])
+    others = totals[excludes_zero].drop(index=main, errors="ignore")
+    largest = others["difference"].abs().sort_values(ascending=False, kind="stable").index[:SHOWN]
+    shown = pd.concat([totals.loc[main], others.loc[largest]])
     rows = []
     for row in records_of(shown.dropna(subset=["difference", "new"]).rename_axis("quantity").reset_index()):
         change = with_interval(row, "difference", form="+.4f")
@@ -313,12 +313,12 @@ def make_document(
     """
     lines = [*sentences_on(changes, compared, totals), *limits]
     classes = Numbers("Classes and groups that changed, the surest first", _text_of_changes(changes))
-    main = Numbers("Main differences, and others whose interval does not hold 0", totals_text(totals))
-    everything = Numbers("All differences; compare.json has them, too", totals_text(totals, every=True), folded=True)
+    main = Numbers(
+        "Main differences, and others whose interval does not hold 0; all are in compare.csv", totals_text(totals)
+    )
     sections = [
         Section("Totals", [main]),
         Section("Classes", [classes] if classes.table.rows else [], folded=True),
-        Section("All numbers", [everything], folded=True),
     ]
     return Document(
         "Comparison of two audits",

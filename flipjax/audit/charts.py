@@ -74,8 +74,7 @@ def heat_chart(audit: Audit) -> Chart | None:
     note = note_of(audit)
     if len(classes) < len(audit.foreground):
         note = f"{note} Shown are {len(classes)} that flip."
-    pixels = audit.measured.pixel_noun
-    caption = f"Share of a class's {pixels} that flip in a group; framed: significantly more than in the other groups."
+    caption = "Framed: significantly more flips than in the other groups."
     return Chart("flip_by_group", "Flip by class and group", caption, note, [panel], columns=1)
 
 

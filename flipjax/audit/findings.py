@@ -7,12 +7,11 @@ groups that have a sentence; the map of groups marks the same.
 """
 
 import math
-import operator
 
 import numpy as np
 
 from flipjax.audit.flips import GroupFlip
-from flipjax.audit.objects import FLIPPED, MISSED, Objects
+from flipjax.audit.objects import FLIPPED, MISSED
 from flipjax.audit.results import Audit
 from flipjax.audit.text import DIFFERENCE_COLUMNS, cell_of, in_words, keys_without_information, q_text
 from flipjax.metrics.anatomy import Anatomy
@@ -37,15 +36,6 @@ MOST_NAMES = 5
 """Largest number of images that a sentence names."""
 OUTCOME_WORDS = {"fg_correct": "correct", "fg_flip": "flipped", "fg_miss": "missed"}
 """Outcomes of a pixel of the true foreground, by the name of their rate."""
-ERROR_KIND_WORDS = {
-    "whole": "whole segments that flip",
-    "rim": "flips near borders of other segments",
-    "inside": "flips inside other segments",
-    "miss": "misses",
-    "spill": "spills",
-    "background": "confusion between background classes",
-}
-"""The kinds of wrong pixels of `flipjax.metrics.error_budget`, in words."""
 
 
 def first_findings(audit: Audit) -> list[str]:
@@ -61,13 +51,8 @@ def first_findings(audit: Audit) -> list[str]:
 
 
 def further_findings(audit: Audit) -> list[str]:
-    """Returns the sentences on the largest flip, on segments, on scores and on what looks wrong."""
-    return [
-        *_largest_flip_lines(audit),
-        *_segment_lines(audit),
-        *_score_lines(audit),
-        *_warning_lines(audit),
-    ]
+    """Returns the sentences on segments, on scores and on what looks wrong."""
+    return [*_segment_lines(audit), *_score_lines(audit), *_warning_lines(audit)]
 
 
 def _overall_line(audit: Audit) -> str:
@@ -250,21 +235,8 @@ def _share_of_anatomy(audit: Audit, anatomy: Anatomy) -> str:
     return f"Of the true foreground {', '.join(shares)}."
 
 
-def _largest_flip_lines(audit: Audit) -> list[str]:
-    """Returns the sentence of the first pair of classes, that of the highest lower bound; none without a flip."""
-    if audit.pairs.empty:
-        return []
-    first = records_of(audit.pairs[:1])[0]
-    share = with_interval(first, "share", form=".1%")
-    return [
-        f"Largest flip by the lower bound: {first['truth']} is predicted as {first['prediction']} on {share} of it "
-        f"({first['flipped_images']} of {first['images']} {audit.measured.image_noun})."
-    ]
-
-
 def _segment_lines(audit: Audit) -> list[str]:
-    """Returns how many segments flip, those too small to count, and the largest gain from mending one kind of error."""
-    lines = []
+    """Returns how many segments flip, and those too small to count."""
     # The last row of the table.
     all_classes = records_of(audit.objects.flips.iloc[[-1]])[0]
     which_segments = _size_in_words(audit)
@@ -273,11 +245,12 @@ def _segment_lines(audit: Audit) -> list[str]:
         other_class = ""
         if all_classes["matched"]:
             strict = in_words(all_classes, "strict_flip")
-            other_class = f"; of {all_classes['matched']:,} matched by a predicted one, {strict} have another class"
-        lines.append(f"Of {all_classes['segments']:,} true segments{which_segments} {flip} flip{other_class}.")
-    elif audit.measured.segments_left_out:
-        lines.append(f"No true segment{which_segments}.")
-    return [*lines, *_gain_lines(audit.objects)]
+            matched = f"of {all_classes['matched']:,} that a predicted one matches (IoU above 1/2)"
+            other_class = f"; {matched}, {strict} have another class"
+        return [f"Of {all_classes['segments']:,} true segments{which_segments} {flip} flip{other_class}."]
+    if audit.measured.segments_left_out:
+        return [f"No true segment{which_segments}."]
+    return []
 
 
 def _size_in_words(audit: Audit) -> str:
@@ -286,19 +259,6 @@ def _size_in_words(audit: Audit) -> str:
     if not measured.segments_left_out:
         return ""
     return f" of {measured.min_size} and more ({measured.segments_left_out:,} smaller ones left out)"
-
-
-def _gain_lines(objects: Objects) -> list[str]:
-    """Returns the kind of error that is worth most to mend, if any is."""
-    kinds = records_of(objects.budget.drop(index="all").reset_index())
-    best = max(kinds, key=operator.itemgetter("gain"), default=None)
-    # A gain is NaN if no class occurs.
-    if best is None or not best["gain"] > 0:
-        return []
-    words = ERROR_KIND_WORDS[best["kind"]]
-    return [
-        f"Largest gain from one kind of error: {words}, {best['share']:.0%} of wrong pixels, {best['gain']:+.3f} mIoU."
-    ]
 
 
 def _score_lines(audit: Audit) -> list[str]:

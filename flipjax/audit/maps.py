@@ -16,7 +16,7 @@ from flipjax.metrics.segment_units import BOXES
 
 LARGEST_SIDE = 256
 """Most rows and columns of a picture; larger images are thinned."""
-WORST = 12
+WORST = 6
 """Images that are kept, at most."""
 WINDOW = (1.0, 99.0)
 """Percentiles of a slice's intensities that are black and white."""

@@ -24,18 +24,16 @@ WORST = "The worst: the largest share of segments that flip or are missed whole,
 """Caption of the images."""
 FURTHER = "The next ones; all are in images.csv."
 """Caption of the images after those."""
-CUT = "The largest flipped segments of the most frequent pairs, with a margin; flip is the share of the segment."
+CUT = "The largest flipped segment of each frequent pair; flip is the share of it that flips."
 """Caption of the cut-outs of segments."""
 FIRST_ITEMS = 2
 """Images beside the findings."""
-FEW = 12
-"""Pictures that need no filters, at most."""
+FEWEST_ITEMS = 4
+"""Images that are shown where no segment is wrong as a whole, at most."""
 NAMED = 12
 """Classes in the legend, at most."""
-PAIRS_SHOWN = 12
-"""Pairs of classes of which segments are shown."""
-EACH = 2
-"""Segments of a pair that are shown."""
+PAIRS_SHOWN = 4
+"""Pairs of classes of which a segment is shown, at most."""
 MARGIN = 8
 """Pixels of a map around a segment, at least."""
 
@@ -46,10 +44,10 @@ def write_audit_page(
     """Writes a self-contained index.html, and its figures as SVG and PNG."""
     after: dict[str, list[Block]] = {"Flip-risk": [*charts.ranking_charts(audit)[::-1]]}
     if segments:
-        after["Flips"] = [Gallery(segments, palette_of(audit, segments), CUT, filtered=len(segments) > FEW)]
+        after["Flips"] = [Gallery(segments, palette_of(audit, segments), CUT, filtered=False)]
     further = items[FIRST_ITEMS:]
     if further:
-        after["Images"] = [Gallery(further, palette_of(audit, further), FURTHER, filtered=len(further) > FEW)]
+        after["Images"] = [Gallery(further, palette_of(audit, further), FURTHER, filtered=False)]
     sections = []
     for section in document.sections:
         if section.title == "Images" and items:
@@ -67,7 +65,7 @@ def _worst(audit: Audit, items: Sequence[Item]) -> Gallery | None:
     """Returns the worst images, which stand beside the findings."""
     if not items:
         return None
-    return Gallery(items[:FIRST_ITEMS], palette_of(audit, items[:FIRST_ITEMS]), WORST)
+    return Gallery(items[:FIRST_ITEMS], palette_of(audit, items[:FIRST_ITEMS]), WORST, filtered=False)
 
 
 def _with_links(audit: Audit, block: Block, segments: Sequence[Item]) -> Block:
@@ -90,12 +88,16 @@ def anchor_of(truth: int, predicted: int) -> str:
 
 
 def draw_items(audit: Audit, pictures: Mapping[int, ImagePictures]) -> list[Item]:
-    """Returns the worst images, the worst first."""
-    items = []
-    for index in audit.worst_images:
-        if index in pictures:
-            items.append(make_item(audit, index, _what_is_wrong(audit, index), pictures[index].whole))
-    return items
+    """Returns the images with whole segments that are wrong, the worst first; without any, the few worst."""
+    shown = [index for index in audit.worst_images if index in pictures]
+    counts = audit.objects.counts
+    segments = (counts.flipped_segments + counts.missed_segments).sum(1)
+    wrong_whole = [index for index in shown if segments[index] > 0]
+    if wrong_whole:
+        shown = wrong_whole
+    else:
+        shown = shown[:FEWEST_ITEMS]
+    return [make_item(audit, index, _what_is_wrong(audit, index), pictures[index].whole) for index in shown]
 
 
 def _what_is_wrong(audit: Audit, index: int) -> str:
@@ -113,25 +115,19 @@ def _what_is_wrong(audit: Audit, index: int) -> str:
 
 
 def draw_segments(audit: Audit, pictures: Mapping[int, ImagePictures]) -> list[Item]:
-    """Returns crops of the largest flipped segments of the most frequent class pairs, in the worst images."""
+    """Returns cut-outs of the largest flipped segment of each of the most frequent class pairs, in the worst images."""
     pair = ["class", "predicted"]
     flips = audit.objects.flipped.sort_values("pixels", ascending=False, kind="stable")
-    flips = flips[flips["image"].isin(pictures)]
-    if audit.measured.are_volumes:
-        # The slice of the largest segment alone is kept.
-        flips = flips.drop_duplicates(["image", *pair])
-    rows = audit.objects.flipped_pairs[:PAIRS_SHOWN][pair].merge(flips.groupby(pair).head(EACH))
+    largest = flips[flips["image"].isin(pictures)].drop_duplicates(pair)
     items = []
-    for row, repeated in zip(records_of(rows), rows.duplicated(pair), strict=True):
+    for row in records_of(audit.objects.flipped_pairs[:PAIRS_SHOWN][pair].merge(largest)):
         truth = row["class"]
         predicted = row["predicted"]
         picture = pictures[row["image"]].of_pair((truth, predicted))
         name = f"{audit.class_names[truth]} as {audit.class_names[predicted]}"
         item = make_item(audit, row["image"], name, picture, cut=picture.layout.box(row, MARGIN))
-        item = dataclasses.replace(item, flip=float(row["predicted_share"]), flip_risk=float(row["flip_risk"]))
-        if not repeated:
-            item = dataclasses.replace(item, anchor=anchor_of(truth, predicted))
-        items.append(item)
+        of_segment = {"flip": float(row["predicted_share"]), "flip_risk": float(row["flip_risk"])}
+        items.append(dataclasses.replace(item, anchor=anchor_of(truth, predicted), **of_segment))
     return items
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.findings import (
-    ERROR_KIND_WORDS,
     LEAST_DIFFERENCE,
     first_findings,
     further_findings,
@@ -51,8 +50,19 @@ WHOLE_SEGMENTS = "whole segments"
 """The column of that table whose cells do."""
 OF_GROUPS = ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc", "swap_auroc", "repair_flip")
 """Quantities of the table of groups."""
-NAMED = 12
+ERROR_KIND_WORDS = {
+    "whole": "whole segments that flip",
+    "rim": "flips near borders of other segments",
+    "inside": "flips inside other segments",
+    "miss": "misses",
+    "spill": "spills",
+    "background": "confusion between background classes",
+}
+"""The kinds of wrong pixels of `flipjax.metrics.error_budget`, in words."""
+NAMED = 8
 """Images that a cell names, at most."""
+LEAST_SHARE = 0.0005
+"""Smallest share of a class that has a row among the pairs: less is 0.0% in print."""
 SENTENCES = 24
 """Lines of sentences on a terminal, at most."""
 SAID = (
@@ -64,11 +74,13 @@ SAID = (
     "strict_flip",
     "flipped_object_images",
     "missed_object_images",
+    "flipped_images",
+    "least_group_q",
     "flip_mirror",
     "flip_shift",
     "flip_other",
 )
-"""Quantities that a sentence or the table of kinds says."""
+"""Quantities that a sentence or a table says, or says better."""
 
 
 def make_document(
@@ -90,7 +102,7 @@ def make_document(
         "Flips": [_pair_block(audit), *_kind_blocks(audit)],
         "Flip-risk": [],
         "Images": _image_blocks(audit),
-        "Further numbers": [Numbers("All numbers are in summary.json, those of groups, too", overall(audit))],
+        "Further numbers": [Numbers("All are in summary.json", overall(audit))],
         "Errors": _error_blocks(audit),
     }
     shown = []
@@ -140,9 +152,12 @@ def _class_block(audit: Audit) -> Numbers:
         columns["mL"] = "{volume:,.1f}"
     columns["correct"] = "{correct:.3f}"
     columns["flip [95%]"] = "{flip}"
-    columns["flipped whole [95%]"] = "{flipped}"
+    # The first sentences say it where no segment flips, or is missed, whole.
+    if audit.objects.counts.flipped_segments.any():
+        columns["flipped whole [95%]"] = "{flipped}"
     if audit.background is not None:
         columns["miss [95%]"] = "{miss}"
+    if audit.objects.counts.missed_segments.any():
         columns["missed whole [95%]"] = "{missed}"
     columns["IoU [95%]"] = "{iou}"
     flips = np.array([audit.summary.get(f"flip/{name}", math.nan) for name in names], np.float64)
@@ -150,25 +165,25 @@ def _class_block(audit: Audit) -> Numbers:
     # What is not in the labels is said above, and background has no rate but its IoU, in summary.json.
     order = order[(inside & (counts.truth > 0))[order]]
     return Numbers(
-        f"Classes by Flip: shares of a class, and of its whole segments, over all {audit.measured.image_noun}",
+        f"Classes by Flip: shares of {audit.measured.pixel_noun}, and of whole segments",
         tabulate(table.iloc[order], columns),
     )
 
 
 def _whole_blocks(audit: Audit) -> list[Numbers]:
-    """Returns the images in which segments are missed, or flip, as a whole, by class."""
-    rows = []
+    """Returns the images in which segments are missed, or flip, as a whole; classes of the same images share a row."""
+    classes_of: dict[tuple[str, str, str], list[str]] = {}
     for c in audit.foreground:
         for outcome, words in (("miss", "missed"), ("flip", "flips")):
             images = audit.objects.images_with(outcome, c)
-            if not len(images):
-                continue
-            shown = int((audit.objects.counts.segments[:, c] > 0).sum())
-            names = names_in_words(audit, images, NAMED)
-            rows.append([audit.class_names[c], words, f"{len(images)} of {shown}", names])
+            if len(images):
+                shown = int((audit.objects.counts.segments[:, c] > 0).sum())
+                row = (words, f"{len(images)} of {shown}", names_in_words(audit, images, NAMED))
+                classes_of.setdefault(row, []).append(audit.class_names[c])
+    rows = [[", ".join(classes), *row] for row, classes in classes_of.items()]
     images = audit.measured.image_noun
     table = TextTable(["class", "whole", images, f"names of the {images}"], rows, names=2)
-    caption = f"Segments that are missed, or flip, as a whole; images.csv names them for all {images}"
+    caption = "Segments missed or flipped whole; images.csv names all"
     return [Numbers(caption, table, words=True)]
 
 
@@ -227,7 +242,7 @@ def _pair_block(audit: Audit) -> Numbers:
     segments = {}
     for truth, predicted, number in zip(names[whole["class"]], names[whole["predicted"]], whole["size"], strict=True):
         segments[truth, predicted] = int(number)
-    table = audit.pairs[:SHOWN].copy()
+    table = audit.pairs[audit.pairs["share"] >= LEAST_SHARE][:SHOWN].copy()
     pairs = zip(table["truth"], table["prediction"], strict=True)
     table["segments"] = [segments.get(pair, 0) for pair in pairs]
     columns = {
@@ -237,7 +252,7 @@ def _pair_block(audit: Audit) -> Numbers:
         "share of the true class [95%]": interval_column("share", form=".1%"),
         WHOLE_SEGMENTS: "{segments:,}",
     }
-    caption = f"{PAIRS}, the largest lower bound first; all are in flip_matrix.csv"
+    caption = f"{PAIRS}; all are in flip_matrix.csv"
     return Numbers(caption, tabulate(table, columns))
 
 
@@ -251,8 +266,9 @@ def _kind_blocks(audit: Audit) -> list[Numbers]:
         "share of the true foreground [95%]": interval_column("share", form=".2%"),
         audit.measured.image_noun: "{images}",
     }
-    caption = "Kinds of flips, by the class that is predicted and by their place; either way they sum to Flip"
-    return [Numbers(caption, tabulate(audit.kinds, columns, names=2))]
+    caption = "Kinds of flips by predicted class, and by place; either sums to Flip"
+    kinds = audit.kinds[audit.kinds["share"] > 0]
+    return [Numbers(caption, tabulate(kinds, columns, names=2))]
 
 
 def overall(audit: Audit) -> TextTable:
@@ -276,7 +292,7 @@ def _error_blocks(audit: Audit) -> list[Numbers]:
         return []
     strata = f"strata begin at {', '.join(f'1/{1 / share:.0f}' for share in STRATA)} of the image, 0 below"
     return [
-        Numbers("Gain in mean IoU from correcting each kind of error alone", mending(objects)),
+        Numbers("Gain in mean IoU from correcting one kind of error alone", mending(objects)),
         Numbers(f"AUROC of scores for wrong predicted segments; {strata}", ranking(objects), folded=True),
     ]
 
@@ -301,7 +317,7 @@ def ranking(objects: Objects) -> TextTable:
 def mending(objects: Objects) -> TextTable:
     """Returns the wrong pixels of each kind, and the mean IoU gained by correcting them, largest gain first."""
     kinds = objects.budget.drop(index="all").sort_values("gain", ascending=False, kind="stable")
-    table = pd.concat([kinds[kinds["pixels"] > 0], objects.budget.loc[["all"]]]).rename(index=ERROR_KIND_WORDS)
+    table = kinds[kinds["pixels"] > 0].rename(index=ERROR_KIND_WORDS)
     columns = {
         "wrong pixels": "{kind}",
         "pixels": "{pixels:,}",

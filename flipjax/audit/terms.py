@@ -35,19 +35,16 @@ def terms_of(audit: Audit, unit: str) -> dict[str, str]:
             f"{unit_in_words}, {size}. It flips if at least half is predicted as one other foreground class; it is "
             "missed, or correct, if more is predicted as background, or as its class, than as any other; else mixed."
         ),
-        "StrictFlip": (
-            "The share with another class of true and predicted segments matched at IoU above 1/2 (panoptic quality)."
-        ),
         "[95% interval]": (
-            f"Of a rate over {_units(audit)}: Korn and Graubard's (1998). Where nothing flips in n, its upper end is "
-            f"about 3.7 / n. A narrow one of {pixels} does not exclude that a whole segment flips."
+            f"Of a rate over {_units(audit)}: Korn and Graubard's (1998). Where nothing flips in n, it ends at about "
+            f"3.7 / n. A narrow one of {pixels} does not exclude that a whole segment flips."
         ),
     }
     if audit.compared:
         terms["q"] = (
-            f"The probability of such a difference by chance, by permutation of {_units(audit)} within the class, "
-            f"corrected for {family_size(audit.compared)} comparisons (Benjamini-Hochberg). A group differs where it "
-            f"is below {LEVEL:g}."
+            f"The probability of such a difference by chance: permutation of {_units(audit)} within the class, "
+            f"corrected for {family_size(audit.compared)} comparisons (Benjamini-Hochberg). A group differs below "
+            f"{LEVEL:g}."
         )
     if "gap/mean" in audit.summary:
         terms["common, rare"] = "Images of a class in its usual scenes, and in other scenes."
