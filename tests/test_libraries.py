@@ -20,7 +20,7 @@ from flipjax.backend.compiler import fast_jit
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.config.plan import plan
 from flipjax.models import convolution
-from flipjax.models.convolution import convolve, convolve_doubled
+from flipjax.models.convolution import convolve, convolve_doubled, convolve_strided, depthwise, multiply
 from flipjax.sweep import description
 from flipjax.training import devices
 
@@ -32,8 +32,9 @@ pytestmark = pytest.mark.usefixtures("without_page")
 of_onednn = functools.partial(fast_jit, convolutions="onednn")
 
 
-def xlas_own(images, kernel):
-    return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def xlas_own(images, kernel, *, stride=1, padding="SAME", groups=1):
+    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+    return lax.conv_general_dilated(images, kernel, (stride, stride), padding, **options)
 
 
 BOTH = """
@@ -120,6 +121,39 @@ def test_oneDNN_computes_the_same_convolutions_of_doubled_images(onednn, monkeyp
 
     shapes = (3, 4, 6, channels), (3, 8, 12, 4), (3, 3, channels + 4, 8)
     assert_alike(convolve_doubled, whole, *shapes, compiled=of_onednn)
+
+
+@pytest.mark.parametrize("blocked", [False, True], ids=["whole", "by images"])
+@pytest.mark.parametrize(("size", "stride"), [(3, 2), (7, 4), (1, 2), (4, 4)])
+def test_oneDNN_computes_the_same_strided_convolutions(onednn, monkeypatch, size, stride, blocked):  # noqa: N802
+    monkeypatch.setattr(convolution, "BLOCKED", 64 if blocked else convolution.BLOCKED)
+    margin = size // 2 if size != stride else 0
+    wanted = functools.partial(xlas_own, stride=stride, padding=[(margin, margin)] * 2)
+    function = functools.partial(convolve_strided, stride=stride)
+    assert_alike(function, wanted, (2, 8, 16, 3), (size, size, 3, 5), compiled=of_onednn)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2)])
+def test_oneDNN_computes_the_same_depthwise_convolutions(onednn, images, size, stride):  # noqa: N802
+    function = functools.partial(depthwise, stride=stride)
+    wanted = functools.partial(xlas_own, stride=stride, groups=6)
+    assert_alike(function, wanted, (images, 8, 12, 6), (size, size, 1, 6), compiled=of_onednn)
+
+
+def test_a_depthwise_gradient_in_bfloat16_sums_in_float32(onednn):
+    images = jnp.ones((1, 300, 2, 1), jnp.bfloat16)
+    kernel = jnp.zeros((3, 3, 1, 1), jnp.bfloat16)
+    gradient = of_onednn(jax.grad(lambda kernel: depthwise(images, kernel).astype(jnp.float32).sum()))(kernel)
+    # 256 + 1 is 256 in bfloat16.
+    assert gradient[1, 1, 0, 0] == 600 and gradient.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("blocked", [False, True], ids=["whole", "by images"])
+@pytest.mark.parametrize(("inputs", "outputs"), [(4, 7), (7, 4)], ids=["to more", "to fewer"])
+def test_oneDNN_multiplies_pixels_by_a_matrix(onednn, monkeypatch, inputs, outputs, blocked):  # noqa: N802
+    monkeypatch.setattr(convolution, "BLOCKED", 64 if blocked else convolution.BLOCKED)
+    assert_alike(multiply, jnp.matmul, (3, 5, 6, inputs), (inputs, outputs), compiled=of_onednn)
 
 
 def test_kernels_gradients_are_summed_over_as_many_images_as_stay_in_the_cache():

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from flipjax.models.convolution import convolve_strided, depthwise
+from flipjax.models.convolution import convolve_strided, depthwise, multiply
 
 MOMENTUM = 0.1
 """Weight of a batch's statistics in the running ones, as in PyTorch."""
@@ -46,7 +46,7 @@ class Depthwise(Convolution):
 
 
 def _product(values: jax.Array, weight: jax.Array, *, stride: int) -> jax.Array:
-    return values @ weight
+    return multiply(values, weight)
 
 
 class Linear(Convolution):
