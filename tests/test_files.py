@@ -15,9 +15,9 @@ def test_a_folder_keeps_what_was_used_last(tmp_path):
         (tmp_path / name).write_bytes(bytes(100))
         os.utime(tmp_path / name, (used, min(used, 9_000)))
     for most, kept in ((399, {"new", "read", "old"}), (200, {"new", "read"})):
-        keep_newest(tmp_path, most=most)
+        keep_newest(tmp_path, most_bytes=most)
         assert {path.name for path in tmp_path.iterdir()} == kept
-    keep_newest(tmp_path / "missing", most=0)
+    keep_newest(tmp_path / "missing", most_bytes=0)
 
 
 def test_a_temporary_file_is_new_and_its_writers_own(tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ def keep_programs(*, small: bool = False) -> None:
     import jax
 
     programs = cache_folder() / "xla"
-    keep_newest(programs, most=PROGRAMS)
+    keep_newest(programs, most_bytes=PROGRAMS)
     jax.config.update("jax_compilation_cache_dir", str(programs))
     if small:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -238,18 +238,20 @@ def shift_in_words(names: Sequence[str], places: int) -> str:
         >>> shift_in_words(["L1", "L2"], -1), shift_in_words(["rib_1", "rib_2"], 2), shift_in_words(["node_1"], 1)
         ('one vertebra too high', '2 ribs too low', 'one place too late')
     """
+    # Vertebrae and ribs are numbered from the head down.
+    before = "high"
+    after = "low"
     if are_vertebrae(names):
         distance = _count("vertebra", "vertebrae", abs(places))
     elif is_of(names, "rib"):
         distance = _count("rib", "ribs", abs(places))
-    elif places > 0:
-        return f"{_count('place', 'places', places)} too late"
     else:
-        return f"{_count('place', 'places', -places)} too early"
-    # From the head down.
+        distance = _count("place", "places", abs(places))
+        before = "early"
+        after = "late"
     if places > 0:
-        return f"{distance} too low"
-    return f"{distance} too high"
+        return f"{distance} too {after}"
+    return f"{distance} too {before}"
 
 
 def _count(one: str, several: str, number: int) -> str:

@@ -154,8 +154,15 @@ def quantity(
 
     def register(compute: Compute) -> Compute:
         meaning = " ".join((compute.__doc__ or "").split())
-        described = Quantity(key, title, unit, better, meaning, across)
-        EVALUATORS.append(Evaluator(described, compute, needs, swept, weighted, weighted and resampled))
+        evaluator = Evaluator(
+            Quantity(key, title, unit, better, meaning, across),
+            compute,
+            exists=needs,
+            swept=swept,
+            weighted=weighted,
+            resampled=weighted and resampled,
+        )
+        EVALUATORS.append(evaluator)
         return compute
 
     return register
@@ -177,8 +184,17 @@ def rate(
             return images.pooled(of_images(images))
 
         meaning = " ".join((of_images.__doc__ or "").split())
-        described = Quantity(key, title, "share", better, meaning)
-        EVALUATORS.append(Evaluator(described, compute, needs, swept, True, False, of_images, of_pixels))
+        evaluator = Evaluator(
+            Quantity(key, title, "share", better, meaning),
+            compute,
+            exists=needs,
+            swept=swept,
+            weighted=True,
+            resampled=False,
+            of_images=of_images,
+            of_pixels=of_pixels,
+        )
+        EVALUATORS.append(evaluator)
         return of_images
 
     return register

@@ -75,6 +75,7 @@ def swap_regions(counts: np.ndarray, log_odds: ArrayLike, *, center: np.ndarray)
     has_region = ~np.isnan(relative).any(1) & (counts.sum(1) > 0)
     predicted = counts.argmax(1)[:, None]
     of_others = np.where(np.arange(counts.shape[1]) == predicted, -np.inf, relative)
+    # An infinite centre less an infinite one is NaN.
     with np.errstate(invalid="ignore"):
         risk = of_others.max(1) - np.take_along_axis(relative, predicted, 1)[:, 0]
     elsewhere = np.where(has_region[:, None], relative, 0).argmax(1)
@@ -167,8 +168,9 @@ def scene_use(log_odds: np.ndarray, evidence: np.ndarray) -> float:
     has_region = ~np.isnan(log_odds).any((1, 2))
     if log_odds.shape[1:] != evidence.shape or not has_region.any() or not np.isfinite(evidence).all():
         return math.nan
-    first, second = np.triu_indices(evidence.shape[1], 1)
     means = log_odds[has_region].mean(0, dtype=np.float64)
+    # Differences between the classes of each pair, (S, pairs).
+    first, second = np.triu_indices(evidence.shape[1], 1)
     x = evidence[:, second] - evidence[:, first]
     y = means[:, second] - means[:, first]
     return float(slope_within(len(x), x.sum(0), y.sum(0), (x * x).sum(0), (x * y).sum(0)))
@@ -190,5 +192,6 @@ def slope_within(n: np.ndarray | int, x: np.ndarray, y: np.ndarray, xx: np.ndarr
     """
     n = np.maximum(n, 1)
     variance = (xx - x * x / n).sum(-1)
-    slope = (xy - x * y / n).sum(-1) / np.where(variance > LEAST_EVIDENCE, variance, 1)
-    return np.where(variance > LEAST_EVIDENCE, slope, np.nan)
+    varies = variance > LEAST_EVIDENCE
+    slope = (xy - x * y / n).sum(-1) / np.where(varies, variance, 1)
+    return np.where(varies, slope, np.nan)

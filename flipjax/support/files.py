@@ -125,23 +125,23 @@ def remove_stale(folder: Path) -> None:
             continue  # A process of another user, or a name that is not ours.
 
 
-def keep_newest(folder: Path, *, most: int) -> None:
-    """Deletes the least recently used files of a folder until at most `most` bytes are left.
+def keep_newest(folder: Path, *, most_bytes: int) -> None:
+    """Deletes the least recently used files of a folder until at most so many bytes are left.
 
     Files that cannot be listed or deleted stay.
     """
     with contextlib.suppress(OSError):
         states = {path: path.stat() for path in folder.iterdir() if path.is_file()}
-        left = sum(state.st_size for state in states.values())
+        bytes_left = sum(state.st_size for state in states.values())
 
         def last_use(path: Path) -> float:
             return max(states[path].st_mtime, states[path].st_atime)
 
         for path in sorted(states, key=last_use):
-            if left <= most:
+            if bytes_left <= most_bytes:
                 break
             path.unlink(missing_ok=True)
-            left -= states[path].st_size
+            bytes_left -= states[path].st_size
 
 
 def make_folder(path: str | Path) -> None:

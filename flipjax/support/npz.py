@@ -22,15 +22,15 @@ def open_npz(path: str | Path) -> Iterator[NpzFile]:
       FileNotFoundError: there is no such file.
     """
     # Given a path, NumPy leaves a file open that is no npz.
-    with naming_damage(path), Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        yield stored
+    with naming_damage(path), Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as npz:
+        yield npz
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an npz file with the digest of its arrays; equal arrays give equal bytes."""
-    stored = {**arrays, DIGEST: np.array(digest(arrays))}
+    with_digest = {**arrays, DIGEST: np.array(digest(arrays))}
     with replacing(path) as stream:
-        np.savez_compressed(stream, allow_pickle=False, **stored)
+        np.savez_compressed(stream, allow_pickle=False, **with_digest)
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
@@ -40,8 +40,8 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
       DamagedError: the arrays are not those written.
       FileNotFoundError: there is no such file.
     """
-    with open_npz(path) as stored:
-        arrays = dict(stored)
+    with open_npz(path) as npz:
+        arrays = dict(npz)
         if str(arrays.pop(DIGEST)) != digest(arrays):
             raise ValueError("its arrays are not those that were written")
         return arrays

@@ -56,19 +56,21 @@ class Signals:
         """Changes nothing yet; a run is also asked to stop once `time.monotonic()` is beyond `until`."""
         self.training = False
         self.until = until
-        self._signalled = False
+        # Called before a signal ends the process, to release what the command holds, such as a lock.
         self.release: Callable[[], object] = _hold_nothing
-        self._before: dict[int, Handler] = {}
+        self._signalled = False
+        self._handlers_before: dict[int, Handler] = {}
 
     def __enter__(self) -> Self:
         """Installs both handlers; does nothing outside the main thread, which alone receives signals."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers_before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Restores the previous handlers."""
-        for number, handler in self._before.items():
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
 
     @property
@@ -114,12 +116,17 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
             self._width = shutil.get_terminal_size().columns - 1
         self._total = total
         self._parts = parts
-        self._done = self._timed = 0
-        self._start = self._latest = time.monotonic()
-        # Seconds of timed items, and before each part, such as those of a compilation.
-        self._worked = 0.0
-        self._idle: list[float] = []
-        self._spoken = float("-inf")
+        self._start = time.monotonic()
+        # When the latest item was done, or the latest part began.
+        self._latest = self._start
+        self._done = 0
+        # Items whose seconds are known, and these seconds.
+        self._timed = 0
+        self._seconds_of_timed = 0.0
+        # Seconds before each part that has begun, such as those of a compilation.
+        self._seconds_before: list[float] = []
+        # When the latest plain line was printed.
+        self._printed = -math.inf
 
     def __exit__(self, *_: object) -> None:
         """Leaves the latest line of a terminal as it is."""
@@ -133,7 +140,7 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
     def begin(self) -> None:
         """Begins a part: time since the latest item is not an item's. Without parts, the first item is not timed."""
         now = time.monotonic()
-        self._idle.append(now - self._latest)
+        self._seconds_before.append(now - self._latest)
         self._latest = now
 
     def skip(self, count: int) -> None:
@@ -142,26 +149,31 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
 
     def advance(self, count: int, note: str = "", *, last: bool = False) -> None:
         """Counts completed items, with a note and the time left; a plain line occasionally and at the `last`."""
-        if self._idle:
-            self._worked += time.monotonic() - self._latest
+        if self._seconds_before:
+            self._seconds_of_timed += time.monotonic() - self._latest
             self._timed += count
         else:
             self.begin()
-        now = self._latest = time.monotonic()
+        now = time.monotonic()
+        self._latest = now
         self._done += count
         left = "time left known soon"
         if self._timed:
-            seconds_of_items = self._worked / self._timed * (self._total - self._done)
-            parts_to_begin = max(0, self._parts - len(self._idle))
-            seconds_before_parts = sum(self._idle) / len(self._idle) * parts_to_begin
-            left = f"{clock(seconds_of_items + seconds_before_parts)} left"
+            left = f"{clock(self._seconds_left())} left"
         # The time left comes first: a narrow terminal cuts the line.
         line = f"[{clock(now - self._start)}, {left}] {note}".rstrip()
         if self._width:
             print(line[: self._width].ljust(self._width), end="\r", file=self._stream, flush=True)
-        elif last or now - self._spoken > max(SECONDS_BETWEEN_LINES, (now - self._start) / LINES_SO_FAR):
-            self._spoken = now
+        elif last or now - self._printed > max(SECONDS_BETWEEN_LINES, (now - self._start) / LINES_SO_FAR):
+            self._printed = now
             self.say(line)
+
+    def _seconds_left(self) -> float:
+        """Returns the time that the other items take if they are as those before, and the parts that are to begin."""
+        of_items = self._seconds_of_timed / self._timed * (self._total - self._done)
+        begun = len(self._seconds_before)
+        before_parts = sum(self._seconds_before) / begun * max(0, self._parts - begun)
+        return of_items + before_parts
 
 
 def one_line(text: str) -> str:
