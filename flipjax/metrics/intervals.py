@@ -222,6 +222,7 @@ def paired_p_values(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None
     from scipy.special import stdtr  # Imported here because it is slow.
 
     value, variance, units = _paired_moments(old, new, clusters)
+    # How far the middle of the interval is from 0, in standard errors.
     middle = np.abs(value) * units / (units + 2)
     distance = np.divide(middle, np.sqrt(variance), out=np.zeros_like(middle), where=variance > 0)
     return np.where(np.isnan(value), np.nan, 2 * stdtr(units + 1, -distance))
@@ -379,7 +380,10 @@ def _beta_interval(value: np.ndarray, effective: np.ndarray) -> Estimates:
 
 
 def _variance(influence: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Returns the variance (k,) of rates from the influence of units (rows), 0 for a unit that lacks the rate."""
+    """Returns the variance (k,) of rates, sums of the units' influences (rows), of which the number is `units` (k,).
+
+    The influence of a unit that lacks a rate is 0, and those of all others sum to 0.
+    """
     return (influence**2).sum(0) * divide(units, units - 1)
 
 
