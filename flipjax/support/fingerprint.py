@@ -87,23 +87,23 @@ class Walk:
         lines: sources and short values on the way.
     """
 
-    def __init__(self, known: Mapping[int, bytes] | None = None):
-        """Begins with the digests of objects that are known, by id."""
+    def __init__(self, digests: Mapping[int, bytes] | None = None):
+        """Begins with the digests of some objects and names of modules, by id."""
         self.lines: list[str] = []
-        self._known = dict(known or {})
-        # Another object could take the id of one that is gone.
-        self._kept: list[object] = []
+        self._digests = dict(digests or {})
+        # Objects stay while their ids are held: another could take the id of one that is gone.
+        self._objects: list[object] = []
 
     def digest(self, value: object, name: str) -> bytes:
         """Returns the digest of a value that is reached as `name`."""
         if isinstance(value, PLAIN):
             return _hash(_title(type(value)), repr(value))
-        if id(value) not in self._known:
-            self._kept.append(value)
-            # It may hold itself.
-            self._known[id(value)] = _hash("again", str(len(self._known)))
-            self._known[id(value)] = _hash(_title(type(value)), *self._parts(value, name))
-        return self._known[id(value)]
+        if id(value) not in self._digests:
+            self._objects.append(value)
+            # Where it holds itself, it is told by its place in the walk.
+            self._digests[id(value)] = _hash("again", str(len(self._digests)))
+            self._digests[id(value)] = _hash(_title(type(value)), *self._parts(value, name))
+        return self._digests[id(value)]
 
     def _parts(self, value: Any, name: str) -> list[str | bytes]:
         """Returns what an object consists of."""
@@ -114,7 +114,7 @@ class Walk:
             return [*keys, *(self.digest(item, f"{name}.{key}") for key, item in value.items())]
         if isinstance(value, set | frozenset):
             # The order of a set differs between processes, and so would what is known of its later items.
-            return sorted(Walk(self._known).digest(item, f"an item of {name}") for item in value)
+            return sorted(Walk(self._digests).digest(item, f"an item of {name}") for item in value)
         if isinstance(value, functools.partial):
             arguments = {str(index): argument for index, argument in enumerate(value.args)}
             return [self.digest(value.func, name), *self._values(arguments | value.keywords, f"{name}.partial")]
@@ -211,9 +211,10 @@ class Walk:
 
     def _files(self, module: Mapping[str, object]) -> list[str | bytes]:
         """Returns the digests of the files of a user's module, and of the user's modules that its names reach."""
-        if id(module) in self._known or _is_library(module):
+        if id(module) in self._digests or _is_library(module):
             return []
-        self._known[id(module)] = b""
+        # Its files are told once.
+        self._digests[id(module)] = b""
         parts: list[str | bytes] = []
         if "__file__" in module:
             parts.append(_code_in(str(module["__file__"])))
