@@ -12,11 +12,10 @@ import numpy as np
 from flipjax.config.groups import Groups
 from flipjax.support.arrays import Array, PyTree
 
-Kind = Literal["composite", "photo"]
+PoolKind = Literal["composite", "photo"]
 """Whether images are cut-outs over scenes, or photos."""
-Cue = Literal["scene", "marker", "tint", "texture"]
+CueName = Literal["scene", "marker", "tint", "texture"]
 """What correlates with the class in the synthetic pool."""
-
 
 TINTED = 0.35
 """Share of a tint's colour in an image."""
@@ -66,13 +65,13 @@ class Pool:
         features: what the network sees in place of the images; None: the images.
     """
 
-    kind: Kind = field(metadata={"static": True})
+    kind: PoolKind = field(metadata={"static": True})
     images: jax.Array
     masks: jax.Array
     labels: jax.Array
     scenes: jax.Array
     aspects: jax.Array | None = None
-    cue: Cue = field(default="scene", metadata={"static": True})
+    cue: CueName = field(default="scene", metadata={"static": True})
     backdrops: jax.Array | None = None
     strength: jax.Array | None = None
     features: Features | None = None
@@ -99,18 +98,6 @@ class PoolItem:
     cluster: str = ""
 
 
-def _column(rows: str, field: str) -> cached_property[Any]:
-    """Returns a property of a catalog: a field of all of its `rows`, an int32 array or a tuple of names."""
-
-    def column(catalog: "Catalog") -> np.ndarray | tuple[str, ...]:
-        values = [getattr(item, field) for item in getattr(catalog, rows)]
-        if field in ("name", "cluster"):
-            return tuple(values)
-        return np.array(values, np.int32)
-
-    return cached_property(column)
-
-
 @dataclass(frozen=True, eq=False)
 class Catalog:
     """The content of a source, in the order of the rows of its `Pool`, on the host.
@@ -125,18 +112,10 @@ class Catalog:
         problems: a line for each unusable file of the source.
         usual: the usual scenes of each class, as in `Groups`.
         content: digest of the pool's arrays and this catalog; empty if the pool is drawn, or not yet made.
-        object_class: int32 (N,), y of each object.
-        object_scene: int32 (N,), scene of each photo; -1 throughout a composite pool.
-        object_split: int32 (N,), the fixed part of each object: -1 free, 0 train, 1 val, 2 test.
-        object_names: N names, unique.
-        object_clusters: N names of clusters, empty where an object is its own.
-        scene_kind: int32 (M,), kind of each scene photo.
-        scene_split: int32 (M,), the fixed parts of scene photos.
-        scene_photo_names: M names, unique.
     """
 
     source: str
-    kind: Kind
+    kind: PoolKind
     class_names: tuple[str, ...]
     scene_names: tuple[str, ...]
     objects: Sequence[PoolItem]
@@ -145,14 +124,45 @@ class Catalog:
     usual: tuple[tuple[int, ...], ...] = ()
     content: str = ""
 
-    object_class = _column("objects", "y")
-    object_scene = _column("objects", "scene")
-    object_split = _column("objects", "part")
-    object_names = _column("objects", "name")
-    object_clusters = _column("objects", "cluster")
-    scene_kind = _column("scenes", "scene")
-    scene_split = _column("scenes", "part")
-    scene_photo_names = _column("scenes", "name")
+    @cached_property
+    def object_class(self) -> np.ndarray:
+        """Class y of each object, int32 (N,)."""
+        return np.array([item.y for item in self.objects], np.int32)
+
+    @cached_property
+    def object_scene(self) -> np.ndarray:
+        """Scene of each photo, int32 (N,); -1 throughout a composite pool."""
+        return np.array([item.scene for item in self.objects], np.int32)
+
+    @cached_property
+    def object_split(self) -> np.ndarray:
+        """Fixed part of each object, int32 (N,): -1 free, 0 train, 1 val, 2 test."""
+        return np.array([item.part for item in self.objects], np.int32)
+
+    @cached_property
+    def object_names(self) -> tuple[str, ...]:
+        """N names, unique."""
+        return tuple(item.name for item in self.objects)
+
+    @cached_property
+    def object_clusters(self) -> tuple[str, ...]:
+        """N names of clusters, empty where an object is its own."""
+        return tuple(item.cluster for item in self.objects)
+
+    @cached_property
+    def scene_kind(self) -> np.ndarray:
+        """Kind of each scene photo, int32 (M,)."""
+        return np.array([item.scene for item in self.scenes], np.int32)
+
+    @cached_property
+    def scene_split(self) -> np.ndarray:
+        """Fixed part of each scene photo, int32 (M,), as `object_split`."""
+        return np.array([item.part for item in self.scenes], np.int32)
+
+    @cached_property
+    def scene_photo_names(self) -> tuple[str, ...]:
+        """M names, unique."""
+        return tuple(item.name for item in self.scenes)
 
     @property
     def clustered(self) -> bool:
@@ -194,8 +204,8 @@ def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Arr
     if pool.kind == "photo":
         return images / 255, masks.astype(jnp.int32)
     labels = jnp.asarray(pool.labels)[rows[..., 0], None, None].astype(jnp.int32)
-    cover = 255 - masks[..., None].astype(jnp.float32)
-    images = (255 * images + _behind(pool, rows) * cover) / 255**2
+    scene_cover = 255 - masks[..., None].astype(jnp.float32)
+    images = (255 * images + _behind(pool, rows) * scene_cover) / 255**2
     return _over(pool, images, rows), jnp.where(masks > 127, labels, 0)
 
 
@@ -214,7 +224,9 @@ def inputs_of(
     if pool.features is None:
         return images
     rows = jnp.asarray(rows)
-    side = jnp.zeros(rows.shape[:-1], jnp.int32) if mirrored is None else mirrored.astype(jnp.int32)
+    side = jnp.zeros(rows.shape[:-1], jnp.int32)
+    if mirrored is not None:
+        side = mirrored.astype(jnp.int32)
     places = jnp.asarray(pool.features.places)[rows[..., 0], rows[..., 1]]
     return jnp.asarray(pool.features.maps)[side, places].astype(jnp.float32)
 
@@ -241,7 +253,11 @@ def _over(pool: Pool, images: jax.Array, rows: jax.Array) -> jax.Array:
     if pool.cue not in ("marker", "tint"):
         return images
     layers = jnp.asarray(pool.scenes)[rows[..., 1]].astype(jnp.float32) / 255
-    shares = TINTED if pool.cue == "tint" else (layers > 0).any(-1, keepdims=True)
+    if pool.cue == "tint":
+        shares = TINTED
+    else:
+        # A marker hides what is behind it; elsewhere its layer is 0.
+        shares = (layers > 0).any(-1, keepdims=True)
     if pool.strength is not None:
         shares = shares * pool.strength
     return images + shares * (layers - images)

@@ -22,7 +22,7 @@ import numpy as np
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.config.naming import groups_of
 from flipjax.data.images import BadFileError, EmptyObjectError, Pixels
-from flipjax.data.pool import Catalog, Kind, Pool, PoolItem
+from flipjax.data.pool import Catalog, Pool, PoolItem, PoolKind
 from flipjax.support.files import DamagedError, adding_folder, cache_folder
 from flipjax.support.terminal import Bar, listed, one_line, printable, say
 from flipjax.support.threads import in_order
@@ -240,7 +240,7 @@ def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, 
     return jax.tree.map(jnp.asarray, pool_of(arrays, catalog.kind)), catalog
 
 
-def pool_of(arrays: Mapping[str, np.ndarray], kind: Kind) -> Pool:
+def pool_of(arrays: Mapping[str, np.ndarray], kind: PoolKind) -> Pool:
     """Returns the pool of `ARRAYS`, NumPy arrays, without aspects if one of them is unknown."""
     fields: dict[str, Any] = dict(arrays)
     if np.isnan(arrays["aspects"]).any():

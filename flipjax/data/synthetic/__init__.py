@@ -9,7 +9,7 @@ Nothing is downloaded.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,18 +20,22 @@ from flipjax.backend.random import key_of
 from flipjax.config import PoolSpec
 from flipjax.config.naming import CREATURES, CUES, drawn_names
 from flipjax.data import store
-from flipjax.data.pool import Catalog, Cue, Pool, PoolItem
+from flipjax.data.pool import Catalog, CueName, Pool, PoolItem
 from flipjax.data.store import with_usual
 from flipjax.data.synthetic import creatures, landscapes
 
 __all__ = ["draw_cue", "list_synthetic", "load_synthetic", "outline_synthetic"]
+
+Render: TypeAlias = Callable[..., jax.Array]
+"""Draws one image (H, W, channels) in [0, 1] from a PRNG key and a kind, the index in `drawn`."""
 
 CHUNK = 32
 """Images rendered at once: bounds the memory of the supersampled layers."""
 PERIOD = 4
 """Pixels from one stripe of a texture to the next."""
 TURNS = (0.0, 0.5, 0.25, 0.75)
-"""Hue of each of `flipjax.config.naming.HUES`, and direction of STRIPES in half turns."""
+"""The hue of red, cyan, lime and violet, as a part of a turn; the direction of upright, level, rising and falling
+stripes, as a part of a half turn."""
 
 
 def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
@@ -58,10 +62,14 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     store.check_memory(store.drawn_shapes(spec, len(object_class), len(scene_kind)), store.memory_limit())
     creature_key, scene_key = jax.random.split(key_of(spec.seed))
     drawn_classes = tuple(map(CREATURES.index, catalog.class_names))
-    drawn_scenes = tuple(map(CUES[spec.cue].index, catalog.scene_names))
     rgba = _in_chunks(_creature, creature_key, object_class, size=spec.size, drawn=drawn_classes)
-    scenes = _in_chunks(_scene, scene_key, scene_kind, size=spec.size, drawn=drawn_scenes)
+    scenes = _in_chunks(_scene, scene_key, scene_kind, size=spec.size, drawn=_drawn_scenes(spec, catalog))
     return _pool_of(rgba, scenes, spec, catalog), catalog
+
+
+def _drawn_scenes(spec: PoolSpec, catalog: Catalog) -> tuple[int, ...]:
+    """Returns the number of each scene of a pool, among all values of its cue."""
+    return tuple(map(CUES[spec.cue].index, catalog.scene_names))
 
 
 def outline_synthetic(spec: PoolSpec) -> Pool:
@@ -76,12 +84,12 @@ def _pool_of(rgba: jax.Array, scenes: jax.Array, spec: PoolSpec, catalog: Catalo
     """Returns the pool of drawn cut-outs (N, H, W, 4) and scenes (M, H, W, 3), with the cue in place of the scenes."""
     object_class = catalog.object_class
     scene_kind = catalog.scene_kind
-    cue = cast(Cue, spec.cue)
+    cue = cast(CueName, spec.cue)
     layers = scenes
     backdrops = None
     if cue != "scene":
         # The drawn scenes become backdrops independent of the class, and the cue replaces them.
-        drawn = tuple(map(CUES[cue].index, catalog.scene_names))
+        drawn = _drawn_scenes(spec, catalog)
         scene_key = jax.random.split(key_of(spec.seed))[1]
         cue_key, place_key = jax.random.split(jax.random.fold_in(scene_key, len(scene_kind)))
         backdrops = scenes[jax.random.randint(place_key, (len(object_class),), 0, len(scene_kind))]
@@ -115,30 +123,44 @@ def list_synthetic(spec: PoolSpec) -> Catalog:
 
 
 def _creature(key: jax.Array, kind: jax.Array, *, size: int, drawn: tuple[int, ...]) -> jax.Array:
+    """Draws a creature (H, W, 4); `kind` is its index in `drawn`, numbers of CREATURES."""
     return creatures.render_creature(creatures.draw_creature(key, kind, drawn=drawn), size)
 
 
 def _scene(key: jax.Array, kind: jax.Array, *, size: int, drawn: tuple[int, ...]) -> jax.Array:
+    """Draws a landscape (H, W, 3); `kind` is its index in `drawn`, numbers of LANDSCAPES."""
+    # Its shore is of another kind, so many steps on in `drawn`.
     step = jax.random.randint(jax.random.fold_in(key, 1), (), 1, len(drawn))
     return landscapes.render_landscape(landscapes.draw_landscape(key), kind, size, drawn=drawn, step=step)
 
 
-def _in_chunks(item: Callable, key: jax.Array, kinds: np.ndarray, *, size: int, drawn: tuple[int, ...]) -> jax.Array:
-    """Renders item i from `fold_in(key, i)`, independent of N: uint8 (N, H, W, channels)."""
-    index = np.arange(math.ceil(len(kinds) / CHUNK) * CHUNK).reshape(-1, CHUNK)
-    rows = zip(index, np.resize(kinds, index.shape), strict=True)
-    chunk = program(_chunk, brief=True, static_argnames=("item", "size", "drawn"))
-    return jnp.concatenate([chunk(key, *row, item=item, size=size, drawn=drawn) for row in rows])[: len(kinds)]
+def _in_chunks(render: Render, key: jax.Array, kinds: np.ndarray, *, size: int, drawn: tuple[int, ...]) -> jax.Array:
+    """Renders an image of each of N kinds: uint8 (N, H, W, channels).
+
+    Image i depends on `fold_in(key, i)` and its kind alone, so that a larger pool begins with the images of a smaller.
+    """
+    numbers = np.arange(math.ceil(len(kinds) / CHUNK) * CHUNK).reshape(-1, CHUNK)
+    # One shape for all chunks: the last one is filled with images that are dropped.
+    filled_kinds = np.resize(kinds, numbers.shape)
+    render_chunk = program(_render_chunk, brief=True, static_argnames=("render", "size", "drawn"))
+    chunks = []
+    for chunk_numbers, chunk_kinds in zip(numbers, filled_kinds, strict=True):
+        chunks.append(render_chunk(key, chunk_numbers, chunk_kinds, render=render, size=size, drawn=drawn))
+    return jnp.concatenate(chunks)[: len(kinds)]
 
 
-def _chunk(key, index, kinds, *, item: Callable, size: int, drawn: tuple[int, ...]) -> jax.Array:
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-    images = jax.vmap(partial(item, size=size, drawn=drawn))(keys, kinds)
+def _render_chunk(
+    key: jax.Array, numbers: jax.Array, kinds: jax.Array, *, render: Render, size: int, drawn: tuple[int, ...]
+) -> jax.Array:
+    """Renders the images of some numbers and kinds, (CHUNK,) each: uint8 (CHUNK, H, W, channels)."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+    images = jax.vmap(partial(render, size=size, drawn=drawn))(keys, kinds)
     return jnp.round(255 * images).astype(jnp.uint8)
 
 
 @partial(jax.jit, static_argnames=("cue", "size", "drawn"))
 def _cues(keys: jax.Array, kinds: jax.Array, *, cue: str, size: int, drawn: tuple[int, ...]) -> jax.Array:
+    """Draws the layers of a cue, one of each key and kind: uint8 (M, size, size, 3)."""
     return jax.vmap(partial(draw_cue, cue=cue, size=size, drawn=drawn))(keys, kinds)
 
 

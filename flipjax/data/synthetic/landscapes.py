@@ -2,10 +2,15 @@
 
 All scenes have the same distribution of sky, light and horizon. A shore divides the ground into two sorts; the scene's
 own sort covers most or all of it.
+
+`draw_landscape` draws random numbers, and `render_landscape` makes an image of them: a sky, two grounds, and the shore
+between them. `_land`, `_water`, `_desert` and `_snow` are the grounds; noise is smooth, from lattices of numbers.
+Lengths are fractions of the frame, x from left to right and y from top to bottom. Stored results are of the pool that
+this arithmetic draws: to change a number, or the order of operations, is to draw another pool.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,41 +18,57 @@ import numpy as np
 
 from flipjax.data.synthetic.creatures import PAIR, SUPERSAMPLE, mix
 
+Line: TypeAlias = np.ndarray | jax.Array
+"""Places along one side of the frame: x (W,) or y (H,), from 0 to 1."""
+
 SHORES = 0.6
-"""The most of its lean that a scene loses to a shore of its own."""
+"""How far below 1 a scene's lean can be; at 1 its own ground fills the frame, see `_offshore`."""
 
 
 class Draw(NamedTuple):
-    """The random numbers behind one scene, uniform in [0, 1]; lattices of noise come last."""
+    """The random numbers behind one scene, uniform in [0, 1], of the shapes in `SHAPES`; lattices of noise are last."""
 
     heights: jax.Array
-    """(2,) of the horizon and of the sun."""
+    """Of the horizon and of the sun."""
     hour: jax.Array
-    """() of the day, which colours the sky."""
+    """Of the day, which colours the sky."""
     across: jax.Array
-    """() where the sun stands."""
+    """Where the sun stands."""
     tones: jax.Array
-    """(3,) of meadow, flowers and sea."""
+    """Of meadow, flowers and sea."""
     shore: jax.Array
-    """(2,) its bearing, and how much of it there is."""
+    """Its bearing, and how much of it there is."""
     trees: jax.Array
-    """(2, 4, 7), for two rows of seven trees: position, height, presence and shape."""
+    """For two rows of seven trees: position, height, presence and shape."""
     ridges: jax.Array
-    """(3, 1, 6) lattices of the crests of hills or dunes."""
+    """Lattices of the crests of hills or dunes."""
     broad: jax.Array
-    """(3, 10, 6) lattices of clouds, patches and bays."""
+    """Lattices of clouds, patches and bays."""
     fine: jax.Array
-    """(1, 21, 12) lattice of clouds."""
+    """Lattice of clouds."""
     grass: jax.Array
-    """(2, 36, 56) lattices of blades and flowers."""
+    """Lattices of blades and flowers."""
     swell: jax.Array
-    """(2, 17, 7) lattices of waves."""
+    """Lattices of waves."""
     ripple: jax.Array
-    """(2, 33, 25) lattices of foam and glints."""
+    """Lattices of foam and glints."""
 
 
-SHAPES = ((2,), (), (), (3,), (2,), (2, 4, 7), (3, 1, 6), (3, 10, 6), (1, 21, 12), (2, 36, 56), (2, 17, 7), (2, 33, 25))
-"""Shapes of the fields of `Draw`, in order."""
+SHAPES = {
+    "heights": (2,),
+    "hour": (),
+    "across": (),
+    "tones": (3,),
+    "shore": (2,),
+    "trees": (2, 4, 7),
+    "ridges": (3, 1, 6),
+    "broad": (3, 10, 6),
+    "fine": (1, 21, 12),
+    "grass": (2, 36, 56),
+    "swell": (2, 17, 7),
+    "ripple": (2, 33, 25),
+}
+"""The shape of each field of `Draw`, in the order in which they are drawn."""
 
 
 def draw_landscape(key: jax.Array) -> Draw:
@@ -58,10 +79,11 @@ def draw_landscape(key: jax.Array) -> Draw:
         >>> draw_landscape(jax.random.key(0)).ridges.shape
         (3, 1, 6)
     """
-    sizes = [math.prod(shape) for shape in SHAPES]
+    sizes = [math.prod(shape) for shape in SHAPES.values()]
     # A single call, since the generator is slow to compile.
     parts = jnp.split(jax.random.uniform(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
-    return Draw(*(part.reshape(shape) for part, shape in zip(parts, SHAPES, strict=True)))
+    fields = zip(SHAPES.items(), parts, strict=True)
+    return Draw(**{name: part.reshape(shape) for (name, shape), part in fields})
 
 
 def render_landscape(
@@ -94,12 +116,16 @@ def render_landscape(
     water = _water(u, x, depth / (1 - horizon), sun)
     lean = 1 - SHORES * u.shore[1] ** 2
     below = _over(depth)[:, None]
+    # `wet` is the part of each sample on the far side of the shore, which `offshore` is the distance beyond; `share`
+    # is the far ground's part below the horizon, and `cover` that of the ground above it.
     if drawn == PAIR:
+        # Land and water share a shore, and the kind says which of them is the larger.
         offshore = _offshore(u.shore[0], x, y, bays, (2.0 * kind - 1.0) * lean)
         wet = _over(offshore, 0.01)
         cover = skyline * (1 - wet)
         share = wet * below
     else:
+        # The scene's own ground lies beyond a shore of another kind.
         desert = _desert(u, x, y, horizon, sky)
         snow = _snow(u, x, y, horizon, sky, patches)
         # Colours, and where they cover the sky.
@@ -120,29 +146,36 @@ def render_landscape(
     return jnp.clip(colour.reshape(size, SUPERSAMPLE, size, SUPERSAMPLE, 3).mean((1, 3)), 0, 1)
 
 
-def _over(distance, softness: float = 0.004):
+def _over(distance: Line | jax.Array, softness: float = 0.004) -> jax.Array:
+    """Returns the cover of a shape with a soft edge, in [0, 1], from distances to its edge, positive inside."""
     return jnp.clip(0.5 + distance / (2 * softness), 0, 1)
 
 
-def _noise(lattices: jax.Array, y, x) -> jax.Array:
-    """Draws smooth noise (n, H, W) in [0, 1] at y (H,) by x (W,) in [0, 1], from lattices (n, down + 1, across + 1)."""
+def _noise(lattices: jax.Array, y: Line, x: Line) -> jax.Array:
+    """Returns smooth noise (n, H, W) in [0, 1] at y by x, from lattices (n, down + 1, across + 1)."""
     down, across = (n - 1 for n in lattices.shape[1:])
     return jnp.asarray(_weights(y, down)) @ lattices @ _weights(x, across).T
 
 
-def _weights(t, cells: int):
+def _weights(t: Line, cells: int) -> Line:
+    """Returns the weights (T, cells + 1) of the points of a lattice of `cells` at places t (T,) along it."""
     xp = np if isinstance(t, np.ndarray) else jnp
     near = xp.clip(1 - xp.abs(cells * xp.clip(t, 0, 1)[:, None] - np.arange(cells + 1)), 0, 1)
     return (near * near * (3 - 2 * near)).astype(np.float32)
 
 
-def _palette(t, *colours: tuple[float, float, float]) -> jax.Array:
-    """Returns a colour along a row of colours, t in [0, 1]."""
+def _palette(t: jax.Array, *colours: tuple[float, float, float]) -> jax.Array:
+    """Returns a colour (3,) along a row of colours, t () in [0, 1]."""
     return (_weights(t[None], len(colours) - 1) @ jnp.array(colours))[0]
 
 
-def _sky(u: Draw, x, y, horizon, puff):
-    """Returns the sky (H, W, 3), the colour of its light (3,), and where the sun stands, (x, y)."""
+def _sky(
+    u: Draw, x: Line, y: Line, horizon: jax.Array, puff: jax.Array
+) -> tuple[jax.Array, jax.Array, tuple[jax.Array, jax.Array]]:
+    """Returns the sky (H, W, 3), the colour of its light (3,), and where the sun stands, (x, y).
+
+    `puff` (H, W) is the noise of the clouds.
+    """
     top = _palette(u.hour, (0.36, 0.62, 0.90), (0.47, 0.68, 0.88), (0.52, 0.55, 0.80), (0.42, 0.40, 0.68))
     rim = _palette(u.hour, (0.80, 0.91, 0.97), (0.97, 0.93, 0.82), (1.00, 0.82, 0.66), (0.98, 0.70, 0.66))
     light = _palette(u.hour, (1.0, 1.0, 1.0), (1.03, 1.0, 0.92), (1.04, 0.95, 0.86), (0.98, 0.86, 0.88))
@@ -156,12 +189,15 @@ def _sky(u: Draw, x, y, horizon, puff):
     return mix(sky, mix(rim, 1.0, 0.7), (0.85 * cloud)[..., None]), light, sun
 
 
-def _land(u: Draw, x, y, horizon, sky, patches):
+def _land(
+    u: Draw, x: Line, y: Line, horizon: jax.Array, sky: jax.Array, patches: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Returns hills in three depths with trees and a meadow: colours (H, W, 3), and where they cover the sky (H, W)."""
     haze = sky.mean((0, 1))
     tone = u.tones[0]
     grass = _palette(tone, (0.36, 0.56, 0.26), (0.55, 0.62, 0.25), (0.44, 0.60, 0.22))
     leaf = _palette(tone, (0.16, 0.38, 0.20), (0.34, 0.42, 0.14), (0.22, 0.40, 0.24))
+    # Of the three ridges, from the back: how far below the horizon, how tall, and what noise is level.
     lower, tall, middle = np.array([[0.03, 0.02, -0.10], [0.16, 0.10, 0.14], [0.0, 0.5, 0.5]])[..., None]
     crests = horizon - lower - tall * (_noise(u.ridges, np.zeros(1), x)[:, 0] - middle)
     colour = jnp.broadcast_to(mix(haze, jnp.array([0.42, 0.58, 0.40]), 0.55), sky.shape)
@@ -181,8 +217,11 @@ def _land(u: Draw, x, y, horizon, sky, patches):
     return colour, cover
 
 
-def _trees(u: jax.Array, x, y, crest, tall: float):
-    """Returns a row of round and pointed trees along a `crest` (W,): crowns and trunks (H, W)."""
+def _trees(u: jax.Array, x: Line, y: Line, crest: jax.Array, tall: float) -> tuple[jax.Array, jax.Array]:
+    """Returns a row of round and pointed trees along a `crest` (W,): the cover of crowns and of trunks (H, W).
+
+    `u` is a row of `Draw.trees`, and `tall` the height of a tree of middle height.
+    """
     position, height, presence, shape = u
     centre = (np.arange(7) + 0.2 + 0.6 * position) / 7
     foot = _weights(centre, len(x) - 1) @ crest + 0.01
@@ -197,7 +236,8 @@ def _trees(u: jax.Array, x, y, crest, tall: float):
     return crown.max(-1), trunk.max(-1)
 
 
-def _meadow(u: Draw, x, y, below, earth, patches):
+def _meadow(u: Draw, x: Line, y: Line, below: jax.Array, earth: jax.Array, patches: jax.Array) -> jax.Array:
+    """Returns earth (H, W, 3) with blades of grass and flowers; `below` (H, W) is the depth below the crest."""
     depth = jnp.clip(below / 0.6, 0, 1)
     blades, flowers = _noise(u.grass, y, x)
     texture = 0.6 * blades + 0.4 * patches - 0.5
@@ -206,8 +246,11 @@ def _meadow(u: Draw, x, y, below, earth, patches):
     return mix(earth, tint, (0.8 * jnp.clip((flowers * (0.55 + 0.45 * depth) - 0.82) / 0.06, 0, 1))[..., None])
 
 
-def _water(u: Draw, x, below, sun):
-    """Returns a sea with waves, foam and the sun's path on it (H, W, 3)."""
+def _water(u: Draw, x: Line, below: Line, sun: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Returns a sea with waves, foam and the sun's path on it (H, W, 3).
+
+    `below` (H,) is the depth below the horizon, 1 at the lower border.
+    """
     far = _palette(u.tones[2], (0.50, 0.74, 0.82), (0.46, 0.68, 0.86), (0.48, 0.74, 0.76))
     deep = _palette(u.tones[2], (0.10, 0.40, 0.56), (0.12, 0.32, 0.60), (0.08, 0.44, 0.50))
     depth = jnp.clip(below, 0, 1)
@@ -225,7 +268,7 @@ def _water(u: Draw, x, below, sun):
     return mix(sea, jnp.array([1.0, 0.95, 0.80]), (0.75 * glint)[..., None])
 
 
-def _desert(u: Draw, x, y, horizon, sky):
+def _desert(u: Draw, x: Line, y: Line, horizon: jax.Array, sky: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns dunes with mesas behind and cacti on them: colours (H, W, 3), and where they cover the sky (H, W)."""
     sand = _palette(u.tones[0], (0.93, 0.74, 0.44), (0.88, 0.62, 0.38), (0.95, 0.80, 0.54))
     rock = mix(sky.mean((0, 1)), jnp.array([0.66, 0.34, 0.22]), 0.75)
@@ -245,14 +288,15 @@ def _desert(u: Draw, x, y, horizon, sky):
     return colour, jnp.maximum(jnp.maximum(mesa, _over(dune)), cactus)
 
 
-def _cacti(u: jax.Array, x, y, foot):
-    """Returns a row of cacti with two arms each (H, W)."""
+def _cacti(u: jax.Array, x: Line, y: Line, foot: jax.Array) -> jax.Array:
+    """Returns the cover of a row of cacti with two arms each (H, W); `u` is a row of `Draw.trees`."""
     position, height, presence, _ = u
     high = 0.14 * (0.6 + 0.8 * height)
     across = (x[:, None] - (np.arange(7) + 0.2 + 0.6 * position) / 7)[None] / high
     up = ((foot - y)[:, None] / high)[:, None]
 
-    def column(middle, low, top, radius):
+    def column(middle: float, low: float, top: float, radius: float) -> jax.Array:
+        """Returns the depth inside a round column, in heights of a cactus."""
         return radius - jnp.hypot(across - middle, up - jnp.clip(up, low, top))
 
     arms = jnp.maximum(column(-0.28, 0.45, 0.75, 0.07), column(0.28, 0.30, 0.65, 0.07))
@@ -261,7 +305,9 @@ def _cacti(u: jax.Array, x, y, foot):
     return (_over(shape, 0.04) * (presence < 0.5)).max(-1)
 
 
-def _snow(u: Draw, x, y, horizon, sky, patches):
+def _snow(
+    u: Draw, x: Line, y: Line, horizon: jax.Array, sky: jax.Array, patches: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Returns a snowfield with firs and white peaks behind: colours (H, W, 3), and where they cover the sky (H, W)."""
     far, near, _ = _noise(u.ridges, np.zeros(1), x)[:, 0]
     jagged = jnp.abs(((5 + 2 * u.tones[0]) * x + u.tones[1]) % 1 - 0.5) * (0.5 + far)
@@ -279,8 +325,8 @@ def _snow(u: Draw, x, y, horizon, sky, patches):
     return colour, jnp.maximum(jnp.maximum(_over(peak), _over(field)), jnp.maximum(wood, bark))
 
 
-def _offshore(bearing, x, y, bays, lean):
-    """Returns the distance out to sea (H, W); about a fraction (1 + lean) / 2 of the frame is at sea."""
+def _offshore(bearing: jax.Array, x: Line, y: Line, bays: jax.Array, lean: jax.Array) -> jax.Array:
+    """Returns the distance beyond the shore (H, W); about a fraction (1 + lean) / 2 of the frame lies beyond it."""
     angle = 2 * jnp.pi * bearing
     along = (x - 0.5) * jnp.cos(angle) + 0.35 * (y[:, None] - 0.65) * jnp.sin(angle) + 0.14 * (bays - 0.5)
     return 0.70 * lean - along
