@@ -149,7 +149,7 @@ def outline(data: Source, options: Options) -> Iterator[str]:
         return
     yield from notes_on_empty_groups(images, association)
     journal = open_journal(out_folder(data, options), images, options)
-    network = first_network(data, images, options, journal.folder)
+    network = first_network(data, images, options)
     side_by_side = "one network" if journal.wave == 1 else f"{journal.wave} networks"
     yield (
         f"{side_by_side} ({network.words}, {network.epochs} epochs) on the first fold, which tell whether the classes "

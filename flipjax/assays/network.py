@@ -35,14 +35,16 @@ class MissingNetworkError(Exception):
     """A network lacks what it needs to train here, which the message names."""
 
 
-def first_network(data: ArrayData | str | Path, images: AssayImages, options: Options, folder: Path) -> Network:
+def first_network(
+    data: ArrayData | str | Path, images: AssayImages, options: Options, folder: Path | None = None
+) -> Network:
     """Returns the network that is tried first.
 
     Args:
         data: the images as `flipjax.assay` takes them, to be read larger for all but the small U-Net.
         images: at the size of the small U-Net.
         options: of the assay.
-        folder: of the assay, into which weights are converted.
+        folder: of the assay, into which weights are converted; None: nothing will be trained.
 
     Raises:
         ConfigError: the network that was asked for cannot be trained here.
@@ -64,8 +66,12 @@ def frozen_network(data: ArrayData | str | Path, options: Options) -> Network:
     return _network(FROZEN, words, _read_larger(data, options), options, {"model.name": FROZEN})
 
 
-def _pretrained_network(data: ArrayData | str | Path, options: Options, folder: Path) -> Network:
-    weights = options.weights or _converted_weights(folder)
+def _pretrained_network(data: ArrayData | str | Path, options: Options, folder: Path | None) -> Network:
+    weights = options.weights
+    if not weights:
+        file = _weights_file()
+        if folder is not None:
+            weights = _converted_weights(file, folder)
     changes = {**FINE_TUNING, "model.weights": weights}
     words = "U-Nets with a pretrained EfficientNet-Lite0"
     return _network(PRETRAINED, words, _read_larger(data, options), options, changes)
@@ -112,13 +118,12 @@ def _rho_of(images: AssayImages, options: Options) -> float:
     return round(float(1 - images.found.rare.mean()), 6)
 
 
-def _converted_weights(folder: Path) -> str:
-    """Returns weights of EfficientNet-Lite0 of its package, converted into a folder; raises MissingNetworkError."""
+def _converted_weights(file: Path, folder: Path) -> str:
+    """Returns the package's weights of EfficientNet-Lite0, converted into a folder."""
     from flipjax.models.weights import convert_weights
 
     target = folder / "weights" / "efficientnet_lite0"
     if not target.with_suffix(".safetensors").is_file():
-        file = _weights_file()
         make_folder(target.parent)
         convert_weights(file, target, encoder="efficientnet_lite0", num_classes=3)
     return str(target)

