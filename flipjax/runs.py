@@ -100,12 +100,14 @@ def run(
     planned = plan(configuration)
     digest = planned.identity
     name = "run"
-    folder_name = f"{name}-{digest[:8]}"
     if isinstance(config, str | Path):
         name = run_name(config)
-        plain = digest == digest_of(configure(config))
-        folder_name = name if plain else f"{name}-{digest[:8]}"
-    folder = Path("runs") / folder_name if workdir is None else Path(workdir)
+    if workdir is not None:
+        folder = Path(workdir)
+    elif isinstance(config, str | Path) and digest == digest_of(configure(config)):
+        folder = Path("runs") / name
+    else:
+        folder = Path("runs") / f"{name}-{digest[:8]}"
     line = f"flipjax.run({name!r}, {dict(changes or {})!r})"
     text, _ = run_sweep(planned, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast)
     if not (folder / "results.csv").is_file():
@@ -169,7 +171,7 @@ class Run(StoredRun):
     def member(self, name: str) -> "RunMember":
         """Returns a member by its name, such as m003."""
         if name not in self.members.index:
-            raise ConfigError("member", f"one of {', '.join(self.members.index)}", name)
+            raise ConfigError("member", f"one of {listed(self.members.index)}", name)
         return RunMember(self, name)
 
     def plot(self, quantity: str | None = None, *, by: str | None = None, group: str = "all") -> "Figure":
@@ -217,10 +219,10 @@ class Run(StoredRun):
         if key not in keys:
             names = [column(name) for name in keys if not name.startswith("group/")]
             near = difflib.get_close_matches(quantity, names, n=3) or sorted(names)
-            of_group = "" if group == "all" else f" of the {group} groups"
-            raise ConfigError(
-                "quantity", f"a column of results.csv{of_group}, such as {listed(near, most=3)}", quantity
-            )
+            kind = "a column of results.csv"
+            if group != "all":
+                kind += f" of the {group} groups"
+            raise ConfigError("quantity", f"{kind}, such as {listed(near, most=3)}", quantity)
         return key
 
     def report(self) -> str:
@@ -257,7 +259,7 @@ class RunMember:
     @property
     def static(self) -> dict[str, Any]:
         """The member's values of `config.grid`, by dotted name."""
-        return grid_points(self.run.config)[int(self._cell_name.partition("/")[0])]
+        return grid_points(self.run.config)[int(self._program)]
 
     @cached_property
     def _cell_name(self) -> str:
@@ -266,6 +268,11 @@ class RunMember:
             if self.name in cell.members:
                 return name
         raise DamagedError(f"{self.run.folder}: expected the results of {self.name}; found none")
+
+    @property
+    def _program(self) -> str:
+        """The name of the member's program, which is its position in the grid; a part of one has a longer name."""
+        return self._cell_name.partition("/")[0]
 
     @property
     def _cell(self) -> Cell:
@@ -350,8 +357,7 @@ class RunMember:
             WeightsError: the file is damaged, or needs `build`.
         """
         rule = self._rule(rule)
-        program = self._cell_name.partition("/")[0]
-        file = self.run.folder / "cells" / program / "weights" / f"{self.name}.{rule}.safetensors"
+        file = self.run.folder / "cells" / self._program / "weights" / f"{self.name}.{rule}.safetensors"
         if not file.is_file():
             kept = sorted(other.name.split(".")[1] for other in file.parent.glob(f"{self.name}.*"))
             kept_rules = f"config.population.keep kept {', '.join(kept) or 'none'}"

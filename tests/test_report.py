@@ -174,9 +174,9 @@ def test_many_settings_are_mapped_and_few_of_them_shown_one_by_one(tmp_path, ske
     build_report(tmp_path)
     run = load(tmp_path)
     assert run.means["width"].nunique() == len(widths)
-    assert run.shown.means["width"].nunique() == SAMPLED_SETTINGS
+    assert run.sampled.means["width"].nunique() == SAMPLED_SETTINGS
     rare = "quantity == 'group/rare/fg_flip' and rho == 0.9"
-    flips, shown = (table.query(rare)["mean"] for table in (run.means, run.shown.means))
+    flips, shown = (table.query(rare)["mean"] for table in (run.means, run.sampled.means))
     assert (flips.min(), flips.max()) == (shown.min(), shown.max())
     assert {"settings.svg", "flip_rare.svg"} <= {path.name for path in (tmp_path / "report/figures").iterdir()}
 

@@ -13,7 +13,7 @@ from flipjax.audit.maps import ImagePictures, Picture
 from flipjax.audit.results import Audit
 from flipjax.audit.tables import PAIRS, WHOLE_SEGMENTS
 from flipjax.metrics.classes import background_classes
-from flipjax.report.document import Block, Document, Front, Numbers
+from flipjax.report.document import Document, Front, Numbers, PageBlock
 from flipjax.report.gallery.items import Item, Palette
 from flipjax.report.html import Gallery, write_page
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
@@ -42,7 +42,7 @@ def write_audit_page(
     folder: Path, audit: Audit, document: Document, items: Sequence[Item], segments: Sequence[Item] = ()
 ) -> None:
     """Writes a self-contained index.html, and its figures as SVG and PNG."""
-    after: dict[str, list[Block]] = {"Flip-risk": [*charts.ranking_charts(audit)[::-1]]}
+    after: dict[str, list[PageBlock]] = {"Flip-risk": [*charts.ranking_charts(audit)[::-1]]}
     if segments:
         after["Flips"] = [Gallery(segments, palette_of(audit, segments), CUT, filtered=False)]
     further = items[FIRST_ITEMS:]
@@ -68,7 +68,7 @@ def _worst(audit: Audit, items: Sequence[Item]) -> Gallery | None:
     return Gallery(items[:FIRST_ITEMS], palette_of(audit, items[:FIRST_ITEMS]), WORST, filtered=False)
 
 
-def _with_links(audit: Audit, block: Block, segments: Sequence[Item]) -> Block:
+def _with_links(audit: Audit, block: PageBlock, segments: Sequence[Item]) -> PageBlock:
     """Returns the table of pairs with links from numbers of segments to their pictures; any other block as it is."""
     if not isinstance(block, Numbers) or not block.caption.startswith(PAIRS):
         return block

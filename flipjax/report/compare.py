@@ -99,7 +99,7 @@ def _document(runs: Mapping[str, StoredRun], rows: pd.DataFrame, differences: pd
 
     missing = []
     for name, run in runs.items():
-        missing += [f"{name}: {line}" for line in run.missing]
+        missing += [f"{name}: {line}" for line in run.notes_on_missing]
     return Document(
         title=f"{compared} against {reference}",
         facts=facts,

@@ -33,8 +33,8 @@ ESCAPES = str.maketrans(
 """What LaTeX writes for characters that it reads as commands or lacks."""
 
 
-class Block(Protocol):
-    """A part of a section: a table, a chart or a gallery."""
+class PageBlock(Protocol):
+    """What a section shows: a table, a chart or a gallery."""
 
     template: ClassVar[str]
     """The template that shows it."""
@@ -65,7 +65,7 @@ class Section:
 
     title: str
     """Its heading."""
-    blocks: Sequence[Block]
+    blocks: Sequence[PageBlock]
     """Tables, charts and galleries."""
     folded: bool = False
     """Whether it opens on a click."""
@@ -75,9 +75,9 @@ class Section:
 class Front:
     """What stands beside the findings."""
 
-    charts: Sequence[Block] = ()
+    charts: Sequence[PageBlock] = ()
     """Charts, below each other."""
-    gallery: Block | None = None
+    gallery: PageBlock | None = None
     """A gallery of few images, or None."""
 
 

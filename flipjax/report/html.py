@@ -9,7 +9,7 @@ from typing import ClassVar
 import jinja2
 
 from flipjax.report.charts import Chart
-from flipjax.report.document import Block, Document, terminal_text, visible, write_latex, write_summary
+from flipjax.report.document import Document, PageBlock, terminal_text, visible, write_latex, write_summary
 from flipjax.report.gallery.items import Item, Palette, colour_bar, tile_uris
 from flipjax.report.style import OUTCOMES
 from flipjax.results.learning import MARGIN
@@ -67,7 +67,7 @@ def write_page(folder: Path, document: Document) -> None:
     write_text(folder / "index.html", page)
 
 
-def _drawable(blocks: Sequence[Block]) -> list[Block]:
+def _drawable(blocks: Sequence[PageBlock]) -> list[PageBlock]:
     """Returns the blocks without charts that have no panels."""
     return [block for block in blocks if not isinstance(block, Chart) or block.panels]
 

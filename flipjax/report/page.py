@@ -57,12 +57,18 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
         FileNotFoundError: the folder has no results.
         DamagedError: its results cannot be read.
     """
-    run_folder = workdir.folder if isinstance(workdir, StoredRun) else Path(workdir)
+    if isinstance(workdir, StoredRun):
+        run_folder = workdir.folder
+    else:
+        run_folder = Path(workdir)
     folder = run_folder / "report"
     complete = all((folder / name).is_file() for name in ("index.html", "summary.md", "summary.csv"))
     if complete and not again and not changed_after(run_folder, folder / TEXT):
         return (folder / TEXT).read_text()
-    run = workdir if isinstance(workdir, StoredRun) else load(workdir)
+    if isinstance(workdir, StoredRun):
+        run = workdir
+    else:
+        run = load(workdir)
     tables = {"summary": run.means, "trend": run.trend, "comparison": run.comparison, "selection": run.selection}
     for name, table in tables.items():
         write_csv(folder / f"{name}.csv", table)
@@ -76,13 +82,13 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
 def make_document(run: StoredRun, figures: Path) -> Document:
     """Returns the report of a run, and saves the figure of its gallery.
 
-    If the run has many settings, the page shows those of `StoredRun.shown` one by one, and maps of all.
+    If the run has many settings, the page shows those of `StoredRun.sampled` one by one, and maps of all.
 
     Args:
         run: the whole run.
         figures: the folder of figures.
     """
-    shown = run.shown
+    shown = run.sampled
     items, damaged = items_of(shown)
     charts_in_front, flip_charts_below = _place_flip_charts(shown)
     charts_over_rho = [*map_charts(run), *flip_charts_below]
@@ -97,7 +103,7 @@ def make_document(run: StoredRun, figures: Path) -> Document:
         facts=_facts(run, shown),
         lines=findings(run),
         sections=_sections(shown, items, charts_over_rho),
-        missing=[*shown.missing, *damaged],
+        missing=[*shown.notes_on_missing, *damaged],
         terms=_terms(run),
         definitions=_definitions(run),
         config=shown.record.get("config", {}),
@@ -198,7 +204,7 @@ def findings(run: StoredRun) -> list[str]:
     Args:
         run: the whole run.
     """
-    shown = run.shown
+    shown = run.sampled
     warnings = [
         *sentences.unlearnt_warning(run.records),
         *sentences.classes_warning(run.records, classes=run.classes),

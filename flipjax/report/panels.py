@@ -372,7 +372,9 @@ def _write_shares(axes: Axes, shares: np.ndarray, colours: Sequence[Sequence[str
         if not share:
             continue
         dark_cell = share > 0.7 and colours[row][column] != CORRECT
-        ink = LIGHT if dark_cell else DARK
+        ink = DARK
+        if dark_cell:
+            ink = LIGHT
         axes.text(column, row, f"{share:.1%}", ha="center", va="center", fontsize=8.5, color=ink)
 
 

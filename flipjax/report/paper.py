@@ -175,6 +175,13 @@ def decile_chart(curves: Mapping[str, pd.DataFrame], *, published: bool) -> Char
     return Chart("paper_deciles", "Flip by decile of flip-risk", text, "Means over seeds.", panels)
 
 
+def _column(end: str, quantity: str) -> str:
+    """Returns the column of a quantity's mean, or of an end of its interval."""
+    if end == "mean":
+        return quantity
+    return f"{quantity}_{end}"
+
+
 def write_paper(folders: Sequence[str | Path], folder: Path, *, published: bool = False) -> str:
     """Writes paper.csv, paper.md, paper.tex and paper_deciles.svg and .png, and returns the table as text.
 
@@ -188,7 +195,7 @@ def write_paper(folders: Sequence[str | Path], folder: Path, *, published: bool 
     text = paper_text(means)
     chart = decile_chart(decile_curves(runs), published=published)
     table = means.pivot(index=NAMES, columns="quantity", values=["mean", "low", "high"])
-    table.columns = [name if end == "mean" else f"{name}_{end}" for end, name in table.columns.to_flat_index()]
+    table.columns = [_column(end, name) for end, name in table.columns.to_flat_index()]
     write_csv(folder / "paper.csv", table.reset_index())
     write_text(folder / "paper.md", f"{to_markdown(text)}\n\nMeans over seeds; {INTERVAL_IN_WORDS}.\n")
     caption = f"Means over seeds with the {INTERVAL_IN_WORDS}."

@@ -86,7 +86,7 @@ def _rho_of(setting: SettingImages) -> float:
 def flip_charts(run: StoredRun) -> list[Chart]:
     """Returns charts of flips, the IoU gap, context use if it was measured, and pixel shares."""
     charts = [flip_chart(run.means, run.kept(), note=run.note(dots=True)), gap_chart(run)]
-    if run.has(CONTEXT.quantity):
+    if run.has_mean(CONTEXT.quantity):
         charts.append(context_chart(run))
     charts.append(panels.shares_chart(share_panels(run.means), note=run.note(interval=False)))
     return charts
@@ -181,7 +181,7 @@ def risk_charts(run: StoredRun) -> list[Chart]:
             reference=panels.ReferenceLevel(0.5, "chance"),
         ),
     ]
-    if run.has(RARE_ERROR.quantity):
+    if run.has_mean(RARE_ERROR.quantity):
         charts.append(
             _line_chart(
                 run,
@@ -216,7 +216,7 @@ def _ranking_charts(run: StoredRun) -> list[Chart]:
 
 def map_charts(run: StoredRun) -> list[Chart]:
     """Returns maps and distributions over all settings of a run whose page shows only some of them."""
-    if run.shown is run or "rho" not in run.means:
+    if run.sampled is run or "rho" not in run.means:
         return []
     caption = "Means over seeds of every setting beside rho. Boxes: quartiles; line: median."
     drawn = map_panels(run.means, JUDGED)

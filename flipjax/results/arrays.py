@@ -212,8 +212,8 @@ class ImageResults(NamedArrays):
             raise ConfigError("part", f"one of {', '.join(EVALUATED)}", part)
         return self.image_part == part
 
-    def without_numbers(self, member: np.ndarray) -> ImageResults:
-        """Returns the results with no pixels, NaN for floats, where bool `member` (rules, K) is True.
+    def without_numbers(self, has_none: np.ndarray) -> ImageResults:
+        """Returns the results with no pixels, NaN for floats, where bool `has_none` (rules, K) is True.
 
         What holds no rule is of the first one. The training images of a member stay.
         """
@@ -221,15 +221,18 @@ class ImageResults(NamedArrays):
         for name, value in self.arrays().items():
             axes = self.axes_of(name)
             if axes[:2] == ("rule", "member"):
-                blank = member
+                blank = has_none
             elif axes[0] == "member" and len(axes) > 1 and name != "trained":
-                blank = member[0]
+                blank = has_none[0]
             else:
                 continue
             changed[name] = value.copy()
-            changed[name][blank] = np.nan if value.dtype.kind == "f" else 0
+            if value.dtype.kind == "f":
+                changed[name][blank] = np.nan
+            else:
+                changed[name][blank] = 0
         # A sum over no pixels is 0.
-        changed["risk_sum"] = np.where(member[..., None], np.float32(0), self.risk_sum)
+        changed["risk_sum"] = np.where(has_none[..., None], np.float32(0), self.risk_sum)
         return dataclasses.replace(self, **changed)
 
     def own_ratios(self, rule: int, index: int, inside: np.ndarray) -> dict[str, np.ndarray]:

@@ -325,11 +325,13 @@ def _difference(
     # Between two methods, that one learns and the other does not is itself a difference: one side is enough, and the
     # verdict's sentence counts the members of the value that have not learnt.
     learnt = has_learnt(kept[~is_reference]) or has_learnt(kept[is_reference])
-    compared = value_members[axis].iloc[0]
+    unlearnt_where = ""
+    if not learnt:
+        unlearnt_where = f"by {value_members[axis].iloc[0]} and {reference}"
     return table.assign(
         left_out=len(members) - len(kept),
         difference=table["mean"],
         unlearnt=count_unlearnt(kept[~is_reference]),
         learnt=learnt,
-        unlearnt_where="" if learnt else f"by {compared} and {reference}",
+        unlearnt_where=unlearnt_where,
     )

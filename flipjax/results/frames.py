@@ -63,7 +63,7 @@ def _typed(values: pd.Series) -> pd.Series:
 
 def numbers_of(values: pd.Series) -> pd.Series | None:
     """Returns a column of objects as int64 or float64, NaN for '', or None if it holds texts."""
-    numeric = pd.Series([np.nan if value == "" else value for value in values], dtype=object).infer_objects()
+    numeric = values.astype(object).where(values != "", np.nan).infer_objects()
     if not pd.api.types.is_numeric_dtype(numeric):
         return None
     return numeric
@@ -89,7 +89,10 @@ def write_csv(path: str | Path, table: pd.DataFrame | Iterable[Row]) -> None:
 
     Without rows, removes an earlier file.
     """
-    frame = table if isinstance(table, pd.DataFrame) else _exact(list(table))
+    if isinstance(table, pd.DataFrame):
+        frame = table
+    else:
+        frame = _exact(list(table))
     if frame.empty:
         Path(path).unlink(missing_ok=True)
     else:

@@ -1,14 +1,18 @@
-"""Whether a member has learnt the classes, which its Flip alone does not say.
+"""Whether a member has learnt to find the object, and which class it is: its Flip alone says neither.
 
-A network that finds the object and guesses its class has the same Flip at every rho, which reads as robust.
+A network that misses the object flips little of it. One that finds it and guesses its class has the same Flip at every
+rho, which reads as robust.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
+import pandas as pd
 
 from flipjax.metrics.decomposition import divide
 from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell
-from flipjax.results.rows import CLASSES_NOT_LEARNT
+from flipjax.results.rows import CLASSES_NOT_LEARNT, NOT_LEARNT, kept_records
 
 MARGIN = 0.2
 """How far above chance the accuracy of a member that has learnt the classes is.
@@ -16,6 +20,8 @@ MARGIN = 0.2
 Small U-Nets on photos at rho .5, which know little, are .09 to .15 above chance; members of the drawn default grid,
 which know the classes, .40 or more (`sweeps/studies/coverage`, "Learnt or not").
 """
+MOST_MISSED_SHARE = 0.5
+"""Members that miss a larger share of the true foreground count as not learnt."""
 TRAINED = ("finished", "stopped")
 """The statuses of members that trained to their end."""
 
@@ -57,3 +63,33 @@ def never_predicted(cell: Cell) -> dict[str, list[str]]:
         if names:
             never[member] = names
     return never
+
+
+def mark_unlearnt(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
+    """Returns rows of results.csv with status NOT_LEARNT for members that hardly find the object.
+
+    Such a member misses more than MOST_MISSED_SHARE of the true foreground, or has a lower foreground IoU than a
+    prediction of foreground everywhere.
+    """
+    share_of = _foreground_shares(cells)
+    whole = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
+    least_iou = whole["member"].map(share_of).astype(np.float64)
+    lost = whole[(whole["fg_miss"] > MOST_MISSED_SHARE) | (whole["iou_foreground"] < least_iou)]
+    unlearnt = set(zip(lost["member"], lost["selection"], strict=True))
+    marked = [pair in unlearnt for pair in zip(rows["member"], rows["selection"], strict=True)]
+    return rows.assign(status=rows["status"].mask(np.array(marked, bool), NOT_LEARNT))
+
+
+def _foreground_shares(cells: Mapping[str, Cell]) -> dict[str, float]:
+    """Returns the foreground's share of the true test pixels of each member."""
+    shares: dict[str, float] = {}
+    for cell in cells.values():
+        # The members of a cell share their test images, and so the true pixels.
+        confusion = cell.images_of(cell.members[0], "test").confusion
+        images_axis = 0
+        predicted_axis = 2
+        true_pixels = confusion.sum((images_axis, predicted_axis), dtype=np.int64)
+        # Class 0 is the background.
+        share = float(true_pixels[1:].sum() / max(1, true_pixels.sum()))
+        shares.update(dict.fromkeys(cell.members, share))
+    return shares

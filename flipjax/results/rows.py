@@ -179,8 +179,10 @@ def score(
     """
     images = getattr(benchmark, part)
     C = len(benchmark.class_names)
-    # The number of classes follows from logits, but not from masks.
-    num_classes = C if kind == "masks" else None
+    num_classes = None
+    if kind == "masks":
+        # It follows from logits, but not from masks.
+        num_classes = C
     counts = metrics.decompose(predictions, images.masks, num_classes=num_classes, kind=kind, channels=channels)
     if counts.confusion.shape[-1] != C:
         names = ", ".join(benchmark.class_names)

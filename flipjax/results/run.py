@@ -18,7 +18,7 @@ from flipjax.metrics.registry import Quantity
 from flipjax.results.arrays import AxisValue, MemberResults
 from flipjax.results.cells import Cell, to_xarray
 from flipjax.results.estimates import INTERVAL_IN_WORDS, aggregate
-from flipjax.results.learning import never_predicted
+from flipjax.results.learning import mark_unlearnt, never_predicted
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
 from flipjax.results.record import RECORD, known_record, planned_members
 from flipjax.results.resamples import IMAGES_INTERVAL, Resamples
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 MOST_IMAGE_ROWS = 2_000_000
 """Most rows of images.parquet: one per member, selection rule and image."""
-MOST_MISSED_SHARE = 0.5
-"""Members that miss a larger share of the true foreground count as not learnt."""
 MOST_SCORED_MEMBERS = 2000
 """Most members of a run for a page to compare scores."""
 MOST_RESAMPLED_MEMBERS = 200
@@ -223,63 +221,63 @@ class StoredRun:
     @cached_property
     def never_predicted(self) -> dict[str, list[str]]:
         """The classes that a member never predicts, by member with any."""
-        never: dict[str, list[str]] = {}
+        classes_of: dict[str, list[str]] = {}
         for cell in self.cells.values():
-            never.update(never_predicted(cell))
-        return never
+            classes_of.update(never_predicted(cell))
+        return classes_of
 
     @cached_property
-    def missing(self) -> list[str]:
-        """A line for each missing item."""
-        missing = []
+    def notes_on_missing(self) -> list[str]:
+        """A line for each file, member or table that the run lacks."""
+        notes = []
         if not (self.folder / "results.csv").is_file():
-            missing.append("results.csv: the run has not ended; these are the results of the cells that have")
+            notes.append("results.csv: the run has not ended; these are the results of the cells that have")
         if not self.record:
-            missing.append(f"{RECORD}: cannot be read; how the run was made is not known")
+            notes.append(f"{RECORD}: cannot be read; how the run was made is not known")
         planned = planned_members(self.record, stored=len(self.records))
         if len(self.records) < planned:
-            missing.append(f"{planned - len(self.records)} of the {planned} planned members have no results")
+            notes.append(f"{planned - len(self.records)} of the {planned} planned members have no results")
         for status in LEFT_OUT:
             names = self.records["member"][self.records["status"] == status]
             if status != NOT_LEARNT and len(names):
-                missing.append(f"{status}, and left out of all means: {listed(names)}")
+                notes.append(f"{status}, and left out of all means: {listed(names)}")
         if len(self.records) > MOST_SCORED_MEMBERS:
             reason = f"left out for more than {MOST_SCORED_MEMBERS} members"
-            missing.append(f"scores.csv: {reason}; flipjax.results.scores makes it")
-        return missing
+            notes.append(f"scores.csv: {reason}; flipjax.results.scores makes it")
+        return notes
 
     def kept(self) -> pd.DataFrame:
         """Returns the records of members that enter means."""
         return kept_records(self.records)
 
-    def has(self, quantity: str) -> bool:
+    def has_mean(self, quantity: str) -> bool:
         """Returns whether any setting has a mean of a quantity."""
         return bool(self.means["mean"][self.means["quantity"] == quantity].notna().any())
 
     @cached_property
-    def shown(self) -> StoredRun:
+    def sampled(self) -> StoredRun:
         """The run limited to SAMPLED_SETTINGS settings beside rho and seed if it has more than MOST_SHOWN_SETTINGS.
 
         They are spread evenly from the least to the most Flip in the rare groups at the highest rho. Charts of hundreds
         of settings would be slow to draw and hard to read.
         """
         names = [name for name in axes_of(self.rows) if name not in ("rho", "seed", "selection")]
-        means = self.means[self.means["quantity"] == JUDGED[0]]
-        if "rho" in means:
-            means = means[means["rho"] == means["rho"].max()]
-        settings = means.sort_values("mean")
+        flips = self.means[self.means["quantity"] == JUDGED[0]]
+        if "rho" in flips:
+            flips = flips[flips["rho"] == flips["rho"].max()]
+        settings = flips.sort_values("mean")
         if len(settings) <= MOST_SHOWN_SETTINGS or not names:
             return self
         # NaN comes last, and settings without a mean show little.
         with_mean = max(SAMPLED_SETTINGS, settings["mean"].count())
         places = np.linspace(0, with_mean - 1, SAMPLED_SETTINGS).astype(int)
-        chosen = settings[names].iloc[places].sort_index()
+        chosen_settings = settings[names].iloc[places].sort_index()
         # Only the tables that charts of single settings draw are limited; the others stay as of the whole run.
         limited = copy.copy(self)
-        for name in ("rows", "records", "means", "trend", "comparison", "selection"):
-            table = getattr(self, name)
+        for table_name in ("rows", "records", "means", "trend", "comparison", "selection"):
+            table = getattr(self, table_name)
             if {*names} <= {*table}:
-                setattr(limited, name, table.merge(chosen))
+                setattr(limited, table_name, table.merge(chosen_settings))
         if len(self.history):
             limited.history = self.history.merge(limited.records[["member"]])
         return limited
@@ -287,39 +285,47 @@ class StoredRun:
     def statuses(self) -> str:
         """Returns a sentence on the number of members of each status."""
         counts = self.records["status"].value_counts().sort_index()
-        noun = "member" if len(self.records) == 1 else "members"
-        return f"{len(self.records)} {noun}: {', '.join(f'{n} {status}' for status, n in counts.items())}."
+        noun = "members"
+        if len(self.records) == 1:
+            noun = "member"
+        return f"{len(self.records)} {noun}: {', '.join(f'{count} {status}' for status, count in counts.items())}."
 
     def note(self, *, interval: bool = True, dots: bool = False) -> str:
         """Returns a note on the numbers of seeds and images, the kind of interval, and a chart's small dots."""
-        means = self.means[self.means["quantity"] == "fg_flip"]
-        fewest = min(means["n"])
-        most = max(means["n"])
-        note = f"Seeds: {most}"
-        if fewest != most:
-            note = f"Seeds: {fewest} to {most}"
-        test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
-        # Blank, and so text, where every member diverged.
-        counts = sorted(pd.to_numeric(test["n_images"], errors="coerce").dropna().unique())
-        images = " or ".join(f"{count:.0f}" for count in counts)
-        note += f"; test images: {images or 'none'}"
+        flips = self.means[self.means["quantity"] == "fg_flip"]
+        fewest_seeds = min(flips["n"])
+        most_seeds = max(flips["n"])
+        note = f"Seeds: {most_seeds}"
+        if fewest_seeds != most_seeds:
+            note = f"Seeds: {fewest_seeds} to {most_seeds}"
+        note += f"; test images: {self._test_images_in_words()}"
         # Charts draw intervals only with the seeds that a verdict needs.
-        drawn = most >= FEWEST or not dots
-        if interval and drawn:
-            note += self._interval_note(means)
+        draws_interval = most_seeds >= FEWEST or not dots
+        if interval and draws_interval:
+            note += _interval_note(flips)
         note += "."
-        if dots and most > 1:
+        if dots and most_seeds > 1:
             note += " Small dots: single seeds."
         return note
 
-    def _interval_note(self, means: pd.DataFrame) -> str:
-        """Returns the kind of interval after a semicolon; empty for two seeds, whose means have none."""
-        most = max(means["n"])
-        if most > 2:
-            return f"; {INTERVAL_IN_WORDS}"
-        if most == 1 and means["images_low"].notna().any():
-            return f"; {IMAGES_INTERVAL}"
-        return ""
+    def _test_images_in_words(self) -> str:
+        """Returns the number of test images of a member, or the numbers if members differ."""
+        test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
+        # Blank, and so text, where every member diverged.
+        counts = sorted(pd.to_numeric(test["n_images"], errors="coerce").dropna().unique())
+        if not counts:
+            return "none"
+        return " or ".join(f"{count:.0f}" for count in counts)
+
+
+def _interval_note(means: pd.DataFrame) -> str:
+    """Returns the kind of interval after a semicolon; empty for two seeds, whose means have none."""
+    most_seeds = max(means["n"])
+    if most_seeds > 2:
+        return f"; {INTERVAL_IN_WORDS}"
+    if most_seeds == 1 and means["images_low"].notna().any():
+        return f"; {IMAGES_INTERVAL}"
+    return ""
 
 
 def load(run: str | Path) -> StoredRun:
@@ -375,12 +381,12 @@ def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
                 yield f"{cell_folder.name}/{part.stem}", Cell(read(part, MemberResults), part)
 
 
-def _checked(cell: Cell, config: Mapping[str, object]) -> Cell:
-    """Returns a cell; raises DamagedError if it belongs to another configuration."""
+def _checked(cell: Cell, record: Mapping[str, object]) -> Cell:
+    """Returns a cell; raises DamagedError if it belongs to another configuration than that of config.json."""
     # The identity of a program begins with the digest of its configuration.
     program = str(cell.results.program)
-    asked = config.get("config")
-    if program and isinstance(asked, dict) and not program.startswith(f"{digest_of(asked)}/"):
+    config = record.get("config")
+    if program and isinstance(config, dict) and not program.startswith(f"{digest_of(config)}/"):
         raise DamagedError(f"{cell.path}: expected results of the configuration in config.json; found another run's")
     return cell
 
@@ -389,9 +395,9 @@ def changed_after(folder: Path, file: Path) -> bool:
     """Returns whether the results, pictures or record of a run are newer than a file, or the file is not there."""
     if not file.is_file():
         return True
-    made = file.stat().st_mtime_ns
+    file_time = file.stat().st_mtime_ns
     for pattern in (RECORD, f"cells/*/{STORED}", f"cells/*/{BLANK}", "cells/*/parts/*.npz", f"cells/*/{GALLERY}"):
-        if any(path.stat().st_mtime_ns > made for path in folder.glob(pattern)):
+        if any(path.stat().st_mtime_ns > file_time for path in folder.glob(pattern)):
             return True
     return False
 
@@ -403,10 +409,10 @@ def units(columns: Iterable[str]) -> dict[str, str]:
         >>> units(["member", "fg_flip", "flip_risk"])
         {'fg_flip': 'share', 'flip_risk': 'nats'}
     """
-    named: dict[str, Quantity] = {**IMAGE_QUANTITIES, **SCENE_IMAGE_QUANTITIES, **SCORE_COLUMNS, **SCORES}
+    quantities: dict[str, Quantity] = {**IMAGE_QUANTITIES, **SCENE_IMAGE_QUANTITIES, **SCORE_COLUMNS, **SCORES}
     unit_of = {}
     for name in columns:
-        quantity = named.get(name) or find_quantity(key_of(name))
+        quantity = quantities.get(name) or find_quantity(key_of(name))
         if quantity is not None:
             unit_of[name] = quantity.unit
     return unit_of
@@ -433,33 +439,3 @@ def write_images(run: StoredRun) -> Path | None:
 def count_image_rows(cell: Cell) -> int:
     """Returns the number of rows of a cell's images, one per selection rule, member and image."""
     return len(cell.rules) * len(cell.members) * len(cell.images.image_part)
-
-
-def mark_unlearnt(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
-    """Returns rows of results.csv with status NOT_LEARNT for members that hardly find the object.
-
-    Such a member misses more than MOST_MISSED_SHARE of the true foreground, or has a lower foreground IoU than a
-    prediction of foreground everywhere.
-    """
-    share_of = _foreground_shares(cells)
-    whole = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
-    least_iou = whole["member"].map(share_of).astype(np.float64)
-    lost = whole[(whole["fg_miss"] > MOST_MISSED_SHARE) | (whole["iou_foreground"] < least_iou)]
-    unlearnt = set(zip(lost["member"], lost["selection"], strict=True))
-    marked = [pair in unlearnt for pair in zip(rows["member"], rows["selection"], strict=True)]
-    return rows.assign(status=rows["status"].mask(np.array(marked, bool), NOT_LEARNT))
-
-
-def _foreground_shares(cells: Mapping[str, Cell]) -> dict[str, float]:
-    """Returns the foreground's share of the true test pixels of each member."""
-    shares: dict[str, float] = {}
-    for cell in cells.values():
-        # The members of a cell share their test images, and so the true pixels.
-        confusion = cell.images_of(cell.members[0], "test").confusion
-        images_axis = 0
-        predicted_axis = 2
-        true_pixels = confusion.sum((images_axis, predicted_axis), dtype=np.int64)
-        # Class 0 is the background.
-        share = float(true_pixels[1:].sum() / max(1, true_pixels.sum()))
-        shares.update(dict.fromkeys(cell.members, share))
-    return shares

@@ -62,14 +62,16 @@ def classes_warning(records: pd.DataFrame, *, classes: int) -> list[str]:
     for values, members in groups_of(unlearnt, axes):
         setting = setting_label(dict(zip(axes, values, strict=True)), axes)
         names = listed(members["member"])
-        named.append(f"{names} ({setting})" if setting else names)
+        if setting:
+            names += f" ({setting})"
+        named.append(names)
     if len(named) > MOST_SETTINGS:
         named = [*named[:MOST_SETTINGS], f"and in {len(named) - MOST_SETTINGS} more settings"]
     accuracy = (
         f"Of the object pixels that they find in common groups of validation images at most {1 / classes + MARGIN:.0%} "
         f"have the right class, where guessing gives {1 / classes:.0%}."
     )
-    helps = "What helps: more epochs, larger images; for photos config.model.name=frozen or a pretrained encoder."
+    helps = "What helps: more epochs, larger images, frozen features, a pretrained encoder."
     return [f"Warning: {which}: {'; '.join(named)}. {accuracy} {helps}"]
 
 
@@ -154,7 +156,9 @@ def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
             finding = f"{ranking_words(row, learnt=learnt)} (AUROC {mean_text(row)})"
         else:
             finding = f"Context use: {mean_text(row)}"
-        level = f" at rho {level_text(row['rho'])}" if "rho" in row else ""
+        level = ""
+        if "rho" in row:
+            level = f" at rho {level_text(row['rho'])}"
         sentences.append(_of_setting(row, axes, f"{finding}{level}, {_seeds(row['n'])}."))
     return sentences
 
@@ -178,7 +182,9 @@ def change_sentence(row: Row) -> str:
         f"from {number(row['before'])} at rho {level_text(row['from'])} "
         f"to {number(row['after'])} at rho {level_text(row['to'])}"
     )
-    judgement = f": {row['reason']}" if row["reason"] else ""
+    judgement = ""
+    if row["reason"]:
+        judgement = f": {row['reason']}"
     return f"{title} {verb} {levels} ({difference_text(row)}, {_seeds(row['n'])}){judgement}."
 
 

@@ -90,7 +90,9 @@ def concatenate(tables: Sequence[Table]) -> Table:
 
 def _measures_of(table: NamedArrays) -> list[str]:
     """Returns the names of a table's curves; none of a table without curves."""
-    return table.measure.tolist() if isinstance(table, Curves) else []
+    if isinstance(table, Curves):
+        return table.measure.tolist()
+    return []
 
 
 def _with_measures(table: Table, measures: Sequence[str]) -> Table:

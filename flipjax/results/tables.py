@@ -138,7 +138,9 @@ def results_table(results: MemberResults) -> pd.DataFrame:
     columns["group_name"] = spread(np.array(results.group_titles, object).reshape(1, 1, 1, groups))
     values = results.values.transpose(1, 0, 2, 3, 4).reshape(members * rules * parts * groups, len(results.quantity))
     for key, of_rows in zip(results.quantity.tolist(), values.T, strict=True):
-        columns[column(key)] = _counts(of_rows) if quantity_of(key).unit == COUNTS else of_rows
+        if quantity_of(key).unit == COUNTS:
+            of_rows = _counts(of_rows)
+        columns[column(key)] = of_rows
     columns["status"] = of_member_and_rule(_shared(statuses(results)).T)
     columns["epochs"] = of_member(results.epochs)
     columns["best_epoch"] = of_member_and_rule(results.best_epoch.T)

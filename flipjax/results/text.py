@@ -206,7 +206,10 @@ def wide(
         line = [value_text(name, value) for name, value in zip(names, values, strict=True)]
         line += [str(first[name]) for name in counts.values()]
         for column in columns:
-            line.append(cell(by_column[column], first) if column in by_column else "-")
+            text = "-"
+            if column in by_column:
+                text = cell(by_column[column], first)
+            line.append(text)
         body.append(line)
     return TextTable([*names, *counts, *columns.values()], body, len(names) + len(counts))
 

@@ -87,7 +87,10 @@ def main(arguments: list[str]) -> int:
             collect=bool(options.collect or options.launcher),
             signals=signals,
         )
-        print(text, file=sys.stderr if code == command.INTERRUPTED else sys.stdout)
+        if code == command.INTERRUPTED:
+            say(text)
+        else:
+            print(text)
         return code
 
 
@@ -146,7 +149,9 @@ def _shard(options: argparse.Namespace, arguments: Sequence[str], folder: Path) 
         pairs = dict(text.partition("=")[::2] for text in options.launcher_option)
         # The collecting run reports what the shards could not do.
         launch(options.launcher, Jobs(shard_commands(arguments, options.shards), folder / "logs", pairs), say=say)
-    return None if options.shard is None else read_shard(options.shard)
+    if options.shard is None:
+        return None
+    return read_shard(options.shard)
 
 
 if __name__ == "__main__":

@@ -108,8 +108,9 @@ class Shard:
 
     def lock(self, folder: Path, *, collect: bool = False) -> Lock:
         """Returns this shard's lock, which is compatible with those of the same count."""
-        part = "collect" if collect else self.index
-        return Lock(folder, name=f"-of-{self.count}-{part}")
+        if collect:
+            return Lock(folder, name=f"-of-{self.count}-collect")
+        return Lock(folder, name=f"-of-{self.count}-{self.index}")
 
 
 def read_shard(text: str) -> Shard:

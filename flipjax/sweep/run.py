@@ -263,11 +263,11 @@ class Sweep:
     def show(self, run: StoredRun, whole: bool) -> tuple[str, int]:
         """Draws the report of the run unless it is up to date; returns its text and the exit code, 0 if `whole`."""
         folder = self.workdir.folder
-        if not self.page:
-            return f"{folder}/results.csv", command.DONE if whole else command.SOME_FAILED
-        from flipjax.report import page
+        text = f"{folder}/results.csv"
+        if self.page:
+            from flipjax.report import page
 
-        text = f"{page.build_report(run)}\n{folder}/results.csv, {folder}/report/index.html"
+            text = f"{page.build_report(run)}\n{text}, {folder}/report/index.html"
         if whole:
             return text, command.DONE
         return text, command.SOME_FAILED

@@ -148,7 +148,9 @@ class Workdir:
 
     def checkpoints_of(self, program: Program) -> Path:
         """Returns the folder of a program's checkpoints."""
-        name = f"{program.name}-{program.part}" if program.part else program.name
+        name = program.name
+        if program.part:
+            name += f"-{program.part}"
         return self.folder / "checkpoints" / name
 
     def weights_of(self, program: Program, member: str, rule: str) -> Path:

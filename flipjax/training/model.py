@@ -56,6 +56,10 @@ class Model:
     size: int
     """Side of the training images, in pixels."""
 
+    def __repr__(self) -> str:
+        """Shows the network, its classes and its images, but no weights."""
+        return f"<Model {self.spec.name}: {', '.join(self.class_names)}; images of {self.size} x {self.size}>"
+
     @classmethod
     def from_state_dict(
         cls, arrays: Mapping[str, np.ndarray], spec: ModelSpec, class_names: Sequence[str], size: int

@@ -92,9 +92,11 @@ def check_ranges(ranges: Mapping[str, DrawRange]) -> None:
             raise ConfigError(field, "a low end above 0, whose logarithm is drawn", drawn)
         if drawn.scale == "log1m" and drawn.high >= 1:
             raise ConfigError(field, "a high end below 1, whose distance from 1 is drawn", drawn)
-        of_key = int if drawn.scale == "whole" else float
-        for end in (drawn.low, drawn.high):
-            if not AXES[name].accepts(of_key(end)):
+        ends = (drawn.low, drawn.high)
+        if drawn.scale == "whole":
+            ends = (int(drawn.low), int(drawn.high))
+        for end in ends:
+            if not AXES[name].accepts(end):
                 raise ConfigError(field, f"ends that the key takes, {AXES[name].expected}", drawn)
 
 

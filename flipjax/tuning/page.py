@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from flipjax.report.charts import Chart
-from flipjax.report.document import Block, Document, Numbers, Section
+from flipjax.report.document import Document, Numbers, PageBlock, Section
 from flipjax.report.grid_panels import forest_panels
 from flipjax.report.html import write_report
 from flipjax.report.page_tables import marked
@@ -101,7 +101,7 @@ def _charts(tuned: Tuned) -> list[Chart]:
     ]
 
 
-def result_tables(summary: pd.DataFrame, *, best: int = BEST) -> list[Block]:
+def result_tables(summary: pd.DataFrame, *, best: int = BEST) -> list[PageBlock]:
     """Returns the table of test results; if it is long, after one of the settings with the fewest flips."""
     caption = "Test results: mean over fresh seeds"
     whole = marked(caption, summary_table(summary))

@@ -25,7 +25,8 @@ from flipjax.config.reading import changed, configure, run_name
 from flipjax.data.arrays import ArrayData, keys_of
 from flipjax.results.estimates import compare
 from flipjax.results.frames import records_of, write_csv
-from flipjax.results.run import StoredRun, mark_unlearnt
+from flipjax.results.learning import mark_unlearnt
+from flipjax.results.run import StoredRun
 from flipjax.results.verdicts import judge
 from flipjax.runs import Run, run
 from flipjax.support.terminal import clock, listed, say
