@@ -45,6 +45,8 @@ class Model:
         >>> model = Model(draw_weights(jax.random.key(0), spec, 3), spec, ("background", "cat", "dog"), 16)
         >>> model(jnp.zeros((2, 16, 24, 3))).shape, model.predict(np.zeros((5, 16, 16, 3), np.uint8)).shape
         ((2, 16, 24, 3), (5, 16, 16))
+        >>> model
+        <Model unet: background, cat, dog; images of 16 x 16>
     """
 
     weights: Weights
