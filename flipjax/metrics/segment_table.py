@@ -150,13 +150,14 @@ def segment_tables(
     scores = _list_images(predictions, "predictions", axes)
     if not 0 < len(truth) == len(scores):
         raise ValueError(f"labels: expected an image or more, one for each of {len(scores)}, found {len(truth)}.")
-    ids: Sequence[np.ndarray | None] = [None] * len(truth)
-    unit_without_ids = "component"
     if isinstance(unit, str):
-        unit_without_ids = unit
+        unit_of_segments = unit
+        ids: Sequence[np.ndarray | None] = [None] * len(truth)
     else:
+        # Of the predicted segments, which have no ids.
+        unit_of_segments = "component"
         ids = _read_ids(unit, truth)
-    if unit_without_ids not in UNITS:
+    if unit_of_segments not in UNITS:
         raise ValueError(f"unit: expected one of {', '.join(UNITS)}, or ids of the labels' shape, found {unit!r}.")
     if spec.kind == "masks" and spec.num_classes is None:
         classes = [checks.check_pair(masks, labels, spec)[2] for masks, labels in zip(scores, truth, strict=True)]
@@ -174,7 +175,7 @@ def segment_tables(
             prediction,
             labels_of_image,
             dataclasses.replace(spec, num_classes=C),
-            unit=unit_without_ids,
+            unit=unit_of_segments,
             ids=ids[image],
             risks=risks,
             rim=rim,
@@ -238,7 +239,7 @@ def segment_columns(
     rim: int = RIM,
     min_pixels: int = 1,
 ) -> Columns:
-    """Returns the columns of one image, for `join_columns`. Serves images that come one by one.
+    """Returns the columns of one image (H, W), for `join_columns`. Serves images that come one by one, and volumes.
 
     Args:
         prediction: class indices (H, W); all values are in range, also of the labels.
@@ -261,6 +262,7 @@ def segment_columns(
     # One pass over the pixels: what follows is arithmetic on a few counts.
     counts = count_pairs(true_parts, predicted_parts, near_border(image.truth, image.known, rim))
     true_units = choose_units(true_parts, counts.true_part, counts.pixels, least=min_pixels)
+    # Small predicted segments have no row, but a true segment may match them.
     all_predicted = choose_units(predicted_parts, counts.predicted_part, counts.pixels)
     listed_predicted = choose_units(predicted_parts, counts.predicted_part, counts.pixels, least=min_pixels)
     true = _true_columns(true_units, all_predicted, counts, image, with_ids=ids is not None)

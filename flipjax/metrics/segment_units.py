@@ -15,8 +15,8 @@ BOXES = {2: ("top", "left", "bottom", "right"), 3: ("first", "top", "left", "las
 _MOST_ENTRIES_A_PIXEL = 4
 """Pairs of parts for each pixel, at most, for which a table of all pairs is counted; if there are more, the pairs that
 occur are sorted."""
-_MOST_BITS = 64
-"""Bits of a word. As many parts less one have their boxes found by a bit each."""
+_WORD_BITS = 64
+"""Bits of a word, of which each stands for a part where boxes are found; one is for no part."""
 UNITS = ("class", "component")
 """What the pixels of a segment may have in common, see `flipjax.metrics.segment_tables`."""
 
@@ -109,7 +109,7 @@ class Units(NamedTuple):
 def _find_boxes(parts: Parts, chosen: np.ndarray) -> np.ndarray:
     """Returns the boxes of chosen parts, that occur: first places, then the ends, int64 (n, 2 axes)."""
     axes = parts.numbers.ndim
-    if len(parts.classes) < _MOST_BITS:
+    if len(parts.classes) < _WORD_BITS:
         return _boxes_by_bits(parts, chosen)
     from scipy import ndimage
 
@@ -124,14 +124,14 @@ def _find_boxes(parts: Parts, chosen: np.ndarray) -> np.ndarray:
 
 def _boxes_by_bits(parts: Parts, chosen: np.ndarray) -> np.ndarray:
     """Returns the boxes of fewer than 64 parts, twice as fast as scipy: a word says which parts a row or column has."""
-    bit_of_number = np.uint64(1) << np.arange(_MOST_BITS, dtype=np.uint64)
+    bit_of_number = np.uint64(1) << np.arange(_WORD_BITS, dtype=np.uint64)
     bits = bit_of_number[parts.numbers]
     axes = bits.ndim
     starts = []
     stops = []
     for axis in range(axes):
-        others = tuple(other for other in range(axes) if other != axis)
-        lines = np.bitwise_or.reduce(bits, axis=others)
+        other_axes = tuple(other for other in range(axes) if other != axis)
+        lines = np.bitwise_or.reduce(bits, axis=other_axes)
         has_part = (lines[:, None] & bit_of_number[chosen + 1]) > 0
         starts.append(has_part.argmax(0))
         stops.append(len(lines) - has_part[::-1].argmax(0))
@@ -140,8 +140,7 @@ def _boxes_by_bits(parts: Parts, chosen: np.ndarray) -> np.ndarray:
 
 def choose_units(parts: Parts, part_of_entry: np.ndarray, pixels: np.ndarray, *, least: int = 1) -> Units:
     """Returns the units of `least` pixels or more, of entries (n,) with their part and number of pixels."""
-    number = len(parts.classes)
-    pixels_of_part = np.bincount(part_of_entry, pixels, minlength=number).astype(np.int64)
+    pixels_of_part = np.bincount(part_of_entry, pixels, minlength=len(parts.classes)).astype(np.int64)
     chosen = np.flatnonzero(parts.are_units & (pixels_of_part >= max(1, least)))
     return Units(parts, chosen, pixels_of_part[chosen])
 
@@ -162,6 +161,7 @@ def count_pairs(true: Parts, predicted: Parts, near: np.ndarray) -> PairCounts:
         >>> np.stack([counts.truth, counts.prediction, counts.pixels]).T.tolist()
         [[0, 0, 1], [1, 0, 1], [1, 1, 1]]
     """
+    # The true part, the predicted part and nearness of a pixel are one integer, its entry in a table of all of them.
     rows = len(true.classes) + 1
     columns = len(predicted.classes) + 1
     size = 2 * rows * columns
