@@ -104,16 +104,16 @@ def check_logits(logits: ArrayLike, *, background: Background) -> jax.Array:
 
 
 def check_pair(
-    predictions: ArrayLike, labels: ArrayLike, spec: LabelSpec, *, masks: bool = True
+    predictions: ArrayLike, labels: ArrayLike, spec: LabelSpec, *, allow_masks: bool = True
 ) -> tuple[Array, Array, int]:
     """Checks predictions and labels; returns both and the number of classes.
 
     Raises:
         TypeError: labels or masks that are not integers, or scores that are not floating point.
-        ValueError: invalid shapes, options or values; masks without `num_classes` under jit, or where not `masks`.
+        ValueError: invalid shapes, options or values; masks without `num_classes` under jit, or unless `allow_masks`.
     """
     truth = to_array(labels, name="labels")
-    if masks and spec.kind == "masks":
+    if allow_masks and spec.kind == "masks":
         values = to_array(predictions, name="predictions")
         classes = _check_masks(values, truth, spec)
         _check_range(values, classes, None, name="predictions")

@@ -55,7 +55,7 @@ def region_sums(logits: ArrayLike, labels: ArrayLike, **options: Unpack[LabelOpt
         ([1, 2], [0, 1], 3, 0.0)
     """
     spec = LabelSpec(**options)
-    scores, truth, C = checks.check_pair(logits, labels, spec, masks=False)
+    scores, truth, C = checks.check_pair(logits, labels, spec, allow_masks=False)
     return sum_regions(read_pixels(scores, spec), truth, spec, classes=C)
 
 
