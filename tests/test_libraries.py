@@ -204,7 +204,7 @@ def test_a_trace_of_one_library_is_not_taken_for_the_other():
 )
 def test_the_rule(monkeypatch, version, model, passes, library):
     monkeypatch.setattr(jax, "__version_info__", version)
-    assert convolutions.faster_library(model, size=48, passes=passes) == library
+    assert convolutions.faster_library(model, pixels=passes * 48**2) == library
 
 
 @pytest.fixture

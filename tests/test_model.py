@@ -18,10 +18,12 @@ from networks import Net
 
 import flipjax
 from flipjax import metrics
+from flipjax.backend import convolutions
 from flipjax.config import ModelSpec
 from flipjax.models import weights
 from flipjax.models.weights import WeightsError, draw_weights
 from flipjax.support.files import sha256
+from flipjax.training import model as model_module
 from flipjax.training.model import ABOUT, Model
 
 NAMES = ("background", "hopper", "skimmer")
@@ -209,6 +211,28 @@ def test_any_number_of_images_is_as_each_alone():
     np.testing.assert_allclose(found.risk_sum, whole.risk_sum, rtol=1e-5)
     levels = np.rint(sample * 255).astype(np.uint8)
     np.testing.assert_allclose(model.logits(levels), model.logits(levels / 255), rtol=1e-5)
+
+
+@pytest.fixture
+def gains_at_once(monkeypatch):
+    """A version of JAX on which oneDNN gains, from the first pixel on."""
+    monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
+    monkeypatch.setattr(convolutions, "LEAST_WORK_SMALL", 1)
+
+
+def test_many_images_take_the_faster_library_and_logits_agree(onednn, request):
+    model = drawn(SPECS[0])
+    sample = images(3, 4, 6)
+    few = model.logits(sample)
+    assert model_module._library_of(model.spec, sample) == "xla"
+    request.getfixturevalue("gains_at_once")
+    assert model_module._library_of(model.spec, sample) == "onednn"
+    np.testing.assert_allclose(model.logits(sample), few, rtol=1e-4, atol=1e-4)
+
+
+def test_many_images_take_xlas_own_where_oneDNN_is_absent(gains_at_once, monkeypatch):  # noqa: N802
+    monkeypatch.setattr(model_module, "has_onednn", lambda: False)
+    assert model_module._library_of(SPECS[0], images(3, 4, 6)) == "xla"
 
 
 def test_it_is_pure_and_a_pytree():

@@ -33,12 +33,12 @@ BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 LEAST_WIDTH = 4
 """Least width of a U-Net that was measured. From this width on oneDNN is faster at every image size."""
 LEAST_WORK_SMALL = 4e9
-"""Least work of a run of small U-Nets, in pixels times width, for oneDNN to gain more than its compiling costs.
+"""Least work of small U-Nets, in pixels times width, for oneDNN to gain more than its compiling costs.
 
 Its programs are compiled in each process, because they are never cached.
 """
 LEAST_WORK_LARGE = 4e8
-"""Least work of a run of large U-Nets for the same gain, in pixels alone."""
+"""Least work of large U-Nets for the same gain, in pixels alone."""
 
 library = jax.make_user_context(XLA)
 """The library of the program that is being traced, `library.value`; JAX keeps traces apart by it."""
@@ -104,20 +104,18 @@ class Uncached:
         return getattr(self._jitted, name)
 
 
-def faster_library(model: ModelSpec, *, size: int, passes: int) -> str:
-    """Returns the faster library for training a model with this version of JAX, on a CPU that has both.
+def faster_library(model: ModelSpec, *, pixels: int) -> str:
+    """Returns the faster library for a model with this version of JAX, on a CPU that has both.
 
     sweeps/benchmarks/README.md has the rule and its measurements. A user's own network and frozen features are
     computed by XLA.
 
     Args:
-        model: of the members.
-        size: of the images, in pixels.
-        passes: images that all members send through the network: three passes per training image.
+        model: the network.
+        pixels: of all images that go through it in this process, three times those of a training image.
     """
     if jax.__version_info__ < (0, 11) or model.build or model.name == FROZEN:
         return XLA
-    pixels = passes * size**2
     if model.name in LARGE:
         gains = pixels >= LEAST_WORK_LARGE
     else:

@@ -104,7 +104,7 @@ def library_of(program: Program, spec: PopulationSpec, *, n_train: int, started:
     if started and not has_onednn():
         return XLA
     passes = (3 * n_train + experiment.split.n_val) * sum(program.epochs)
-    return faster_library(experiment.model, size=experiment.pool.size, passes=passes)
+    return faster_library(experiment.model, pixels=passes * experiment.pool.size**2)
 
 
 def form_of(spec: PopulationSpec, *, model: str) -> str:

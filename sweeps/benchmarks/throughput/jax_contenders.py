@@ -71,7 +71,7 @@ class Flipjax:
             # As a sweep chooses for an endless run.
             convolutions = XLA
             if has_onednn():
-                convolutions = faster_library(EXPERIMENT.model, size=SIZE, passes=ENDLESS**2)
+                convolutions = faster_library(EXPERIMENT.model, pixels=ENDLESS**3)
         spec = PopulationSpec(map=map, batch_devices=batch_devices, convolutions=convolutions)
         self.layout = devices.make_layout(spec, members=members, batch_size=BATCH)
         self.population = population.create(EXPERIMENT, self.layout, make_members(members, steps))
