@@ -4,7 +4,7 @@
     python sweeps/studies/assay/study.py random [NUMBER ...]                    random.csv
     python sweeps/studies/assay/study.py collected [CASE ...]                   collected.csv
 
-`answers` assays images whose answer is known, all of them within 25 minutes on two cores. `random` assays twenty
+`answers` assays images whose answer is known. `random` assays twenty
 attributes that are coins, each of images of its own. `collected` draws the counter-examples that an assay asks for, and
 trains anew. Without names all are run; a finished one is read back from --runs. --photos holds cut-outs of cats and
 dogs on land and water.
@@ -25,6 +25,7 @@ import flipjax
 from flipjax.assays import remedy
 from flipjax.assays.association import usual_mask
 from flipjax.assays.inputs import AssayImages, read_images
+from flipjax.assays.journal import stored_state
 from flipjax.assays.network import first_network
 from flipjax.assays.options import Options
 from flipjax.assays.population import EVERYTHING, NetworkSetting, outcomes_of, train_stage, wave
@@ -80,25 +81,22 @@ def animals_folder(photos: Path) -> Path:
     return pools.write_folder(data, Path("runs/assays_animals"), attribute="scene_folder")
 
 
-SHORT = {"size": 32, "budget": 90.0}
-"""For verdicts that need little time, or that are followed by nothing."""
-LONG = {"size": 32, "budget": 150.0}
-"""For verdicts that are followed by what ends the use."""
-TWO_FOLDS = {**LONG, "folds": 2}
-PHOTOS = {"budget": 240.0}
+DRAWN = {"size": 32, "budget": 300.0}
+TWO_FOLDS = {**DRAWN, "folds": 2}
+PHOTOS = {"budget": 300.0}
 """Read at 48 pixels for the small U-Net, and at 96 for frozen features."""
 COIN = ("not used", "cannot be told")
 CASES = {
-    "tint": Case(("used",), drawn(Drawing(("disc", "oval"))), LONG),
+    "tint": Case(("used",), drawn(Drawing(("disc", "oval"))), DRAWN),
     "tint_hard": Case(("used", "cannot be told"), drawn(Drawing(("disc", "oval"), ratio=1.3)), TWO_FOLDS),
-    "coin": Case(COIN, drawn(Drawing(("disc", "oval"), rho=0.5, strength=0)), SHORT),
-    "alike": Case(("cannot be told",), drawn(Drawing(("disc", "oval"), ratio=1.2, rho=0.5, strength=0)), SHORT),
-    "same": Case(("cannot be told",), drawn(Drawing(("disc", "disc"), rho=0.5, strength=0)), SHORT),
-    "easy": Case(("not used",), drawn(Drawing(("kite", "ring"))), SHORT),
-    "scene": Case(("used",), animals(), LONG),
+    "coin": Case(COIN, drawn(Drawing(("disc", "oval"), rho=0.5, strength=0)), DRAWN),
+    "alike": Case(("cannot be told",), drawn(Drawing(("disc", "oval"), ratio=1.2, rho=0.5, strength=0)), DRAWN),
+    "same": Case(("cannot be told",), drawn(Drawing(("disc", "disc"), rho=0.5, strength=0)), DRAWN),
+    "easy": Case(("not used",), drawn(Drawing(("kite", "ring"))), DRAWN),
+    "scene": Case(("used",), animals(), DRAWN),
     "scene_folder": Case(("used",), animals_folder, TWO_FOLDS),
-    "scene_random": Case(COIN, animals(coin=True), LONG),
-    "marker": Case(COIN, animals(**{"pool.cue": "marker", "axes.cue_strength": (0.1,)}), LONG),
+    "scene_random": Case(COIN, animals(coin=True), DRAWN),
+    "marker": Case(COIN, animals(**{"pool.cue": "marker", "axes.cue_strength": (0.1,)}), DRAWN),
     "photos": Case(("used", "cannot be told"), photographed(), PHOTOS, photos=True),
     "photos_random": Case(COIN, photographed(coin=True), PHOTOS, photos=True),
     "photos_even": Case(COIN, photographed(rho=0.5), PHOTOS, photos=True),
@@ -124,9 +122,15 @@ def answer(name: str, case: Case, *, photos: Path, runs: Path) -> dict[str, Any]
         "folds": result.training.folds,
         "seeds": result.training.seeds,
         "epochs": result.training.epochs,
-        "budget": round(case.options["budget"]),
-        "seconds": round(result.seconds),
+        "seconds to the verdict": round(seconds_to_verdict(runs / name)),
     }
+
+
+def seconds_to_verdict(folder: Path) -> float:
+    """Returns the seconds of training that the verdict of an assay took, trials of other networks among them."""
+    state = stored_state(folder)
+    assert state is not None
+    return sum(seconds for stage, seconds in state.seconds.items() if f"/{EVERYTHING.folder}/" in stage)
 
 
 def verdict_row(result: Assay) -> dict[str, Any]:
