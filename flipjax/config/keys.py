@@ -45,7 +45,7 @@ class Key:
 
     Attributes:
         default: its value in `default_config`; gives the type of the others. None: a function.
-        values: the allowed values.
+        values: the allowed ones.
         meaning: one line for `--list_keys`.
         kind: what another value changes.
         in_grid: whether `config.grid` may vary it.

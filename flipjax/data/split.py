@@ -156,10 +156,14 @@ def strata_names(catalog: Catalog) -> list[str]:
 
 
 def shuffle(items: np.ndarray, seed: int, name: str) -> np.ndarray:
-    """Shuffles items with a generator seeded by (seed, name); NumPy raises ValueError if the seed is negative."""
-    words = np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4").tolist()
-    stream = np.random.PCG64(np.random.SeedSequence([seed, *words]))
-    return items[np.argsort(stream.random_raw(len(items)), kind="stable")]
+    """Shuffles items by the random words of (seed, name), see `random_words`."""
+    return items[np.argsort(random_words(seed, name, count=len(items)), kind="stable")]
+
+
+def random_words(seed: int, name: str, *, count: int) -> np.ndarray:
+    """Returns uint64 (count,) of PCG64 seeded by (seed, name); NumPy raises ValueError if the seed is negative."""
+    words_of_name = np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4").tolist()
+    return np.random.PCG64(np.random.SeedSequence([seed, *words_of_name])).random_raw(count)
 
 
 def interleave(columns: list[np.ndarray]) -> np.ndarray:

@@ -35,9 +35,9 @@ DEFAULT_CONFIGURATIONS = {"coco_cd": "photos", "waterbirds_seg": "cutouts"}
 SCENES = "scenes"
 """The split with the scene photos of a composite data set."""
 FREE = -1
-"""The part of examples that the sweep divides."""
+"""The part, as in `PoolItem.part`, of examples that the sweep divides."""
 PART_OF_NAME = {"train": 0, "validation": 1, "val": 1, "test": 2}
-"""The part that a split, or a value of the feature `part`, is named after: its index in `flipjax.data.split.PARTS`."""
+"""The part, as in `PoolItem.part`, that a split or a value of the feature `part` names."""
 INFO = "dataset_info.json"
 """Name of the file in which TFDS describes a data set."""
 MASKS_SAMPLED = 16
@@ -196,17 +196,21 @@ def _open_data_set(folder: Path, spec: PoolSpec) -> "_DataSet":
         examples = {split: builder.as_data_source(split, decoders=decoders) for split in sorted(builder.info.splits)}
     except NotImplementedError as error:
         raise ConfigError("config.pool.root", problem=f"{folder}: expected array_record files: {error}") from error
-    named_features = {}
-    for role, name in {"class": class_feature, "scene": scene_feature, "part": "part", "id": "id"}.items():
-        if name in features:
-            labels = getattr(features[name], "names", None) or ()
-            named_features[role] = _NamedFeature(name, list(labels))
+    part_feature = None
+    if "part" in features:
+        part_feature = _named_feature(features, "part")
+    id_feature = None
+    if "id" in features:
+        id_feature = _named_feature(features, "id")
     return _DataSet(
         source=str(folder),
         examples=examples,
         image_feature=image_feature,
         mask_feature=mask_feature,
-        named_features=named_features,
+        class_feature=_named_feature(features, class_feature),
+        scene_feature=_named_feature(features, scene_feature),
+        part_feature=part_feature,
+        id_feature=id_feature,
         # TFDS declares the height only where all images have it: such photos were resized when the data set was made.
         have_one_size=features[image_feature].shape[0] is not None,
     )
@@ -233,6 +237,12 @@ class _NamedFeature:
         return str(value)
 
 
+def _named_feature(features: Features, name: str) -> _NamedFeature:
+    """Returns a feature of a data set, whose `features` are as TFDS declares them."""
+    labels = getattr(features[name], "names", None) or ()
+    return _NamedFeature(name, list(labels))
+
+
 @dataclasses.dataclass(frozen=True)
 class _DataSet:
     """A data set of photos, or of cut-outs and scenes."""
@@ -245,8 +255,14 @@ class _DataSet:
     """Name of the feature with the photos."""
     mask_feature: str
     """Name of the feature with the masks."""
-    named_features: dict[str, _NamedFeature]
-    """Features whose values are names, by their role: class, scene, part and id; the last two may be absent."""
+    class_feature: _NamedFeature
+    """The class of a photo or a cut-out."""
+    scene_feature: _NamedFeature
+    """The scene of a photo or a scene photo."""
+    part_feature: _NamedFeature | None
+    """The fixed part of an example; None: its split is its part."""
+    id_feature: _NamedFeature | None
+    """The name of an example; None: it is named by its number."""
     have_one_size: bool
     """Whether all images have one size."""
 
@@ -279,17 +295,15 @@ def _examples_of(data: _DataSet) -> list[_Example]:
     examples = []
     for split, examples_of_split in data.examples.items():
         for index, example in enumerate(examples_of_split):
-            name_of_role = {role: feature.read(example) for role, feature in data.named_features.items()}
-            examples.append(
-                _Example(
-                    split,
-                    index,
-                    class_name=name_of_role["class"],
-                    scene=name_of_role["scene"],
-                    part=name_of_role.get("part"),
-                    id=name_of_role.get("id"),
-                )
-            )
+            part = None
+            if data.part_feature:
+                part = data.part_feature.read(example)
+            own_name = None
+            if data.id_feature:
+                own_name = data.id_feature.read(example)
+            class_name = data.class_feature.read(example)
+            scene = data.scene_feature.read(example)
+            examples.append(_Example(split, index, class_name=class_name, scene=scene, part=part, id=own_name))
     return examples
 
 
@@ -299,10 +313,10 @@ def _catalog_of(data: _DataSet, spec: PoolSpec) -> Catalog:
     objects = [example for example in examples if example.split != SCENES]
     scene_photos = [example for example in examples if example.split == SCENES]
     class_counts = Counter(example.class_name for example in objects)
-    class_names = _names_of_pool(data, "classes", "class", class_counts, spec.classes)
+    class_names = _names_of_pool(data.source, "classes", data.class_feature, class_counts, spec.classes)
     scene_counts = Counter(example.scene for example in scene_photos or objects)
-    scene_names = _names_of_pool(data, "scene_kinds", "scene", scene_counts, spec.scene_kinds)
-    if "part" in data.named_features:
+    scene_names = _names_of_pool(data.source, "scene_kinds", data.scene_feature, scene_counts, spec.scene_kinds)
+    if data.part_feature:
         part_of_name = PART_OF_NAME
     else:
         part_of_name = _parts_of_splits(data)
@@ -318,20 +332,20 @@ def _catalog_of(data: _DataSet, spec: PoolSpec) -> Catalog:
 
 
 def _names_of_pool(
-    data: _DataSet, field: str, role: str, counts: Mapping[str | None, int], asked: Sequence[str]
+    source: str, field: str, feature: _NamedFeature, counts: Mapping[str | None, int], asked: Sequence[str]
 ) -> tuple[str, ...]:
     """Returns the names of classes or scenes, in the order of the labels or else alphabetically.
 
     Args:
-        data: the data set.
+        source: the folder of the data set, for errors.
         field: of the configuration, which an error names.
-        role: `class` or `scene`.
+        feature: with the classes or the scenes.
         counts: the number of examples of each name.
         asked: the names that the configuration lists; empty: all.
     """
-    order = data.named_features[role].labels or sorted(name for name in counts if name is not None)
+    order = feature.labels or sorted(name for name in counts if name is not None)
     present = {name: counts[name] for name in order if counts[name]}
-    return names_of(data.source, field, present, asked)
+    return names_of(source, field, present, asked)
 
 
 def _items_of(
@@ -439,7 +453,7 @@ def _mask_values(catalog: Catalog, data: _DataSet, open_image: Callable[[PoolIte
     It is 1 + the class label; or in photos one of BINARY_VALUES, if masks of the class with the largest label hold no
     other value. Masks of the first class could not tell: 1 is both its label plus 1 and a binary value.
     """
-    labels = data.named_features["class"].labels or catalog.class_names
+    labels = data.class_feature.labels or catalog.class_names
     values = [1 + labels.index(name) for name in catalog.class_names]
     if catalog.kind != "photo":
         return values

@@ -10,10 +10,11 @@ are not. Samples are rounded to integers before they are averaged.
 """
 
 import dataclasses
-import hashlib
 from typing import NamedTuple
 
 import numpy as np
+
+from flipjax.data.split import random_words
 
 SAMPLES = 2
 """Samples along each side of a pixel."""
@@ -47,10 +48,8 @@ KINDS = (BlossomKind(-1, -1), BlossomKind(1, 1), BlossomKind(-1, 1), BlossomKind
 
 def draw_numbers(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Returns uniform float64 numbers in [0, 1) from PCG64 seeded by (seed, name)."""
-    words = np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4").tolist()
-    stream = np.random.PCG64(np.random.SeedSequence([seed, *words]))
-    count = int(np.prod(shape))
-    return (stream.random_raw(count) >> np.uint64(11)).reshape(shape) * 2.0**-53
+    words = random_words(seed, name, count=int(np.prod(shape)))
+    return (words >> np.uint64(11)).reshape(shape) * 2.0**-53
 
 
 def draw_blossoms(kind: BlossomKind, numbers: np.ndarray, *, size: int) -> np.ndarray:
