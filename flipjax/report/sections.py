@@ -1,7 +1,7 @@
 """The charts of a run's page, section by section; `flipjax.report.page_tables` has its tables."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import cycle, islice
 
 import numpy as np
@@ -39,18 +39,34 @@ PULL = Line("scene_pull", "pull of the scene", FLIP)
 CONTEXT = Line("context_use", "context use", REPAIRED)
 FLIP_SHARE = "flip, share of the true foreground"
 """The y axis of charts of Flip."""
-GAP_LOOKS = tuple(zip(CLASSES[1:], "^v^v^v^", strict=True))
-"""Colours and marks of the lines of the classes, in turn."""
+CLASS_COLOURS = CLASSES[1:]
+"""Colours of the lines of the classes, in turn."""
+CLASS_MARKERS = "^v"
+"""Marks of the lines of the classes, in turn."""
 SETTING_MARKERS = "osD^vP*"
 """Marks of the lines of settings, in turn."""
-MEASURES = {
-    "valid_cross_entropy": ("validation cross-entropy", None),
-    "valid_flip": ("validation flip", 1.0),
-    "valid_worst_group_iou": ("validation worst-group IoU", 1.0),
-}
-"""Columns of history.csv that are drawn, with their names and upper limits."""
-TRAINED = 12
+MOST_TRAINING_CURVES = 12
 """The settings whose training curves are drawn, at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnMeasure:
+    """A column of history.csv that is drawn over epochs."""
+
+    column: str
+    """Its name in history.csv."""
+    title: str
+    """The name of the y axis."""
+    y_end: float | None = None
+    """The end of the y axis; None uses the range of the values."""
+
+
+DRAWN_MEASURES = (
+    DrawnMeasure("valid_cross_entropy", "validation cross-entropy"),
+    DrawnMeasure("valid_flip", "validation flip", 1.0),
+    DrawnMeasure("valid_worst_group_iou", "validation worst-group IoU", 1.0),
+)
+"""The training curves of a setting, a panel each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +147,7 @@ def gap_chart(run: StoredRun) -> Chart:
     """Returns the chart of the IoU gap of each class and their mean."""
     names = [name for name in run.means["quantity"].unique() if name.startswith("gap/") and name != "gap/mean"]
     lines = []
-    for name, (colour, marker) in zip(names, cycle(GAP_LOOKS), strict=False):
+    for name, colour, marker in zip(names, cycle(CLASS_COLOURS), cycle(CLASS_MARKERS), strict=False):
         lines.append(Line(name, title_of(name).removeprefix("IoU gap of "), colour, marker))
     lines.append(Line("gap/mean", "mean", WHOLE))
     return _line_chart(
@@ -259,16 +275,17 @@ def training_charts(run: StoredRun) -> list[Chart]:
     history = run.history.drop(columns=axes, errors="ignore")
     table = history.merge(run.records[["member", *axes, *levels]], on="member")
     drawn = []
-    for setting, rows in islice(groups_of(table, axes), TRAINED):
+    for setting, rows in islice(groups_of(table, axes), MOST_TRAINING_CURVES):
         title = setting_label(dict(zip(axes, setting, strict=True)), axes)
-        for measure, (y, y_end) in MEASURES.items():
-            if measure not in rows:
+        for measure in DRAWN_MEASURES:
+            if measure.column not in rows:
                 continue
-            curves = rows.pivot_table(index="epoch", columns=levels, values=measure)
+            curves = rows.pivot_table(index="epoch", columns=levels, values=measure.column)
             if levels:
                 curves.columns = [f"rho {level_text(float(rho))}" for rho in curves.columns]
             if len(curves) > 1:
-                drawn.append(panels.curve_panel(curves, title=title, x="epoch", y=y, y_end=y_end))
+                panel = panels.curve_panel(curves, title=title, x="epoch", y=measure.title, y_end=measure.y_end)
+                drawn.append(panel)
     caption = "Each curve is the mean over the seeds that are still training."
     return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)]
 
@@ -358,33 +375,46 @@ def overlay_chart(run: StoredRun, quantity: str, axes: Sequence[str], *, name: s
         title: of the chart.
     """
     summary = run.means[run.means["quantity"] == quantity]
-    records = run.kept()
-    least, largest = range_of(quantity)
+    y_name = title_of(quantity)
     limits = None
-    if (least, largest) == (0.0, 1.0):
-        limits = (least, largest)
-    y = title_of(quantity)
+    if range_of(quantity) == (0.0, 1.0):
+        limits = (0.0, 1.0)
     caption = f"{title}: means over seeds"
     if "rho" in summary and summary["rho"].nunique() > 1:
-        # Each setting takes the place of a quantity.
-        summary = summary.assign(quantity=[label or y for label in _names_of(summary, axes)])
-        names = summary["quantity"].unique()
-        of_record = pd.Series([label or y for label in _names_of(records, axes)], records.index)
-        columns = {label: records[quantity].where(of_record == label) for label in names}
-        looks = zip(names, shades(len(names)), cycle(SETTING_MARKERS), strict=False)
-        lines = [Line(label, label, colour, marker) for label, colour, marker in looks]
-        other_axes = [axis for axis in varying_axes(summary) if axis not in axes]
-        summary = summary.drop(columns=[*axes])
-        records = records[["rho", *other_axes]].assign(**columns)
         if axes:
             caption += f"; lines by {', '.join(axes)}"
+        drawn = _panels_of_settings(summary, run.kept(), quantity, axes, y_name=y_name, limits=limits)
     else:
-        lines = [Line(quantity, y, WHOLE)]
-    drawn = line_panels(summary, records, lines, y_name=y, limits=limits)
+        drawn = line_panels(summary, run.kept(), [Line(quantity, y_name, WHOLE)], y_name=y_name, limits=limits)
     return Chart(name, title, f"{caption}.", run.note(dots=True), drawn)
 
 
-def _names_of(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[str]:
-    """Yields the values of the axes of each row that its method uses."""
+def _panels_of_settings(
+    summary: pd.DataFrame,
+    records: pd.DataFrame,
+    quantity: str,
+    axes: Sequence[str],
+    *,
+    y_name: str,
+    limits: tuple[float, float] | None,
+) -> list[Panel]:
+    """Returns the panels of one quantity over rho with a line for each setting on `axes`, each as if a quantity."""
+    summary = summary.assign(quantity=_names_of(summary, axes, y_name))
+    names = summary["quantity"].unique()
+    name_of_record = pd.Series(_names_of(records, axes, y_name), records.index)
+    columns = {name: records[quantity].where(name_of_record == name) for name in names}
+    lines = []
+    for name, colour, marker in zip(names, shades(len(names)), cycle(SETTING_MARKERS), strict=False):
+        lines.append(Line(name, name, colour, marker))
+    other_axes = [axis for axis in varying_axes(summary) if axis not in axes]
+    records = records[["rho", *other_axes]].assign(**columns)
+    return line_panels(summary.drop(columns=[*axes]), records, lines, y_name=y_name, limits=limits)
+
+
+def _names_of(table: pd.DataFrame, axes: Sequence[str], default: str) -> list[str]:
+    """Returns the values of the axes of each row that its method uses, or `default` for none."""
+    names = []
     for row in records_of(table):
-        yield ", ".join(text.value_text(axis, row[axis]) for axis in axes if row[axis] == row[axis])
+        values = [text.value_text(axis, row[axis]) for axis in axes if row[axis] == row[axis]]
+        names.append(", ".join(values) or default)
+    return names
