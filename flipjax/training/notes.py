@@ -38,7 +38,16 @@ def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str
 
 
 def mirror_notes(program: Program, catalog: Catalog) -> list[str]:
-    """Returns a line that says which labels mirrored images exchange, if any member mirrors images."""
+    """Returns a line that says which labels mirrored images exchange, if any member mirrors images.
+
+    Example:
+        >>> from flipjax import configure
+        >>> from flipjax.config.plan import plan
+        >>> from flipjax.data.loaders import list_pool
+        >>> [program] = plan(configure("smoke")).programs
+        >>> mirror_notes(program, list_pool(program.experiment.pool))  # No class is the left or right of another.
+        []
+    """
     if not any(setting.augmentation.hflip > 0 for setting in program.settings):
         return []
     names = ("background", *catalog.class_names)

@@ -60,6 +60,10 @@ def split_evenly(log_odds: np.ndarray) -> np.ndarray:
     """Returns the split point (F,) of log-odds (n, K, F) of validation images with balanced classes.
 
     It is the median for two classes, and the quota of equal class frequencies for more.
+
+    Example:
+        >>> split_evenly(np.array([[[0.0, 1.0]], [[0.0, 3.0]]])).tolist()
+        [-1.0, 1.0]
     """
     F = log_odds.shape[-1]
     if F == 2:
