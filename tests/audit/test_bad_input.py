@@ -7,6 +7,7 @@ import pytest
 from audited import audit, refused, save_masks
 
 from flipjax.audit import stream
+from flipjax.audit.compare import compare_audits
 from flipjax.audit.problems import AuditError
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -71,13 +72,6 @@ def test_labels_without_foreground_have_no_rate(tmp_path):
     assert found["findings"][0] == "Of the true foreground: - correct, - flipped, - missed."
 
 
-def test_spacing_of_zero_is_refused(tmp_path, capsys):
-    line = [*save_masks(tmp_path / "in", masks(), masks()), f"--class_names={','.join(NAMES)}"]
-    assert "--spacing: expected 2 distances above 0" in refused(
-        capsys, *line, "--spacing=0,1", f"--out={tmp_path / 'o'}"
-    )
-
-
 def test_scans_of_another_shape_are_refused_with_their_file(tmp_path, capsys):
     nibabel = pytest.importorskip("nibabel", reason="nibabel is no dependency")
     labels = np.repeat(masks()[..., None], 5, axis=-1)
@@ -111,7 +105,69 @@ def test_scans_lie_beneath_the_contours_of_the_page(tmp_path, monkeypatch):
 
 
 def test_an_audit_that_was_not_finished_is_not_compared(tmp_path):
-    from flipjax.audit.compare import compare_audits
-
     with pytest.raises(AuditError, match="expected the folder of an audit"):
         compare_audits(tmp_path, tmp_path, out=tmp_path / "out")
+
+
+SPACINGS = {"zero": ("0,1", "2 distances above 0"), "below": ("-1,1", "2 distances"), "nan": ("nan,1", "2 distances")}
+
+
+@pytest.mark.parametrize(("spacing", "expected"), SPACINGS.values(), ids=SPACINGS)
+def test_spacings_that_are_none_are_refused(tmp_path, capsys, spacing, expected):
+    line = [*save_masks(tmp_path / "in", masks(), masks()), f"--class_names={','.join(NAMES)}"]
+    said = refused(capsys, *line, f"--spacing={spacing}", f"--out={tmp_path / 'o'}")
+    assert f"--spacing: expected {expected}" in said and not (tmp_path / "o").exists()
+
+
+def test_a_header_of_spacing_zero_is_refused_with_its_file(tmp_path, capsys):
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is no dependency")
+    labels = np.repeat(masks(2)[..., None], 5, axis=-1)
+    for folder in ("p", "l"):
+        (tmp_path / folder).mkdir()
+        for image, volume in enumerate(labels):
+            nifti = nibabel.Nifti1Image(volume, np.eye(4))
+            nifti.header["pixdim"][3] = 0
+            nibabel.save(nifti, tmp_path / folder / f"v{image}.nii")
+    line = [f"--predictions={tmp_path / 'p'}", f"--labels={tmp_path / 'l'}", "--kind=masks"]
+    said = refused(capsys, *line, f"--class_names={','.join(NAMES)}", f"--out={tmp_path / 'out'}")
+    assert "v0.nii: expected voxel sizes above 0 mm in its header" in said and not (tmp_path / "out").exists()
+
+
+GROUPS = {"four groups of one": list("abcd"), "one against three": list("abbb"), "one group of all": list("aaaa")}
+
+
+@pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
+def test_groups_that_cannot_be_compared_have_no_verdict(tmp_path, groups):
+    predictions = masks()
+    predictions[0][predictions[0] == 3] = 1
+    found = streamed(tmp_path / "out", predictions, masks(), groups=groups)
+    assert found["summary"]["group/a/fg_flip"] > 0 and not any("flips more in" in line for line in found["findings"])
+    q_values = [value for key, value in found["summary"].items() if key.startswith("group_q/lesion")]
+    assert all(value is None for value in q_values)
+
+
+def test_one_patient_of_many_slices_cannot_be_resampled(tmp_path, capsys):
+    line = [*save_masks(tmp_path / "in", masks(), masks(), [f"p_{i}" for i in range(4)]), "--clusters=^p"]
+    said = refused(capsys, *line, f"--class_names={','.join(NAMES)}", f"--out={tmp_path / 'o'}")
+    assert "--clusters: expected at least two clusters, which are resampled, found p" in said
+
+
+def test_one_image_has_a_page_and_fails_a_limit_on_its_interval(tmp_path):
+    line = [*save_masks(tmp_path / "in", masks(1), masks(1)), f"--class_names={','.join(NAMES)}"]
+    found = audit(tmp_path / "out", *line, "--fail_above=fg_flip:high=0.5", code=1)
+    assert found["gates"][0]["value"] is None and (tmp_path / "out/index.html").is_file()
+
+
+# Flip of lesions, new less old: undefined where no label shows them, unless no image differs.
+DIFFERENCES = {"in truth": None, "in predictions": 0, "in both": 0}
+
+
+@pytest.mark.parametrize("absent", DIFFERENCES)
+def test_a_class_that_is_absent_in_a_comparison(tmp_path, absent):
+    predictions, labels, _ = ABSENT[absent]
+    streamed(tmp_path / "old", predictions, labels)
+    streamed(tmp_path / "new", labels, labels)
+    compare_audits(tmp_path / "old", tmp_path / "new", out=tmp_path / "compared")
+    stored = json.loads((tmp_path / "compared/compare.json").read_text())
+    assert stored["differences"]["flip/lesion"]["difference"] == DIFFERENCES[absent]
+    assert stored["identical"] == (absent == "in both")

@@ -160,6 +160,7 @@ def test_the_table_of_groups_has_no_class_that_a_sentence_says_to_differ(tmp_pat
         audit.add(predictions, labels, groups=["a"] * 20 + ["b"] * 20)
     said = (tmp_path / "out/summary.md").read_text()
     assert "liver flips more in a: " in said and "spleen flips more" not in said
+    assert "q <0.001 over images." in said and "&lt;" not in said
     tables = tables_of(tmp_path / "out/summary.md")
     others = next(table for caption, table in tables.items() if caption.startswith("The other classes"))
     assert others[["class", "group"]].to_numpy().tolist() == [["spleen", "a"]]
