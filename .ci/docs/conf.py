@@ -81,8 +81,14 @@ def restore_attribute(app, what, name, obj, options, lines):
         lines[:] = ATTRIBUTES[name]
 
 
+def drop_constructors(app, what, name, obj, options, lines):
+    """Drops the line that Python writes into each NamedTuple's constructor."""
+    lines[:] = [line for line in lines if not line.startswith("Create new instance of ")]
+
+
 def setup(app):
     """Connects what Sphinx calls with each docstring, before and after napoleon."""
+    app.connect("autodoc-process-docstring", drop_constructors, priority=350)
     app.connect("autodoc-process-docstring", escape_shapes, priority=400)
     app.connect("autodoc-process-docstring", keep_attribute, priority=450)
     app.connect("autodoc-process-docstring", restore_attribute, priority=600)
