@@ -20,7 +20,8 @@ from flipjax.backend.compiler import fast_jit
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.config.plan import plan
 from flipjax.models import convolution
-from flipjax.models.convolution import convolve, convolve_doubled, convolve_strided, depthwise, multiply
+from flipjax.models.convolution import convolve, convolve_doubled, convolve_strided, multiply
+from flipjax.models.depthwise import depthwise
 from flipjax.sweep import description
 from flipjax.training import devices
 

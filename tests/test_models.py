@@ -13,7 +13,7 @@ from jax import lax
 from networks import assert_alike
 
 from flipjax.config import Experiment, ModelSpec
-from flipjax.models import MODELS, convolution, unet
+from flipjax.models import MODELS, convolution, depthwise, unet
 from flipjax.training.network import Weights, apply, logits_of, weights_of
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -48,7 +48,7 @@ CONVOLUTIONS = [
     )
 ]
 SIZES = [(3, 1), (5, 1), (3, 2), (5, 2)]
-CONVOLUTIONS += [(convolution.depthwise, (2, 8, 12, 6), (size, size, 1, 6), stride, False) for size, stride in SIZES]
+CONVOLUTIONS += [(depthwise.depthwise, (2, 8, 12, 6), (size, size, 1, 6), stride, False) for size, stride in SIZES]
 CONVOLUTIONS += [
     (convolution.convolve_strided, (2, 8, 16, 3), (size, size, 3, 4), stride, False)
     for size, stride in ((3, 1), (3, 2), (7, 4), (1, 2), (4, 4))

@@ -1,13 +1,15 @@
-"""A convolution that stays fast on XLA:CPU: in a loop, in its gradients, and with few channels."""
+"""Convolutions that stay fast on XLA:CPU: in a loop, in their gradients, and with few channels.
+
+Each has one form for a CPU, with gradients written out, and one for accelerators. `_correlate` sums the gradients
+of kernels. Forms of a CPU depend on `library.value`, the library of the program that is being traced.
+"""
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
 from jax.experimental.xla_metadata import set_xla_metadata
@@ -15,12 +17,14 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from flipjax.backend.convolutions import ONEDNN, XLA, library
 from flipjax.support.arrays import PyTree
 
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+"""The axes of images, kernels and outputs."""
 BLOCKED = 2**19
 """Values of a batch above which a gradient on XLA:CPU is summed in blocks that stay in a core's cache."""
 
 
 def _margins(kernel: jax.Array) -> list[tuple[int, int]]:
+    """Returns rows and columns of zeros on each side of images, half of the kernel."""
     return [(size // 2, size // 2) for size in kernel.shape[:2]]
 
 
@@ -95,7 +99,7 @@ def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
     return max(pixels for pixels in (1, 2, 4) if pixels <= wanted and width % pixels == 0)
 
 
-def _same(images: jax.Array, kernel: jax.Array) -> jax.Array:
+def _forward(images: jax.Array, kernel: jax.Array) -> jax.Array:
     if images.shape[-1] == 3:
         images = _with_fourth(images)
         kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
@@ -110,7 +114,7 @@ def _with_fourth(images: jax.Array) -> jax.Array:
 def _columns_at_once(
     images: jax.Array, kernel: jax.Array, padding: list[tuple[int, int]], *, stride: int = 1
 ) -> jax.Array:
-    """Convolves with a stride, `_pixels_at_once` of a row together."""
+    """Convolves with a stride, `_pixels_at_once` of a row together, as further outputs of a wider kernel."""
     B, H, W, C = images.shape
     outputs = kernel.shape[-1]
     pixels = _pixels_at_once(W // stride, C, outputs)
@@ -118,11 +122,12 @@ def _columns_at_once(
         ends = ((i * stride, (pixels - 1 - i) * stride) for i in range(pixels))
         shifted = [jnp.pad(kernel, ((0, 0), end, (0, 0), (0, 0))) for end in ends]
         kernel = lax.optimization_barrier(jnp.concatenate(shifted, axis=-1))
-    rows = lax.conv_general_dilated(images, kernel, (stride, stride * pixels), padding, dimension_numbers=_LAYOUT)
+    rows = lax.conv_general_dilated(images, kernel, (stride, stride * pixels), padding, dimension_numbers=LAYOUT)
     return rows.reshape(B, H // stride, W // stride, outputs)
 
 
 def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Returns the gradient of a kernel of this shape from the images and the output's gradient."""
     H, W, C = images.shape[1:]
     height, width, _, O = shape  # noqa: E741
     margins = height // 2, width // 2
@@ -210,9 +215,7 @@ def _correlate_channels_in_rows(moving: jax.Array, fixed: jax.Array, offsets: Of
     @materialised
     def convolved(moving: jax.Array, fixed: jax.Array) -> jax.Array:
         dilation = down, across * M
-        return lax.conv_general_dilated(
-            moving, fixed, (1, 1), padding, rhs_dilation=dilation, dimension_numbers=_LAYOUT
-        )
+        return lax.conv_general_dilated(moving, fixed, (1, 1), padding, rhs_dilation=dilation, dimension_numbers=LAYOUT)
 
     if B == 1:
         # Else XLA computes what made them anew, in the shape of the rows.
@@ -234,7 +237,7 @@ def _correlate_by_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) ->
         # Written out, the transposes are not folded back into permuted dimensions of the convolution.
         @materialised
         def convolved(moving: jax.Array, fixed: jax.Array) -> jax.Array:
-            return lax.conv_general_dilated(moving, fixed, (1, 1), dimension_numbers=_LAYOUT, **options)
+            return lax.conv_general_dilated(moving, fixed, (1, 1), dimension_numbers=LAYOUT, **options)
 
         return convolved(moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3))
 
@@ -262,16 +265,16 @@ def _rows_at_once(moving: jax.Array, fixed: jax.Array) -> int:
     return max((rows for rows in range(1, H) if H % rows == 0 and values // H * rows <= BLOCKED // 4), default=1)
 
 
-def _convolve_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
-    image_gradient = _same(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
+    image_gradient = _forward(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
     if images.shape[-1] != 3:
         return image_gradient, _kernel_gradient(images, gradient, kernel.shape)
     of_four = materialised(functools.partial(_kernel_gradient, shape=(*kernel.shape[:2], 4, kernel.shape[-1])))
     return image_gradient, of_four(_with_fourth(images), gradient)[:, :, :3]
 
 
-_convolve_on_cpu = with_gradient(_same, _convolve_backward)
+_convolve_on_cpu = with_gradient(_forward, _backward)
 
 
 def double(images: jax.Array) -> jax.Array:
@@ -311,6 +314,7 @@ def convolve_doubled(images: jax.Array, skip: jax.Array | None, kernel: jax.Arra
 
 
 def _double_by_corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves doubled images, the four outputs about each corner between pixels at once."""
     B, H, W, _ = images.shape
     outputs = kernel.shape[-1]
     corners = _corners(images, lax.optimization_barrier(_fold(kernel))).reshape(B, H + 1, W + 1, 2, 2, outputs)
@@ -331,7 +335,7 @@ def _corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves at every corner between pixels, those at the edge as well: (B, H, W, C) to (B, H + 1, W + 1, O)."""
     # The convolution pads one row and column: XLA:CPU has a fast path only for an output no larger than its input.
     padded = lax.optimization_barrier(jnp.pad(images, ((0, 0), (1, 0), (1, 0), (0, 0))))
-    return lax.conv_general_dilated(padded, kernel, (1, 1), ((0, 1),) * 2, dimension_numbers=_LAYOUT)
+    return lax.conv_general_dilated(padded, kernel, (1, 1), ((0, 1),) * 2, dimension_numbers=LAYOUT)
 
 
 def _double_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -387,7 +391,7 @@ def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> ja
 
 
 def _with_stride(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    return lax.conv_general_dilated(images, kernel, (stride, stride), _margins(kernel), dimension_numbers=_LAYOUT)
+    return lax.conv_general_dilated(images, kernel, (stride, stride), _margins(kernel), dimension_numbers=LAYOUT)
 
 
 def _strided_backward(
@@ -437,117 +441,6 @@ def _multiply_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) 
 _multiply_by_onednn = with_gradient(jnp.matmul, _multiply_backward)
 
 
-def depthwise(images: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
-    """Convolves each channel by itself, zero-padded as TensorFlow pads.
-
-    On a CPU, and with a stride, this is a sum of shifted products, which XLA fuses into one pass: at least 17 times
-    faster than its own grouped convolution. Elsewhere, and by oneDNN, it is that convolution. A kernel's gradient is
-    summed on a CPU image by image, all taps at once: 3 to 5 times faster than a sum over the batch for each tap. By
-    oneDNN it is summed row by row: on JAX 0.12 XLA would write out what each tap sees of an image.
-
-    Args:
-        images: (B, H, W, C) float, H and W multiples of the stride.
-        kernel: (h, w, 1, C) float of the same dtype, h and w odd.
-        stride: 1 or 2, in both directions.
-
-    Returns:
-        (B, H / stride, W / stride, C), the dtype of `images`.
-
-    Example:
-        >>> depthwise(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
-        [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
-    """
-    if not for_cpu() and stride > 1:
-        return _sum_of_taps(images, kernel, stride=stride)
-    if not for_cpu():
-        return convolve_on_accelerator(images, kernel, groups=images.shape[-1])
-    forward = functools.partial(_filter_channels, stride=stride)
-    backward = functools.partial(_depthwise_backward, stride=stride)
-    return with_gradient(forward, backward)(images, kernel)
-
-
-def _depthwise_backward(
-    saved: tuple[jax.Array, jax.Array], gradient: jax.Array, *, stride: int
-) -> tuple[jax.Array, jax.Array]:
-    images, kernel = saved
-    if library.value == ONEDNN:
-        kernel_gradient = _depthwise_gradient_by_rows(images, gradient, kernel.shape, stride=stride)
-    else:
-        kernel_gradient = _depthwise_gradient_by_images(images, gradient, kernel.shape, stride=stride)
-    between = (stride - 1, 0, stride - 1)
-    apart = lax.pad(gradient, jnp.zeros((), gradient.dtype), ((0, 0, 0), between, between, (0, 0, 0)))
-    return _filter_channels(apart, kernel[::-1, ::-1], stride=1), kernel_gradient
-
-
-def _filter_channels(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    if library.value != ONEDNN:
-        return _sum_of_taps(images, kernel, stride=stride)
-    # Turned within the convolution, a kernel would keep it from oneDNN.
-    kernel = lax.optimization_barrier(kernel)
-    padding = _margins_of_tensorflow(kernel.shape[:2], stride)
-    return lax.conv_general_dilated(
-        images, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT, feature_group_count=images.shape[-1]
-    )
-
-
-def _depthwise_gradient_by_images(
-    images: jax.Array, gradient: jax.Array, shape: tuple[int, ...], *, stride: int
-) -> jax.Array:
-    def add(index: jax.Array, total: jax.Array) -> jax.Array:
-        image = lax.dynamic_slice_in_dim(images, index, 1)
-        slope = lax.dynamic_slice_in_dim(gradient, index, 1)
-        return total + jnp.stack([(view * slope).sum((0, 1, 2)) for view in taps(image, shape[:2], stride=stride)])
-
-    zero = jnp.zeros((math.prod(shape[:2]), shape[-1]), images.dtype)
-    return lax.fori_loop(0, len(images), add, zero).reshape(shape)
-
-
-def _depthwise_gradient_by_rows(
-    images: jax.Array, gradient: jax.Array, shape: tuple[int, ...], *, stride: int
-) -> jax.Array:
-    B, H, W, C = gradient.shape
-    height, width = shape[:2]
-    padding = (0, 0), *_margins_of_tensorflow(shape[:2], stride), (0, 0)
-    padded = lax.optimization_barrier(jnp.pad(images, padding))
-    right = stride * (W - 1) + 1
-
-    def add(index: jax.Array, total: jax.Array) -> jax.Array:
-        image, row = index // H, index % H
-        (seen,) = lax.dynamic_slice(padded, (image, stride * row, 0, 0), (1, height, *padded.shape[2:]))
-        slope = lax.dynamic_slice(gradient, (image, row, 0, 0), (1, 1, W, C))[0, 0].astype(total.dtype)
-        sums = [(seen[i, j : j + right : stride] * slope).sum(0) for i, j in np.ndindex(height, width)]
-        return total + jnp.stack(sums)
-
-    # In bfloat16 a sum of so many rows would stop growing.
-    zero = jnp.zeros((height * width, C), jnp.float32)
-    return lax.fori_loop(0, B * H, add, zero).reshape(shape).astype(images.dtype)
-
-
-def _margins_of_tensorflow(size: tuple[int, ...], stride: int) -> list[tuple[int, int]]:
-    return [((length - stride) // 2, (length - stride + 1) // 2) for length in size]
-
-
-def taps(images: jax.Array, size: tuple[int, ...], *, stride: int = 1) -> list[jax.Array]:
-    """Returns what each tap of a kernel sees, row by row: views (B, H / stride, W / stride, C).
-
-    Args:
-        images: (B, H, W, C), H and W multiples of the stride; zero-padded as TensorFlow pads.
-        size: height and width of the kernel.
-        stride: in both directions.
-    """
-    _, H, W, _ = images.shape
-    padded = jnp.pad(images, ((0, 0), *_margins_of_tensorflow(size, stride), (0, 0)))
-    down = H - stride + 1
-    right = W - stride + 1
-    return [padded[:, i : i + down : stride, j : j + right : stride] for i, j in np.ndindex(*size)]
-
-
-def _sum_of_taps(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    seen = taps(images, kernel.shape[:2], stride=stride)
-    weights = kernel.reshape(len(seen), -1)
-    return functools.reduce(jnp.add, map(jnp.multiply, seen, weights))
-
-
 def convolve_on_accelerator(images: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: int = 1) -> jax.Array:
     """Convolves with zero padding of half the kernel; equal to `lax.conv_general_dilated` to rounding.
 
@@ -570,7 +463,7 @@ def convolve_on_accelerator(images: jax.Array, kernel: jax.Array, *, stride: int
     """
 
     def forward(images: jax.Array, kernel: jax.Array, groups: int = groups) -> jax.Array:
-        options = {"dimension_numbers": _LAYOUT, "feature_group_count": groups}
+        options = {"dimension_numbers": LAYOUT, "feature_group_count": groups}
         return lax.conv_general_dilated(images, kernel, (stride, stride), _margins(kernel), **options)
 
     def transposed(images: jax.Array, gradient: jax.Array, kernel: jax.Array, groups: int = groups) -> jax.Array:

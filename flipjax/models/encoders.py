@@ -1,7 +1,11 @@
 """Encoders of the large U-Nets, which map images (B, H, W, 3) in [0, 1] to features at 1/2, 1/4, ... 1/32 of the size.
 
 ResNet-50 (He et al., 2016) has its stride in the 3 x 3 convolution, as torchvision's; MiT-B2 is SegFormer's (Xie et
-al., 2021); EfficientNet-Lite0 (Tan and Le, 2019) is padded as TensorFlow pads.
+al., 2021); EfficientNet-Lite0 (Tan and Le, 2019) is padded as TensorFlow pads. Names of layers, and the two epsilons,
+are those of the published weights. ResNet-50 and MiT-B2 take images as they are, without the mean of ImageNet.
+
+An encoder is made of `rngs`, Flax's source of PRNG keys, as every network is. Its kernels are zero until
+`smp.build_unet` draws all of a network's at once; MiT-B2 alone takes a key, for the branches that training drops.
 """
 
 import jax
@@ -10,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from flipjax.models.convolution import taps
+from flipjax.models.depthwise import taps
 from flipjax.models.layers import BatchNorm, Convolution, Depthwise, LayerNorm, Linear, gelu, softmax
 
 BLOCKS = (3, 4, 6, 3)
@@ -30,6 +34,7 @@ MLP_RATIO = 4
 DROP_PATH = 0.1
 """Largest probability that a block of MiT-B2 is left out in training."""
 MIT_EPSILON = 1e-6
+"""Added to the variance by MiT-B2's norms within and after stages; the others have PyTorch's default."""
 STEM = 32
 """Channels after the first convolution of EfficientNet-Lite0."""
 LITE_BLOCKS = (1, 2, 2, 3, 3, 4, 1)
@@ -43,6 +48,7 @@ LITE_STRIDES = (1, 2, 2, 2, 1, 2, 1)
 FEATURES = (2, 4, 10, 15)
 """Blocks whose outputs are features, besides the stem's."""
 LITE_EPSILON = 1e-3
+"""Added to the variance by EfficientNet-Lite0's norms."""
 
 
 class Bottleneck(nnx.Module):
@@ -81,7 +87,7 @@ class ResNet50(nnx.Module):
         """Makes the layers; draws nothing."""
         self.conv1 = Convolution(3, RESNET_WIDTHS[0], 7, stride=2)
         self.bn1 = BatchNorm(RESNET_WIDTHS[0])
-        for stage, (inputs, width) in enumerate(zip(self.channels, RESNET_WIDTHS, strict=False)):
+        for stage, (inputs, width) in enumerate(zip(self.channels[:-1], RESNET_WIDTHS, strict=True)):
             first = Bottleneck(inputs, width, stride=2 if stage else 1)
             rest = [Bottleneck(EXPANSION * width, width, stride=1) for _ in range(BLOCKS[stage] - 1)]
             setattr(self, f"layer{stage + 1}", nnx.List([first, *rest]))
@@ -90,6 +96,7 @@ class ResNet50(nnx.Module):
         """Maps (B, H, W, 3) to features of `channels` channels at 1/2, 1/4, ... 1/32 of the size."""
         hidden = nnx.relu(self.bn1(self.conv1(images)))
         features = [hidden]
+        # The greatest of 3 x 3 pixels, at every other one.
         padding = ((0, 0), (1, 1), (1, 1), (0, 0))
         hidden = lax.reduce_window(hidden, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
         for stage in range(1, 1 + len(RESNET_WIDTHS)):
@@ -173,7 +180,7 @@ class MitB2(nnx.Module):
 
     def __init__(self, rngs: nnx.Rngs):
         """Makes the layers; draws the first key of stochastic depth."""
-        for stage, (inputs, width) in enumerate(zip((3, *MIT_WIDTHS), MIT_WIDTHS, strict=False)):
+        for stage, (inputs, width) in enumerate(zip((3, *MIT_WIDTHS[:-1]), MIT_WIDTHS, strict=True)):
             size, stride = (3, 2) if stage else (7, 4)
             blocks = [AttentionBlock(width, HEADS[stage], REDUCTIONS[stage]) for _ in range(BLOCKS[stage])]
             overlapping = Convolution(inputs, width, size, stride=stride, bias=True)
@@ -256,7 +263,7 @@ class EfficientNetLite0(nnx.Module):
         self._conv_stem = Stem(3, STEM, 3, stride=2)
         self._bn0 = BatchNorm(STEM, epsilon=LITE_EPSILON)
         blocks = []
-        for stage, (inputs, width) in enumerate(zip((STEM, *LITE_WIDTHS), LITE_WIDTHS, strict=False)):
+        for stage, (inputs, width) in enumerate(zip((STEM, *LITE_WIDTHS[:-1]), LITE_WIDTHS, strict=True)):
             size = LITE_SIZES[stage]
             # The first stage does not expand.
             expansion = 6 if stage else 1

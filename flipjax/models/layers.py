@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from flipjax.models.convolution import convolve_strided, depthwise, multiply
+from flipjax.models.convolution import convolve_strided, multiply
+from flipjax.models.depthwise import depthwise
 
 MOMENTUM = 0.1
 """Weight of a batch's statistics in the running ones, as in PyTorch."""
+EPSILON = 1e-5
+"""Added to the variance of a norm, PyTorch's default."""
 
 
 class Convolution(nnx.Module):
@@ -62,7 +65,7 @@ class Linear(Convolution):
 class LayerNorm(nnx.Module):
     """Layer normalisation of the last axis (Ba et al., 2016)."""
 
-    def __init__(self, channels: int, *, epsilon: float = 1e-5):
+    def __init__(self, channels: int, *, epsilon: float = EPSILON):
         """Initialises to the identity: scale 1, offset 0."""
         self.weight = nnx.Param(jnp.ones((channels,)))
         self.bias = nnx.Param(jnp.zeros((channels,)))
@@ -80,7 +83,7 @@ class BatchNorm(nnx.Module):
     unbiased one.
     """
 
-    def __init__(self, channels: int, *, epsilon: float = 1e-5):
+    def __init__(self, channels: int, *, epsilon: float = EPSILON):
         """Starts as the plain normalisation, in training mode."""
         self.weight = nnx.Param(jnp.ones((channels,)))
         self.bias = nnx.Param(jnp.zeros((channels,)))

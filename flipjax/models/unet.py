@@ -76,15 +76,15 @@ def _normalise(images: jax.Array, mean: jax.Array, inverse: jax.Array, scale: ja
 
 @jax.custom_vjp
 def _normalise_by_batch(images: jax.Array, scale: jax.Array, bias: jax.Array) -> Arrays:
-    """Normalises float32 images (B, H, W, C); returns their mean and variance (C,) too, which have no gradient.
+    """Normalises float32 images (B, H, W, C) by their mean and variance (C,), which are returned without a gradient.
 
     The gradient is written out: two sums over pixels suffice for it, and XLA:CPU makes fewer passes over images of it
     than of the derived one (sweeps/benchmarks/throughput).
     """
-    return _forward(images, scale, bias)[0]
+    return _normalise_forward(images, scale, bias)[0]
 
 
-def _forward(images: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[Arrays, Arrays]:
+def _normalise_forward(images: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[Arrays, Arrays]:
     count = images.size // images.shape[-1]
     mean = sum_pixels(images) / count
     variance = jnp.maximum(0.0, sum_pixels(lax.square(images)) / count - lax.square(mean))
@@ -93,7 +93,7 @@ def _forward(images: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[Arra
     return (output, mean, variance), (images, mean, inverse, scale)
 
 
-def _backward(saved: Arrays, gradients: Arrays) -> Arrays:
+def _normalise_backward(saved: Arrays, gradients: Arrays) -> Arrays:
     images, mean, inverse, scale = saved
     gradient, _, _ = gradients
     of_bias = sum_pixels(gradient)
@@ -105,7 +105,7 @@ def _backward(saved: Arrays, gradients: Arrays) -> Arrays:
     return factor * gradient + (slope * images + offset), of_scale, of_bias
 
 
-_normalise_by_batch.defvjp(_forward, _backward)
+_normalise_by_batch.defvjp(_normalise_forward, _normalise_backward)
 
 
 class PackBias(nnx.Module):
@@ -228,6 +228,10 @@ class PackNetwork(nnx.Module):
         bias = head.bias[...]
         if kernel.ndim == 2:
             return jnp.moveaxis(self.enlarge(_planes(pack[0], kernel, bias)), 0, -1)
+        return self._logits_of_members(pack, kernel, bias, finite)
+
+    def _logits_of_members(self, pack: Pack, kernel: jax.Array, bias: jax.Array, finite: jax.Array) -> jax.Array:
+        """Returns logits (members, B, H, W, classes) of kernels (members, C, classes), NaN where one is not finite."""
         size = kernel.shape[0] // len(pack)
         parts = []
         for chunk, kernels in zip(pack, kernel.reshape(len(pack), size, 1, 1, *kernel.shape[1:]), strict=True):

@@ -33,14 +33,15 @@ SUFFIX = ".safetensors"
 SUFFIXES = (".pt", ".pth", ".ckpt", SUFFIX)
 """Endings of the files that flipjax reads."""
 DIGEST = "flipjax_digest"
+"""Key of a file's metadata that holds the digest of its arrays."""
 COUNT = "num_batches_tracked"
 """Buffer of PyTorch's BatchNorm that changes nothing: not read, and written as 0."""
 RANDOM = "drop_path_key"
 """State of MiT's stochastic depth that PyTorch does not have."""
-# Indices of the small U-Net's layers in PyTorch's Sequential block (convolution, norm, ReLU, twice).
 LAYERS = {"first": 0, "first_norm": 1, "second": 3, "second_norm": 4}
-# Without a norm, PyTorch's convolutions have the biases.
+"""Indices of the small U-Net's layers in PyTorch's Sequential block: convolution, norm, ReLU, twice."""
 BIASED_LAYERS = {"first": 0, "first_norm": 0, "second": 3, "second_norm": 3}
+"""The same without norms, where PyTorch's convolutions have the biases."""
 LEAVES = {"scale": "weight", "kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 """PyTorch's name of each leaf of a layer."""
 TORCH_AXES = {4: (3, 2, 0, 1), 2: (1, 0)}
@@ -93,7 +94,7 @@ class Place:
 
 
 def build(spec: ModelSpec, num_classes: int, key: jax.Array) -> nnx.Module:
-    """Returns a network with weights drawn from `key`."""
+    """Returns a network with weights drawn from `key`, by which Flax makes a network's `rngs`."""
     make = spec.build or functools.partial(MODELS[spec.name], spec)
     return make(num_classes=num_classes, rngs=nnx.Rngs(key))
 
