@@ -50,17 +50,17 @@ from flipjax.training.optimise import Recipe  # noqa: E402
 
 GROUPS = Groups(3, 4, ((0,), (1, 3), (2,)))
 SIZE, OBJECTS, PHOTOS = 16, 8, 2  # objects a class, scene photos a kind
+# Laws are tried on the same cases each time, for as long as these take.
 settings.register_profile("laws", derandomize=True, deadline=None, database=None)
 settings.load_profile("laws")
-
-
+# Where commands that tests start keep their programs.
 jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
 
 
-def python(code, **environment):
-    """Another process that has run code."""
-    line, environment = [sys.executable, "-c", code], os.environ | environment
-    return subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+def python(code, **variables):
+    """Another process that has run code, with further variables of the environment."""
+    line = [sys.executable, "-c", code]
+    return subprocess.run(line, env=os.environ | variables, capture_output=True, text=True, check=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,7 +89,7 @@ def compile_quickly(quickly):
 
 @pytest.fixture(scope="session")
 def tiny():
-    """The experiment."""
+    """A small experiment of three classes in four scenes."""
     return Experiment(
         PoolSpec(size=SIZE),
         SplitSpec(n_train=24, n_val=24, n_test=24),
@@ -138,8 +138,8 @@ def make_member():
 
     def make(seed=0, rho=0.75, learning_rate=5e-3, knobs=None, augmentation=None, **recipe):
         rows, groups = table(rho)
-        given = Recipe(learning_rate=learning_rate, **recipe), knobs or Knobs(), augmentation or Augmentation()
-        return Member(jax.random.key(seed), rows, groups, *jax.tree.map(jnp.float32, given))
+        numbers = (Recipe(learning_rate=learning_rate, **recipe), knobs or Knobs(), augmentation or Augmentation())
+        return Member(jax.random.key(seed), rows, groups, *jax.tree.map(jnp.float32, numbers))
 
     return make
 
