@@ -59,7 +59,7 @@ class ImageCounts:
     def rank(self, spec: LabelSpec) -> Rank:
         """Returns what decides whether the page shows the image."""
         outcome = self.segments.true["outcome"]
-        whole = int(np.isin(outcome, ("flip", "miss")).sum())
+        whole = int(np.count_nonzero((outcome == "flip") | (outcome == "miss")))
         image = Decomposition(self.confusion, np.array(self.risk_sum, np.float32), spec.background)
         return rank_of_image(whole, len(outcome), float(image.correct))
 

@@ -315,8 +315,10 @@ def _read_image(prediction: Array, labels: np.ndarray, spec: LabelSpec, risks: M
             known = None
         else:
             truth = np.where(known, labels, 0)
-    predicted = np.asarray(prediction).astype(dtype, copy=False)
-    return _Image(truth.astype(dtype, copy=False), predicted, known, foreground, risks)
+    # In C's order, which passes over pixels follow; NIfTI files hold the first axis fastest.
+    truth = truth.astype(dtype, order="C", copy=False)
+    predicted = np.asarray(prediction).astype(dtype, order="C", copy=False)
+    return _Image(truth, predicted, known, foreground, risks)
 
 
 def _true_columns(

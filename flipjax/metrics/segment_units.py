@@ -15,8 +15,6 @@ BOXES = {2: ("top", "left", "bottom", "right"), 3: ("first", "top", "left", "las
 _MOST_ENTRIES_A_PIXEL = 4
 """Pairs of parts for each pixel, at most, for which a table of all pairs is counted; if there are more, the pairs that
 occur are sorted."""
-_WORD_BITS = 64
-"""Bits of a word, of which each stands for a part where boxes are found; one is for no part."""
 UNITS = ("class", "component")
 """What the pixels of a segment may have in common, see `flipjax.metrics.segment_tables`."""
 
@@ -106,36 +104,35 @@ class Units(NamedTuple):
         return columns
 
 
+def _find_runs(*maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where runs begin, neighbours along the last axis that are equal in all maps, and how long they are.
+
+    Both int64 (runs,), of the flat maps (H, W). Images of objects have tens of pixels a run.
+    """
+    begins = np.zeros(maps[0].shape, bool)
+    begins[..., 0] = True
+    flat_begins = begins.reshape(-1)[1:]
+    for values in maps:
+        flat = values.reshape(-1)
+        flat_begins |= flat[1:] != flat[:-1]
+    starts = np.flatnonzero(begins)
+    return starts, np.diff(starts, append=begins.size)
+
+
 def _find_boxes(parts: Parts, chosen: np.ndarray) -> np.ndarray:
     """Returns the boxes of chosen parts, that occur: first places, then the ends, int64 (n, 2 axes)."""
-    axes = parts.numbers.ndim
-    if len(parts.classes) < _WORD_BITS:
-        return _boxes_by_bits(parts, chosen)
-    from scipy import ndimage
-
-    boxes = ndimage.find_objects(parts.numbers, max_label=len(parts.classes))
-    corners = []
-    for part in chosen.tolist():
-        first = [side.start for side in boxes[part]]
-        last = [side.stop for side in boxes[part]]
-        corners.append([*first, *last])
-    return np.array(corners, np.int64).reshape(-1, 2 * axes)
-
-
-def _boxes_by_bits(parts: Parts, chosen: np.ndarray) -> np.ndarray:
-    """Returns the boxes of fewer than 64 parts, twice as fast as scipy: a word says which parts a row or column has."""
-    bit_of_number = np.uint64(1) << np.arange(_WORD_BITS, dtype=np.uint64)
-    bits = bit_of_number[parts.numbers]
-    axes = bits.ndim
-    starts = []
-    stops = []
-    for axis in range(axes):
-        other_axes = tuple(other for other in range(axes) if other != axis)
-        lines = np.bitwise_or.reduce(bits, axis=other_axes)
-        has_part = (lines[:, None] & bit_of_number[chosen + 1]) > 0
-        starts.append(has_part.argmax(0))
-        stops.append(len(lines) - has_part[::-1].argmax(0))
-    return np.stack([*starts, *stops], axis=1)
+    shape = parts.numbers.shape
+    starts, lengths = _find_runs(parts.numbers)
+    # Pixels without a part are in the last row, -1.
+    part = parts.numbers.reshape(-1)[starts].astype(np.int64) - 1
+    first_places = np.unravel_index(starts, shape)
+    last_places = np.unravel_index(starts + lengths - 1, shape)
+    begins = np.full((len(shape), len(parts.classes) + 1), max(shape))
+    ends = np.zeros_like(begins)
+    for axis in range(len(shape)):
+        np.minimum.at(begins[axis], part, first_places[axis])
+        np.maximum.at(ends[axis], part, last_places[axis] + 1)
+    return np.concatenate([begins, ends])[:, chosen].T
 
 
 def choose_units(parts: Parts, part_of_entry: np.ndarray, pixels: np.ndarray, *, least: int = 1) -> Units:
@@ -161,23 +158,22 @@ def count_pairs(true: Parts, predicted: Parts, near: np.ndarray) -> PairCounts:
         >>> np.stack([counts.truth, counts.prediction, counts.pixels]).T.tolist()
         [[0, 0, 1], [1, 0, 1], [1, 1, 1]]
     """
-    # The true part, the predicted part and nearness of a pixel are one integer, its entry in a table of all of them.
+    # The true part, the predicted part and nearness of a run of pixels are one integer, its entry in a table of all of them.
     rows = len(true.classes) + 1
     columns = len(predicted.classes) + 1
     size = 2 * rows * columns
-    # In the smallest integers and in place, as passes are bound by memory.
-    entry = true.numbers.astype(np.min_scalar_type(size))
-    entry *= columns
-    entry += predicted.numbers
-    entry *= 2
-    entry += near
-    if size <= _MOST_ENTRIES_A_PIXEL * entry.size:
-        pixels_of_all = np.bincount(entry.ravel(), minlength=size)
+    starts, lengths = _find_runs(true.numbers, predicted.numbers, near.view(np.uint8))
+    entry = true.numbers.reshape(-1)[starts].astype(np.int64)
+    entry = entry * columns + predicted.numbers.reshape(-1)[starts]
+    entry = entry * 2 + near.reshape(-1)[starts]
+    if size <= _MOST_ENTRIES_A_PIXEL * near.size:
+        pixels_of_all = np.bincount(entry, lengths, minlength=size).astype(np.int64)
         entries = np.flatnonzero(pixels_of_all)
         pixels = pixels_of_all[entries]
     else:
-        entries, pixels = np.unique(entry, return_counts=True)
-    pair, is_near = np.divmod(entries.astype(np.int64), 2)
+        entries, entry_of_run = np.unique(entry, return_inverse=True)
+        pixels = np.bincount(entry_of_run, lengths).astype(np.int64)
+    pair, is_near = np.divmod(entries, 2)
     true_number, predicted_number = np.divmod(pair, columns)
     counted = true_number > 0
     true_part = true_number[counted] - 1
