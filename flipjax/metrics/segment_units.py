@@ -158,7 +158,7 @@ def count_pairs(true: Parts, predicted: Parts, near: np.ndarray) -> PairCounts:
         >>> np.stack([counts.truth, counts.prediction, counts.pixels]).T.tolist()
         [[0, 0, 1], [1, 0, 1], [1, 1, 1]]
     """
-    # The true part, the predicted part and nearness of a run of pixels are one integer, its entry in a table of all of them.
+    # True part, predicted part and nearness of a run are one integer, its entry in a table of all of them.
     rows = len(true.classes) + 1
     columns = len(predicted.classes) + 1
     size = 2 * rows * columns
