@@ -15,7 +15,7 @@ from typing import Any
 
 from flipjax.assays.inputs import AssayImages
 from flipjax.assays.options import FIELDS, Options
-from flipjax.assays.population import Network, Stage, TrainedStage, train_stage
+from flipjax.assays.population import Network, Stage, TrainedStage, is_whole, run_name, train_stage
 from flipjax.config import ConfigError
 from flipjax.results.verdicts import FEWEST
 from flipjax.support.files import DamagedError, read_json, write_text
@@ -37,7 +37,7 @@ class Journal:
         folder: of the assay.
         asked: what decides its networks, by option.
         wave: seeds of a wave: as many as train side by side.
-        seconds: that each stage took, by network and stage.
+        seconds: that each stage took, by `run_name`.
         budget: seconds for all of them.
     """
 
@@ -74,25 +74,31 @@ class Journal:
         """Trains what is missing of a stage within the time that is left, and notes the time that it took."""
         trained = train_stage(network, stage, self.folder, until=time.monotonic() + self.left)
         if trained.seconds > 0:
-            name = f"{network.name}/{stage.name}"
+            name = run_name(network, stage)
             self.seconds[name] = round(self.seconds.get(name, 0.0) + trained.seconds, 1)
             self.write()
         return trained
 
     def cost(self, network: Network, stage: Stage) -> float:
-        """Returns the seconds that a stage takes beside those that it has taken, by the pace of all before."""
-        if (self.folder / network.name / stage.name / "results.csv").is_file():
+        """Returns the seconds that the rest of a stage takes, by the median pace of the network's other stages."""
+        name = run_name(network, stage)
+        if is_whole(self.folder / name):
             return 0.0
-        paces: list[float] = []
-        for name, seconds in self.seconds.items():
-            path = self.folder / name
-            if name.startswith(f"{network.name}/") and (path / "results.csv").is_file():
-                paces.append(seconds / len([*(path / "cells").iterdir()]))
         # The first one compiles, and the machine may be busy for some.
-        expected = statistics.median(paces) * len(stage.folds)
+        expected = statistics.median(self._paces(network)) * len(stage.folds)
         if stage.setting.method != "ce":
             expected += COMPILING
-        return max(1.0, expected - self.seconds.get(f"{network.name}/{stage.name}", 0.0))
+        return max(1.0, expected - self.seconds.get(name, 0.0))
+
+    def _paces(self, network: Network) -> list[float]:
+        """Returns the seconds that a fold took, for each stage of a network that is whole."""
+        paces = []
+        for name, seconds in self.seconds.items():
+            run_folder = self.folder / name
+            if name.startswith(f"{network.name}/") and is_whole(run_folder):
+                folds = len([*(run_folder / "cells").iterdir()])
+                paces.append(seconds / folds)
+        return paces
 
     def write(self) -> None:
         """Writes the state."""

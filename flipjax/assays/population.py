@@ -121,6 +121,16 @@ def other_folds(whole: Stage) -> Stage:
     return dataclasses.replace(whole, folds=whole.folds[1:], name=f"{whole.name}_other_folds")
 
 
+def run_name(network: Network, stage: Stage) -> str:
+    """Returns the name of a stage's run folder in that of the assay, such as `small/kept_100/wave_2`."""
+    return f"{network.name}/{stage.name}"
+
+
+def is_whole(run_folder: Path) -> bool:
+    """Returns whether all of a stage is trained."""
+    return (run_folder / "results.csv").is_file()
+
+
 def configuration(network: Network, stage: Stage) -> Config:
     """Returns the configuration that trains the networks of a stage.
 
@@ -174,10 +184,10 @@ def train_stage(network: Network, stage: Stage, folder: Path, *, until: float) -
         folder: of the assay.
         until: value of `time.monotonic()` at which training stops, after an epoch; the next call goes on from there.
     """
-    workdir = folder / network.name / stage.name
+    workdir = folder / run_name(network, stage)
     data = network.images.data
     asked = configuration(network, stage)
-    if (workdir / "results.csv").is_file():
+    if is_whole(workdir):
         return TrainedStage(stage, Run(workdir, asked, data), 0.0, whole=True)
     begun = time.monotonic()
     run_sweep(
@@ -190,7 +200,7 @@ def train_stage(network: Network, stage: Stage, folder: Path, *, until: float) -
         page=False,
     )
     seconds = time.monotonic() - begun
-    whole = (workdir / "results.csv").is_file()
+    whole = is_whole(workdir)
     trained = whole or any(workdir.glob("cells/*/*.npz"))
     return TrainedStage(stage, Run(workdir, asked, data) if trained else None, seconds, whole=whole)
 
