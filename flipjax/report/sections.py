@@ -123,8 +123,13 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
     if RARE_REPAIRED.quantity in set(summary["quantity"]):
         caption += " Repair raises Flip where scenes stay correlated with classes."
     lines = [COMMON_FLIP, RARE_FLIP, COMMON_REPAIRED, RARE_REPAIRED]
-    drawn = line_panels(summary, records, lines, y_name=FLIP_SHARE)
-    return Chart("flip", "Flip of common and rare groups", caption, note, drawn)
+    return Chart(
+        name="flip",
+        title="Flip of common and rare groups",
+        caption=caption,
+        note=note,
+        panels=line_panels(summary, records, lines, y_name=FLIP_SHARE),
+    )
 
 
 def _line_chart(

@@ -154,20 +154,25 @@ class Sweep:
             from flipjax.sweep import checkpoint  # noqa: F401
 
             room = fitting.result()
-            size = room.members
-            names = loaded.names
-            if size < len(names):
+            if room.members < len(loaded.names):
                 bar.say(room.note)
-                first = restrict(loaded, names[:size])
-                evaluation = threads.submit(compile_evaluation, first, self.plan, spec, task)
-            while names:
-                wave = restrict(loaded, names[:size])
-                try:
-                    self._train_wave(wave, spec, task, bar, evaluation)
-                    names = names[size:]
-                except jax.errors.JaxRuntimeError as error:
-                    size = halve(error, wave, spec, task)
-                    bar.say(f"program {program.name}: no memory for {len(wave.names)} members at once; on with {size}")
+                first_wave = restrict(loaded, loaded.names[: room.members])
+                evaluation = threads.submit(compile_evaluation, first_wave, self.plan, spec, task)
+            self._train_in_waves(loaded, room.members, spec, task, bar, evaluation)
+
+    def _train_in_waves(
+        self, program: Program, size: int, spec: PopulationSpec, task: tasks.Task, bar: Bar, evaluation: Future[None]
+    ) -> None:
+        """Trains the members, `size` at a time, and half as many where their memory does not suffice."""
+        names = program.names
+        while names:
+            wave = restrict(program, names[:size])
+            try:
+                self._train_wave(wave, spec, task, bar, evaluation)
+                names = names[size:]
+            except jax.errors.JaxRuntimeError as error:
+                size = halve(error, wave, spec, task)
+                bar.say(f"program {program.name}: no memory for {len(wave.names)} members at once; on with {size}")
 
     def _with_library(self, whole: Program, task: tasks.Task) -> PopulationSpec:
         """Returns how a program's members run, with the library of convolutions that its first start chose."""
@@ -243,21 +248,23 @@ class Sweep:
         blank = []
         for program in self.plan.programs:
             path = self.workdir.results_of(program) / BLANK
+            path.unlink(missing_ok=True)
             cells = self.cells[program.name]
             absent = restrict(program, set(program.names).difference(cells))
-            path.unlink(missing_ok=True)
-            if absent.names:
-                status = NOT_DONE
-                if program.name in self.failed:
-                    status = "failed"
-                alike = results_of_members(program, cells) or example
-                # A pool of photos as they are found has no rho.
-                axes = set(alike.axis.tolist())
-                settings = []
-                for setting in absent.settings:
-                    settings.append({name: value for name, value in setting.columns.items() if name in axes})
-                blank.append(blank_results(alike, absent.names, settings, status))
-                write(path, blank[-1])
+            if not absent.names:
+                continue
+            status = NOT_DONE
+            if program.name in self.failed:
+                status = "failed"
+            same_columns = results_of_members(program, cells) or example
+            # A pool of photos as they are found has no rho.
+            axes = set(same_columns.axis.tolist())
+            settings = []
+            for setting in absent.settings:
+                settings.append({name: value for name, value in setting.columns.items() if name in axes})
+            results = blank_results(same_columns, absent.names, settings, status)
+            write(path, results)
+            blank.append(results)
         return blank
 
     def show(self, run: StoredRun, whole: bool) -> tuple[str, int]:
