@@ -144,9 +144,9 @@ def told_groups(audit: Audit) -> list[GroupFlip]:
     less = []
     for row in _significant(audit):
         difference = row.difference.value
-        if difference > LEAST_DIFFERENCE and row.test_difference > 0:
+        if difference > LEAST_DIFFERENCE and row.mean_difference > 0:
             more.append(row)
-        elif difference < -LEAST_DIFFERENCE and row.test_difference < 0:
+        elif difference < -LEAST_DIFFERENCE and row.mean_difference < 0:
             less.append(row)
     classes_that_flip_more = {row.class_name for row in more}
     less_only = [row for row in less if row.class_name not in classes_that_flip_more]

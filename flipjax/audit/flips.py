@@ -20,8 +20,8 @@ from flipjax.results.frames import DIGITS
 PAIRS = 400
 """Pairs of classes of the most pixels, of which intervals are computed."""
 
-Places = Mapping[str, Mapping[int, np.ndarray]]
-"""Indices of images, int64, by group, or by scene, or by `common` and `rare`; and by class."""
+ImagesByGroup = Mapping[str, Mapping[int, np.ndarray]]
+"""Images, int64 indices, by the name of their group (a scene; or `common`, `rare`), then by class."""
 
 
 def class_pixels(decomposition: Decomposition) -> tuple[np.ndarray, np.ndarray]:
@@ -31,8 +31,8 @@ def class_pixels(decomposition: Decomposition) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(flipped), np.asarray(counts.truth)
 
 
-def group_places(groups: ImageGroups, foreground: Sequence[int], class_names: Sequence[str]) -> Places:
-    """Returns the images of each group that may show a class; of groups of scenes, those of the class in each scene.
+def images_by_group(groups: ImageGroups, foreground: Sequence[int], class_names: Sequence[str]) -> ImagesByGroup:
+    """Returns the images that are compared: of each group, or, where groups are of a class in a scene, of each scene.
 
     Args:
         groups: of n images.
@@ -40,39 +40,44 @@ def group_places(groups: ImageGroups, foreground: Sequence[int], class_names: Se
         class_names: of all C classes.
     """
     numbers = groups.numbers
-    all_groups = groups.all_groups
     if numbers is None:
         return {}
-    places = {}
-    if not isinstance(all_groups, Groups):
-        names = name_groups(all_groups, [class_names[c] for c in foreground], groups.scene_names, present=numbers)
-        for group, name in names.items():
-            # Any class may be shown by an image of the group.
-            places[name] = dict.fromkeys(foreground, np.flatnonzero(numbers == group))
-        return places
-    scene_names = groups.scene_names or [f"scene {scene}" for scene in range(all_groups.scenes)]
-    owner = np.array(foreground)[all_groups.class_of(numbers)]
-    scene = all_groups.scene_of(numbers)
-    for number, name in enumerate(scene_names):
-        places[name] = {c: np.flatnonzero((owner == c) & (scene == number)) for c in foreground}
-    return places
+    if isinstance(groups.all_groups, Groups):
+        scene_names = groups.scene_names or [f"scene {scene}" for scene in range(groups.all_groups.scenes)]
+        return _images_by_scene(numbers, groups.all_groups, scene_names, foreground)
+    foreground_names = [class_names[c] for c in foreground]
+    names = name_groups(groups.all_groups, foreground_names, groups.scene_names, present=numbers)
+    # Any class may be shown by an image of the group.
+    return {name: dict.fromkeys(foreground, np.flatnonzero(numbers == group)) for group, name in names.items()}
 
 
-def common_and_rare(groups: ImageGroups, foreground: Sequence[int]) -> Places:
+def _images_by_scene(
+    numbers: np.ndarray, all_groups: Groups, scene_names: Sequence[str], foreground: Sequence[int]
+) -> ImagesByGroup:
+    """Returns the images of each scene, of a class those that are in a group of it."""
+    class_of_image = np.array(foreground)[all_groups.class_of(numbers)]
+    scene_of_image = all_groups.scene_of(numbers)
+    images: dict[str, dict[int, np.ndarray]] = {}
+    for scene, name in enumerate(scene_names):
+        images[name] = {c: np.flatnonzero((class_of_image == c) & (scene_of_image == scene)) for c in foreground}
+    return images
+
+
+def common_and_rare(groups: ImageGroups, foreground: Sequence[int]) -> ImagesByGroup:
     """Returns the images in `common` and in `rare` groups of each class that has both."""
     numbers = groups.numbers
     all_groups = groups.all_groups
     if numbers is None or not isinstance(all_groups, Groups):
         return {}
-    owner = np.array(foreground)[all_groups.class_of(numbers)]
-    places: dict[str, dict[int, np.ndarray]] = {"common": {}, "rare": {}}
+    class_of_image = np.array(foreground)[all_groups.class_of(numbers)]
+    images: dict[str, dict[int, np.ndarray]] = {"common": {}, "rare": {}}
     for c in foreground:
-        common = np.flatnonzero((owner == c) & np.isin(numbers, all_groups.common))
-        rare = np.flatnonzero((owner == c) & np.isin(numbers, all_groups.rare))
+        common = np.flatnonzero((class_of_image == c) & np.isin(numbers, all_groups.common))
+        rare = np.flatnonzero((class_of_image == c) & np.isin(numbers, all_groups.rare))
         if len(common) and len(rare):
-            places["common"][c] = common
-            places["rare"][c] = rare
-    return places
+            images["common"][c] = common
+            images["rare"][c] = rare
+    return images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +98,8 @@ class GroupFlip:
     """The flipped share of the class's pixels in the group."""
     elsewhere: Estimate
     """That in the other groups."""
-    test_difference: float
-    """What is tested: the mean flipped share of the group's images or clusters minus that of the others."""
+    mean_difference: float
+    """The mean flipped share of the group's images, or clusters, minus that of the others: what is tested."""
     p: float = math.nan
     """Probability of such a difference by chance, by permutation; 1 where the class never flips, NaN where it cannot be
     tested."""
@@ -113,7 +118,7 @@ class GroupFlip:
 
     @property
     def repeats(self) -> bool:
-        """Whether another comparison says the same: of two groups, that of the one that flips more."""
+        """Whether it says what its one rival's row says, which is kept: of two groups, that of more flips."""
         if len(self.rivals) != 1:
             return False
         change = self.difference.value
@@ -155,11 +160,15 @@ COLUMNS = (
     "p",
     "q",
 )
-"""Columns of flips_by_group.csv."""
+"""Columns of flips_by_group.csv, which has them without rows, too."""
 
 
 def compare_groups(
-    decomposition: Decomposition, places: Places, class_names: Sequence[str], *, clusters: np.ndarray | None = None
+    decomposition: Decomposition,
+    images: ImagesByGroup,
+    class_names: Sequence[str],
+    *,
+    clusters: np.ndarray | None = None,
 ) -> list[GroupFlip]:
     """Compares the Flip of each class in each group with that in all other groups.
 
@@ -169,32 +178,34 @@ def compare_groups(
 
     Args:
         decomposition: of n images.
-        places: images by group and class; a class without pixels in a group is not compared there.
+        images: by group and class; a class without pixels in a group is not compared there.
         class_names: names of all C classes.
         clusters: int (n,), images that are alike, such as those of one patient, which count as one; None: each alone.
     """
     flips, pixels = class_pixels(decomposition)
-    compared: list[list[GroupFlip]] = []
-    permuted: list[PermutationUnits] = []
+    comparisons: dict[str, list[GroupFlip]] = {}
+    tests: dict[str, PermutationUnits] = {}
     for c in np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist():
-        members = {}
-        for group, by_class in places.items():
+        images_of_group = {}
+        for group, by_class in images.items():
             shown = by_class.get(c, np.zeros(0, np.int64))
-            if (pixels[shown, c] > 0).any():
-                members[group] = shown[pixels[shown, c] > 0]
-        if len(members) > 1:
-            units = _units_of(flips[:, c], pixels[:, c], members, clusters)
-            compared.append(_describe_groups(class_names[c], flips[:, c], pixels[:, c], members, clusters, units))
-            permuted.append(units)
-    # Classes that never flip are no tests: p is 1.
-    p_of_flipping = iter(group_p_values([units for units in permuted if units.share.any()]))
-    rows = []
-    for groups, units in zip(compared, permuted, strict=True):
-        p_values = np.ones(len(groups))
+            showing = shown[pixels[shown, c] > 0]
+            if len(showing):
+                images_of_group[group] = showing
+        if len(images_of_group) < 2:
+            continue
+        units = _units_of(flips[:, c], pixels[:, c], images_of_group, clusters)
+        name = class_names[c]
+        comparisons[name] = _describe_groups(name, flips[:, c], pixels[:, c], images_of_group, clusters, units)
+        # A class that never flips is no test: its p is 1.
         if units.share.any():
-            p_values = next(p_of_flipping)
-        for group, p in zip(groups, p_values.tolist(), strict=True):
-            rows.append(dataclasses.replace(group, p=p))
+            tests[name] = units
+    p_values = dict(zip(tests, group_p_values(list(tests.values())), strict=True))
+    rows = []
+    for name, of_class in comparisons.items():
+        p_of_class = p_values.get(name, np.ones(len(of_class)))
+        for row, p in zip(of_class, p_of_class.tolist(), strict=True):
+            rows.append(dataclasses.replace(row, p=p))
     return _corrected(rows)
 
 
@@ -202,15 +213,15 @@ def _describe_groups(
     class_name: str,
     flip: np.ndarray,
     whole: np.ndarray,
-    members: Mapping[str, np.ndarray],
+    images_of_group: Mapping[str, np.ndarray],
     clusters: np.ndarray | None,
     units: PermutationUnits,
 ) -> list[GroupFlip]:
     """Returns a class's Flip in each group and elsewhere, not tested yet."""
     groups = []
-    for (group, inside), test_difference in zip(members.items(), units.differences.tolist(), strict=True):
-        rivals = tuple(name for name in members if name != group)
-        outside = np.concatenate([members[name] for name in rivals])
+    for (group, inside), mean_difference in zip(images_of_group.items(), units.differences.tolist(), strict=True):
+        rivals = tuple(name for name in images_of_group if name != group)
+        outside = np.concatenate([images_of_group[name] for name in rivals])
         groups.append(
             GroupFlip(
                 class_name=class_name,
@@ -220,18 +231,18 @@ def _describe_groups(
                 other_images=len(outside),
                 here=_rate(flip, whole, inside, clusters),
                 elsewhere=_rate(flip, whole, outside, clusters),
-                test_difference=test_difference,
+                mean_difference=mean_difference,
             )
         )
     return groups
 
 
 def _units_of(
-    flip: np.ndarray, whole: np.ndarray, members: Mapping[str, np.ndarray], clusters: np.ndarray | None
+    flip: np.ndarray, whole: np.ndarray, images_of_group: Mapping[str, np.ndarray], clusters: np.ndarray | None
 ) -> PermutationUnits:
     """Returns what is permuted for a class."""
-    images = np.concatenate([*members.values()])
-    group = np.repeat(np.arange(len(members)), [len(of_group) for of_group in members.values()])
+    images = np.concatenate([*images_of_group.values()])
+    group = np.repeat(np.arange(len(images_of_group)), [len(of_group) for of_group in images_of_group.values()])
     if clusters is not None:
         clusters = clusters[images]
     return make_units(flip[images], whole[images], group, clusters)
@@ -292,19 +303,19 @@ def by_bound(table: pd.DataFrame, bound: object, value: object) -> pd.DataFrame:
     return table.iloc[order].round(DIGITS)
 
 
-def flip_gap(decomposition: Decomposition, places: Places, clusters: np.ndarray | None = None) -> Estimate:
+def flip_gap(decomposition: Decomposition, images: ImagesByGroup, clusters: np.ndarray | None = None) -> Estimate:
     """Returns Flip in rare minus common groups within each class, averaged over the classes.
 
     Args:
         decomposition: of n images.
-        places: images in `common` and in `rare` groups by class, the same classes of both; at least one.
+        images: in `common` and in `rare` groups by class, the same classes of both; at least one.
         clusters: as in `compare_groups`.
     """
     flips, pixels = class_pixels(decomposition)
     differences = []
-    for c in places["common"]:
-        common = _rate(flips[:, c], pixels[:, c], places["common"][c], clusters)
-        rare = _rate(flips[:, c], pixels[:, c], places["rare"][c], clusters)
+    for c in images["common"]:
+        common = _rate(flips[:, c], pixels[:, c], images["common"][c], clusters)
+        rare = _rate(flips[:, c], pixels[:, c], images["rare"][c], clusters)
         differences.append(difference_of(rare, common))
     return mean_of_estimates(differences)
 

@@ -44,18 +44,19 @@ class Gate:
     @property
     def key(self) -> str:
         """The key of the summary."""
-        key, _, end = self.name.rpartition(":")
-        if end in ENDS:
-            return key
-        return self.name
+        return self._split()[0]
 
     @property
     def end(self) -> str:
         """Which end of the interval is limited: `low`, `high`, or '' for the number itself."""
-        end = self.name.rpartition(":")[2]
-        if end in ENDS and end != self.name:
-            return end
-        return ""
+        return self._split()[1]
+
+    def _split(self) -> tuple[str, str]:
+        """Returns the key and the end that the name joins."""
+        key, colon, end = self.name.rpartition(":")
+        if colon and end in ENDS:
+            return key, end
+        return self.name, ""
 
     @property
     def passed(self) -> bool:
@@ -108,7 +109,13 @@ def _pairs(limits: Limits | None) -> list[tuple[str, float]]:
 
 
 def check_gates(gates: Sequence[Gate], keys: Collection[str], *, forms: str = FORMS) -> None:
-    """Raises AuditError for a gate on none of the `keys`, which have `forms`, or a limit that is no number."""
+    """Raises AuditError for a gate on none of the `keys`, or a limit that is no number.
+
+    Args:
+        gates: of `make_gates`.
+        keys: that a gate may limit.
+        forms: of the keys that are too many for the message, which it shows.
+    """
     for option in (ABOVE, BELOW):
         wrong = [gate.name for gate in gates if gate.option == option and gate.key not in keys]
         if wrong:
@@ -218,8 +225,10 @@ def write_junit(path: Path, suite: str, gates: Sequence[Gate], *, error: str = "
         gates: of `try_gates`.
         error: what ended the call before its gates were tried, as a test case of its own.
     """
-    failed = len(failures(gates))
-    counts = {"tests": str(len(gates) + bool(error)), "failures": str(failed), "errors": str(int(bool(error)))}
+    errors = 0
+    if error:
+        errors = 1
+    counts = {"tests": str(len(gates) + errors), "failures": str(len(failures(gates))), "errors": str(errors)}
     root = ElementTree.Element("testsuites", counts)
     element = ElementTree.SubElement(root, "testsuite", {"name": suite, **counts})
     for gate in gates:

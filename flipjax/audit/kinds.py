@@ -35,7 +35,7 @@ class AnatomyFlips:
     anatomy: Anatomy
     """Mirror pairs and chains of the foreground classes."""
     pixels: FlipKinds
-    """Numbers of flipped pixels by kind, leaves (n, ...)."""
+    """Flipped pixels of each image by kind, leaves (n, ...)."""
     sizes: FlipKinds
     """The same with pixels counted by their size, if that differs between images; shares of all images are of these."""
     best: Relabelling
@@ -59,7 +59,7 @@ class AnatomyFlips:
 
     @property
     def is_explained(self) -> np.ndarray:
-        """Whether the fault of an image explains half of its flips or more, bool (n,)."""
+        """Whether the fault of an image explains at least the share EXPLAINS of its flips, bool (n,)."""
         return np.nan_to_num(self.best.mended_share) >= EXPLAINS
 
     def images_with(self, fault: str) -> np.ndarray:
@@ -110,45 +110,46 @@ def _flips_by_key(kinds: FlipKinds) -> dict[str, np.ndarray]:
     }
 
 
-def kinds_table(measured: Measurements, anatomy: AnatomyFlips | None) -> pd.DataFrame:
+def kinds_table(measured: Measurements, flips: AnatomyFlips | None) -> pd.DataFrame:
     """Returns a row for each kind of flip, `by` the class that is predicted and by place; either way they sum to Flip.
 
     Columns: `kind`, `by`, `share` of the true foreground, `low`, `high`, `images` with it.
     """
     by_place = place_table(measured).assign(by="place")
-    if anatomy is None:
+    if flips is None:
         return by_place
-    by_class = class_table(anatomy, measured.class_names).assign(by="class")
+    by_class = class_table(flips, measured.class_names).assign(by="class")
     return pd.concat([by_class, by_place])
 
 
-def class_table(anatomy: AnatomyFlips, class_names: Sequence[str]) -> pd.DataFrame:
+def class_table(flips: AnatomyFlips, class_names: Sequence[str]) -> pd.DataFrame:
     """Returns the rows of `kinds_table` by the class that is predicted.
 
     Mirrored labels have a row if there are mirror pairs, shifts if there are chains; these have one more for each
     number of places, without an interval.
     """
     rows: list[dict[str, object]] = []
-    for key, flips in _flips_by_key(anatomy.pixels).items():
-        if key == "flip_mirror" and not anatomy.anatomy.mirror:
+    for key, pixels in _flips_by_key(flips.pixels).items():
+        if key == "flip_mirror" and not flips.anatomy.mirror:
             continue
-        if key == "flip_shift" and not anatomy.anatomy.chains:
+        if key == "flip_shift" and not flips.anatomy.chains:
             continue
-        share, low, high = anatomy.rates[key]
-        images = int((flips > 0).sum())
+        share, low, high = flips.rates[key]
+        # Images are counted by their pixels; shares are of sizes.
+        images = int((pixels > 0).sum())
         rows.append({"kind": TITLES[key], "share": share, "low": low, "high": high, "images": images})
         if key == "flip_shift":
-            rows += _shift_rows(anatomy, class_names)
+            rows += _shift_rows(flips, class_names)
     return pd.DataFrame(rows)
 
 
-def _shift_rows(anatomy: AnatomyFlips, class_names: Sequence[str]) -> list[dict[str, object]]:
+def _shift_rows(flips: AnatomyFlips, class_names: Sequence[str]) -> list[dict[str, object]]:
     """Returns a row for each number of places by which labels are shifted; their shares sum to that of all shifts."""
-    shares = divide(anatomy.sizes.shifted.sum(0), np.asarray(anatomy.sizes.foreground).sum())
-    images = (anatomy.pixels.shifted > 0).sum(0)
-    in_chains = [class_names[c] for chain in anatomy.anatomy.chains for c in chain if c is not None]
+    shares = divide(flips.sizes.shifted.sum(0), np.asarray(flips.sizes.foreground).sum())
+    images = (flips.pixels.shifted > 0).sum(0)
+    in_chains = [class_names[c] for chain in flips.anatomy.chains for c in chain if c is not None]
     rows: list[dict[str, object]] = []
-    for step, share, image_count in zip(anatomy.anatomy.steps, shares, images, strict=True):
+    for step, share, image_count in zip(flips.anatomy.steps, shares, images, strict=True):
         if image_count > 0:
             kind = shift_in_words(in_chains, step)
             rows.append(
@@ -160,8 +161,8 @@ def _shift_rows(anatomy: AnatomyFlips, class_names: Sequence[str]) -> list[dict[
 def place_table(measured: Measurements) -> pd.DataFrame:
     """Returns the rows of `kinds_table` by place, one for each of PLACES."""
     counts = count_places(measured.segments.pixels, len(measured.names))
-    inside = is_foreground(len(measured.class_names), measured.decomposition.background)
-    foreground = np.asarray(measured.weighted_decomposition.confusion)[:, inside].sum((1, 2))
+    of_foreground = is_foreground(len(measured.class_names), measured.decomposition.background)
+    foreground = np.asarray(measured.weighted_decomposition.confusion)[:, of_foreground].sum((1, 2))
     weighted = counts * measured.pixel_weights[:, None]
     ratio = Ratio(weighted, np.repeat(foreground[:, None], len(PLACES), axis=1))
     share = estimate_rates(ratio, clusters=measured.clusters)

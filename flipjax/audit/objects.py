@@ -38,6 +38,12 @@ class SegmentCounts:
     renamed_segments: np.ndarray
     """Matched segments whose match has another class."""
 
+    @classmethod
+    def empty(cls, classes: int) -> "SegmentCounts":
+        """Returns the counts of one image without segments."""
+        none = np.zeros((1, classes), np.int64)
+        return cls(none, none, none, none, none)
+
     def of_outcome(self, outcome: str) -> np.ndarray:
         """Returns the counts of segments that flip (`flip`) or are missed (`miss`)."""
         return {"flip": self.flipped_segments, "miss": self.missed_segments}[outcome]

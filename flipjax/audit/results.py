@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.flips import GroupFlip, common_and_rare, compare_groups, flip_pairs, group_places, group_table
+from flipjax.audit.flips import GroupFlip, common_and_rare, compare_groups, flip_pairs, group_table, images_by_group
 from flipjax.audit.group_names import key_names, name_groups, with_names
 from flipjax.audit.groups import ImageGroups
 from flipjax.audit.kinds import AnatomyFlips, count_kinds, kinds_table
@@ -155,8 +155,8 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
     if measured.weighs:
         weighted = _images_of(measured, measured.weighted_decomposition, measured.weighted_regions, groups)
     objects = count_objects(measured)
-    places = group_places(groups, foreground, class_names)
-    compared = compare_groups(measured.weighted_decomposition, places, class_names, clusters=clusters)
+    images = images_by_group(groups, foreground, class_names)
+    compared = compare_groups(measured.weighted_decomposition, images, class_names, clusters=clusters)
     kinds = None
     if anatomy:
         kinds = count_kinds(measured, anatomy)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from flipjax.audit.flips import GroupFlip, Places, flip_gap, group_places
+from flipjax.audit.flips import GroupFlip, ImagesByGroup, flip_gap, images_by_group
 from flipjax.audit.group_names import key_names, with_names
 from flipjax.audit.groups import ImageGroups
 from flipjax.audit.kinds import AnatomyFlips
@@ -28,7 +28,7 @@ GROUP_Q = "group_q/"
 """Beginning of the keys of their q."""
 LEAST_Q = "least_group_q"
 """Key of the smallest q."""
-WORDS = (0, 0)
+SEED_WORDS = (0, 0)
 """The data of JAX's key of seed 0, by which images are resampled, as `flipjax.metrics.bootstrap` does with that key."""
 
 
@@ -60,7 +60,7 @@ def summarize_audit(
     objects: Objects,
     *,
     compared: Sequence[GroupFlip],
-    common_and_rare: Places,
+    common_and_rare: ImagesByGroup,
     kinds: AnatomyFlips | None,
     samples: int,
 ) -> Summary:
@@ -90,18 +90,19 @@ def summarize_audit(
 def _pixel_summary(images: Images, measured: Measurements, *, samples: int) -> Summary:
     """Returns the quantities of the images; rates have a closed form of `metrics.intervals`, others a bootstrap."""
     groups = [group for group in images.group_names if images.in_group(group).any()]
-    summary = Summary({value.name: value.value[0].tolist() for value in evaluate(images, groups=groups)})
+    # The only row is that of all images; resamples would have more.
+    summary = Summary({evaluated.name: evaluated.value[0].tolist() for evaluated in evaluate(images, groups=groups)})
     # One image has no interval.
     if len(images) < 2:
         return summary
     rates = rate_intervals(images, groups, dependent_images(measured))
-    no_rates = [name for name in interval_names(images) if name in summary.values and name not in rates]
+    bootstrapped = [name for name in interval_names(images) if name in summary.values and name not in rates]
     drawn = {}
-    if no_rates:
+    if bootstrapped:
         drawn = image_intervals(
             images,
-            no_rates,
-            generator=np.random.default_rng(WORDS),
+            bootstrapped,
+            generator=np.random.default_rng(SEED_WORDS),
             samples=samples,
             pairs=measured.pairs,
             clusters=measured.clusters,
@@ -126,7 +127,7 @@ def known_keys(class_names: Sequence[str], background: Background, groups: Image
     """
     C = len(class_names)
     foreground = np.flatnonzero(is_foreground(C, background)).tolist()
-    # One image shows which quantities there are.
+    # Which quantities there are depends on their functions: an image without pixels has them all.
     empty = Decomposition(np.zeros((1, C, C), np.int64), np.zeros(1), background)
     first = None
     if groups.numbers is not None:
@@ -135,10 +136,10 @@ def known_keys(class_names: Sequence[str], background: Background, groups: Image
     numbers = [evaluated.name for evaluated in evaluate(images) if evaluated.value.ndim == 1]
     keys = set(with_names(dict.fromkeys(numbers), key_names(groups, foreground, class_names)))
     keys.update(key for key in (*AUDIT_QUANTITIES, *REGION_QUANTITIES) if "<" not in key)
-    nothing = np.zeros((1, C), np.int64)
-    keys.update(SegmentCounts(*[nothing] * 5).ratios(class_names, foreground))
-    group_names = group_places(groups, foreground, class_names).keys()
+    keys.update(SegmentCounts.empty(C).ratios(class_names, foreground))
+    group_names = images_by_group(groups, foreground, class_names).keys()
     if not group_names:
+        # Among AUDIT_QUANTITIES.
         keys.discard(LEAST_Q)
     for group in group_names:
         for c in foreground:
@@ -155,6 +156,7 @@ def dependent_images(measured: Measurements) -> np.ndarray | None:
         return measured.clusters
     if measured.pairs is None:
         return None
+    # An image without a pair, -1, counts alone.
     return read_together("pairs", measured.pairs, len(measured.pairs))
 
 
