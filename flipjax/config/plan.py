@@ -40,8 +40,8 @@ from flipjax.config.values import (
     grid_points,
     pool_spec,
     read_static,
-    unlisted,
-    value_of,
+    value_in_section,
+    values_if_unlisted,
     values_of,
 )
 from flipjax.support.files import JsonObject
@@ -87,7 +87,7 @@ def plan(config: Config) -> Plan:
     """Returns the record of a configuration, whose members are numbered through all programs.
 
     Raises:
-      ConfigError: a field is invalid.
+        ConfigError: a field is invalid.
 
     Example:
         >>> from flipjax import configure
@@ -122,16 +122,22 @@ def _programs_of(config: Config, methods: Mapping[str, Method], identity: str) -
         if point in points[:index]:
             raise ConfigError("config.grid", "distinct settings", config.grid)
     members = member_axes(config, methods)
-    varied = members[0].keys()
-    constant = {name: value_of(config, key) for name, key in AXES.items() if name not in varied}
+    # All members vary the same axes, so the first one tells them.
+    varied_names = members[0].keys()
+    constant_axes = {name: value_in_section(config, key) for name, key in AXES.items() if name not in varied_names}
     programs: list[Program] = []
     member_numbers = itertools.count()
     for index, point in enumerate(points):
         shown_point = {name: _shown(value) for name, value in point.items()}
         settings = []
-        for axes in members:
-            name = f"m{next(member_numbers):03d}"
-            settings.append(setting_of({**constant, **axes}, methods, name=name, axes={**shown_point, **axes}))
+        for varied_axes in members:
+            setting = setting_of(
+                {**constant_axes, **varied_axes},
+                methods,
+                name=f"m{next(member_numbers):03d}",
+                shown_axes={**shown_point, **varied_axes},
+            )
+            settings.append(setting)
         program = Program(
             name=f"{index:03d}",
             experiment=experiment_of(config, point),
@@ -150,7 +156,7 @@ def experiment_of(config: Config, point: Mapping[str, object]) -> Experiment:
     A pool of files tells its groups only once it is loaded; until then they are two classes in two scenes.
 
     Raises:
-      ConfigError: fields are incompatible.
+        ConfigError: fields are incompatible.
 
     Example:
         >>> from flipjax import configure
@@ -165,19 +171,23 @@ def experiment_of(config: Config, point: Mapping[str, object]) -> Experiment:
         active_knobs=active_knobs(values_of(config, "method"), methods_of(config)),
         active_numbers=active_numbers(config),
     )
+    _check_together(config, experiment)
+    groups = known_groups(experiment.pool)
+    if groups is None:
+        return experiment
+    if not experiment.split.folds:
+        check_sizes(groups, experiment.split, values_of(config, "rho"))
+    return dataclasses.replace(experiment, groups=groups)
+
+
+def _check_together(config: Config, experiment: Experiment) -> None:
+    """Raises ConfigError if fields that are valid alone are incompatible, whatever the groups of the pool are."""
     check_model(experiment)
     n_train = experiment.split.n_train
     batch_size = experiment.train.batch_size
     if 0 < n_train < batch_size:
         raise ConfigError("config.split.n_train", f"at least train.batch_size ({batch_size}), or 0", n_train)
-    rhos = values_of(config, "rho")
-    check_folds(experiment.split, rhos=rhos, rare_kept=values_of(config, "rare_kept"))
-    groups = known_groups(experiment.pool)
-    if groups is None:
-        return experiment
-    if not experiment.split.folds:
-        check_sizes(groups, experiment.split, rhos)
-    return dataclasses.replace(experiment, groups=groups)
+    check_folds(experiment.split, rhos=values_of(config, "rho"), rare_kept=values_of(config, "rare_kept"))
 
 
 def with_model(config: Config, model: ModelSpec) -> Config:
@@ -278,7 +288,7 @@ def member_axes(config: Config, methods: Mapping[str, Method]) -> list[dict[str,
             if name in entry:
                 values.append((entry[name],))
             else:
-                values.append(unlisted(config, name))
+                values.append(values_if_unlisted(config, name))
         for combination in itertools.product(*values):
             axes = dict(zip(names, combination, strict=True))
             used = knobs_set_by(axes["method"], methods)
@@ -294,7 +304,7 @@ def setting_of(
     methods: Mapping[str, Method],
     *,
     name: str = "",
-    axes: Mapping[str, Value] | None = None,
+    shown_axes: Mapping[str, Value] | None = None,
 ) -> Setting:
     """Returns a member's setting.
 
@@ -302,7 +312,7 @@ def setting_of(
         values: a value of every axis, perhaps traced; None for a knob that its method does not use.
         methods: the configuration's methods by name.
         name: of the member.
-        axes: what tables show of it, see `Setting.axes`; None: all of `values`.
+        shown_axes: what tables show of it, see `Setting.axes`; None: all of `values`.
 
     Example:
         >>> from flipjax import configure
@@ -311,11 +321,13 @@ def setting_of(
         >>> setting.condition.rho, setting.knobs.dro_step, setting.knobs.cutmix
         (0.9, 0.01, 0.0)
     """
+    if shown_axes is None:
+        shown_axes = values
     condition = _part_of(Condition, values)
     knob_values = {name: values[name] for name in KNOB_DEFAULTS}
     return Setting(
         name=name,
-        axes=values if axes is None else axes,
+        axes=shown_axes,
         condition=condition,
         recipe=_part_of(Recipe, values),
         knobs=knobs_of(condition.method, knob_values, methods),
@@ -327,6 +339,7 @@ def setting_of(
 
 def _part_of(part: type[Part], values: Mapping[str, Any]) -> Part:
     """Returns a traced part of a member from the values of all axes."""
+    # `encode` makes numbers of values that name a choice, as a traced program takes arrays alone.
     fields = {key.field: key.encode(values[key.field]) for key in KEYS.values() if key.part is part}
     return part(**fields)
 

@@ -27,12 +27,12 @@ def leaves(tree: Config | Mapping[str, Any], prefix: str = "") -> dict[str, Any]
     return flat
 
 
-def value_of(config: Config, key: Key) -> Any:
+def value_in_section(config: Config, key: Key) -> Any:
     """Returns the value of a key in its section.
 
     Example:
         >>> from flipjax import configure
-        >>> value_of(configure("smoke"), KEYS["pool.size"])
+        >>> value_in_section(configure("smoke"), KEYS["pool.size"])
         32
     """
     return config[key.section][key.field]
@@ -50,22 +50,22 @@ def values_of(config: Config, name: str) -> tuple[Any, ...]:
     """
     values = [entry[name] for entry in config.members if name in entry]
     if len(values) < max(1, len(config.members)):
-        values += unlisted(config, name)
+        values += values_if_unlisted(config, name)
     return tuple(dict.fromkeys(values))
 
 
-def unlisted(config: Config, name: str) -> tuple[Any, ...]:
+def values_if_unlisted(config: Config, name: str) -> tuple[Any, ...]:
     """Returns the values of an axis for members whose entry in `config.members` omits it.
 
     Example:
         >>> from flipjax import configure
         >>> config = configure("smoke", {"axes.rho": (0.5,), "members": [{"rho": 0.9}, {"crop": 1.0}]})
-        >>> unlisted(config, "rho"), unlisted(config, "crop")
+        >>> values_if_unlisted(config, "rho"), values_if_unlisted(config, "crop")
         ((0.5,), (0.0,))
     """
     if name in config.axes:
         return tuple(config.axes[name])
-    return (value_of(config, AXES[name]),)
+    return (value_in_section(config, AXES[name]),)
 
 
 def grid_points(config: Config) -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ def read_static(part: type[Part], config: Config, point: Mapping[str, object], *
     for key in KEYS.values():
         if key.part is not part:
             continue
-        value = value_of(config, key)
+        value = value_in_section(config, key)
         if key.name in point:
             value = point[key.name]
         if isinstance(value, list):
