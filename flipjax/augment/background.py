@@ -51,25 +51,28 @@ def background_cutmix(
         (True, True)
     """
     B, H, W = masks.shape
-    noise_key = key
     if reference:
         key, noise_key = jax.random.split(key)
-    fit = jnp.round
-    if reference:
-        fit = jnp.floor
+        round_side = jnp.floor
+    else:
+        noise_key = None
+        round_side = jnp.round
+    # One array of draws for each image: whether it is changed, the rectangle, and the three channels of a colour.
     draws = jax.random.uniform(key, (B, 8))
-    rows = _within(draws[:, 1], draws[:, 2], H, fit)
-    columns = _within(draws[:, 3], draws[:, 4], W, fit)
-    inside = rows[:, :, None] & columns[:, None, :]
-    bare = inside & (masks == 0)
-    both = bare & (partner_masks == 0)
-    enough = (both.sum((1, 2)) >= ENOUGH * inside.sum((1, 2))) & partnered
-    taken = jnp.where(enough[:, None, None], both, bare) & (draws[:, 0] < probability)[:, None, None]
+    change, height, top, width, left = draws[:, :5].T
     colours = draws[:, None, None, 5:]
-    if reference:
+    in_rows = _random_interval(height, top, H, round_side)
+    in_columns = _random_interval(width, left, W, round_side)
+    in_rectangle = in_rows[:, :, None] & in_columns[:, None, :]
+    is_background = in_rectangle & (masks == 0)
+    is_shared = is_background & (partner_masks == 0)
+    takes_partner = (is_shared.sum((1, 2)) >= ENOUGH * in_rectangle.sum((1, 2))) & partnered
+    is_filled = jnp.where(takes_partner[:, None, None], is_shared, is_background)
+    is_filled &= (change < probability)[:, None, None]
+    if noise_key is not None:
         colours = _with_noise(noise_key, colours, images, partnered)
-    filling = jnp.where(enough[:, None, None, None], partners, colours)
-    return jnp.where(taken[..., None], filling, images)
+    filling = jnp.where(takes_partner[:, None, None, None], partners, colours)
+    return jnp.where(is_filled[..., None], filling, images)
 
 
 def _with_noise(key: Array, colours: Array, images: Array, partnered: Array | bool) -> Array:
@@ -81,13 +84,20 @@ def _with_noise(key: Array, colours: Array, images: Array, partnered: Array | bo
     return jnp.where(noisy[:, None, None, None], noise, colours)
 
 
-def _within(length: Array, start: Array, size: int, fit: Callable[[Array], Array]) -> Array:
-    """Marks a random interval of `size` pixels, (B, size) bool, from two uniform draws (B,)."""
-    low, high = SIDES
-    length = jnp.clip(fit((low + (high - low) * length) * size), 1, size)
-    start = jnp.floor(start * (size - length + 1))
+def _random_interval(length: Array, start: Array, size: int, round_side: Callable[[Array], Array]) -> Array:
+    """Marks a random interval of a side of `size` pixels: (B, size) bool.
+
+    Args:
+        length: (B,) uniform draws in [0, 1), for the length of the interval between the two `SIDES`.
+        start: (B,) uniform draws in [0, 1), for its first pixel among those at which it fits.
+        size: of the side, in pixels.
+        round_side: makes the length a whole number of pixels.
+    """
+    shortest, longest = SIDES
+    pixels_long = jnp.clip(round_side((shortest + (longest - shortest) * length) * size), 1, size)
+    first_pixel = jnp.floor(start * (size - pixels_long + 1))
     pixels = jnp.arange(size)
-    return (pixels >= start[:, None]) & (pixels < (start + length)[:, None])
+    return (pixels >= first_pixel[:, None]) & (pixels < (first_pixel + pixels_long)[:, None])
 
 
 def background_swap(
