@@ -320,4 +320,4 @@ def _with_contexts(columns: Columns, classes: int) -> Columns:
     blank = np.zeros(len(true["class"]), np.float32)
     for c in range(classes):
         true[f"{CONTEXT}{c}"] = columns.true.get(f"{CONTEXT}{c}", blank)
-    return columns._replace(true=true)
+    return columns._replace(true=true, classes=classes)

@@ -3,6 +3,11 @@
 `segment_columns` takes one image: it finds the segments (`flipjax.metrics.segment_units`) and makes the columns of the
 three tables (`_true_columns`, `_predicted_columns`, `_pixel_columns`). `segment_tables` does so for many images and
 joins them. `flipjax.metrics.segment_rates` computes rates from the tables.
+
+Words: an image is divided into *parts*: its segments, and what is left of each class. A *segment* is the pixels of one
+class, component or instance, as the option `unit` says. *Units* are the parts that are segments of a foreground class
+and large enough; tables have a row for each. An *entry* counts the pixels of one true part, one predicted part and
+one nearness to a border (`PairCounts`).
 """
 
 from __future__ import annotations
@@ -75,7 +80,7 @@ class SegmentTables(NamedTuple):
 class SegmentOptions(LabelOptions, total=False):
     """Options of `segment_tables` as keywords of a function."""
 
-    unit: ArrayLike
+    unit: Stack
     rim: int
     min_pixels: int
 
@@ -148,7 +153,7 @@ def segment_tables(
     if spec.kind == "masks":
         axes = 2
     scores = _list_images(predictions, "predictions", axes)
-    if not 0 < len(truth) == len(scores):
+    if len(truth) == 0 or len(truth) != len(scores):
         raise ValueError(f"labels: expected an image or more, one for each of {len(scores)}, found {len(truth)}.")
     if isinstance(unit, str):
         unit_of_segments = unit
@@ -159,13 +164,20 @@ def segment_tables(
         ids = _read_ids(unit, truth)
     if unit_of_segments not in UNITS:
         raise ValueError(f"unit: expected one of {', '.join(UNITS)}, or ids of the labels' shape, found {unit!r}.")
-    if spec.kind == "masks" and spec.num_classes is None:
-        classes = [checks.check_pair(masks, labels, spec)[2] for masks, labels in zip(scores, truth, strict=True)]
-        spec = dataclasses.replace(spec, num_classes=max(classes))
+
+    def check_image(image: int) -> tuple[Array, Array, int]:
+        """Returns prediction, labels and number of classes of an image, checked."""
+        return checks.check_pair(scores[image], truth[image], spec)
+
+    checked = list(in_order(check_image, range(len(truth))))
+    # Masks show only some of the classes, so all images have those of the one with the most; scores tell their own.
+    fewest_classes = 0
+    if spec.kind == "masks":
+        fewest_classes = max(C for _, _, C in checked)
 
     def measure(image: int) -> Columns:
         """Returns the columns of an image."""
-        prediction, labels_of_image, C = checks.check_pair(scores[image], truth[image], spec)
+        prediction, labels_of_image, C = checked[image]
         risks = {}
         if spec.kind != "masks":
             maps = read_pixels(prediction, spec)
@@ -174,7 +186,7 @@ def segment_tables(
         return segment_columns(
             prediction,
             labels_of_image,
-            dataclasses.replace(spec, num_classes=C),
+            dataclasses.replace(spec, num_classes=max(C, fewest_classes)),
             unit=unit_of_segments,
             ids=ids[image],
             risks=risks,
@@ -225,6 +237,8 @@ class Columns(NamedTuple):
     """Columns of the predicted segments."""
     pixels: NamedColumns
     """Columns of the counted pixels."""
+    classes: int
+    """The number of classes of the image."""
 
 
 def segment_columns(
@@ -273,6 +287,7 @@ def segment_columns(
         true=true,
         predicted=_predicted_columns(listed_predicted, counts, image),
         pixels=_pixel_columns(counts, in_flipped_segment, image.foreground),
+        classes=len(image.foreground),
     )
 
 
@@ -328,19 +343,20 @@ def _true_columns(
     C = len(image.foreground)
     size = image.truth.size
     shares = np.bincount(counts.truth, counts.pixels, minlength=C) / size
-    unit = units.of_parts(counts.true_part)
+    unit_of_entry = units.of_parts(counts.true_part)
     wrong = np.where(counts.truth != counts.prediction, counts.pixels, 0)
-    errors = units.sum(unit, wrong)
-    rim_errors = units.sum(unit, np.where(counts.near, wrong, 0))
+    errors = units.sum(unit_of_entry, wrong)
+    rim_errors = units.sum(unit_of_entry, np.where(counts.near, wrong, 0))
     columns = units.columns(with_ids=with_ids)
     columns.update(_outcome_columns(units, counts, shares, image.foreground))
-    columns["rim_pixels"] = units.sum(unit, np.where(counts.near, counts.pixels, 0))
+    columns["rim_pixels"] = units.sum(unit_of_entry, np.where(counts.near, counts.pixels, 0))
     columns["rim_errors"] = rim_errors
     columns["inside_errors"] = errors - rim_errors
     columns["flip_risk"] = image.mean_risk("flip_risk", units)
     columns.update(_match_columns(units, predicted_units, counts))
     # A row for each segment: the share of each class in the image, without the segment itself.
-    outside = shares - np.eye(C)[units.classes] * (units.pixels / size)[:, None]
+    outside = np.tile(shares, (len(units.pixels), 1))
+    outside[np.arange(len(units.pixels)), units.classes] -= units.pixels / size
     for c in range(C):
         columns[f"context_{c}"] = outside[:, c].astype(np.float32)
     return columns
@@ -390,6 +406,7 @@ def _most_frequent(classes: np.ndarray, counts: np.ndarray, is_foreground: np.nd
     """
     precedence = np.tile(np.where(is_foreground, 2, 1), (len(counts), 1))
     precedence[np.arange(len(counts)), classes] = 0
+    # One number sorts by both: a pixel more weighs 3, and the precedence is 2 at most, so that it only settles ties.
     return np.argsort(-(3 * counts + precedence), axis=1, kind="stable")[:, : len(LARGEST)]
 
 
@@ -398,11 +415,11 @@ def _match_columns(units: Units, predicted_units: Units, counts: PairCounts) -> 
     true = units.of_parts(counts.true_part)
     predicted = predicted_units.of_parts(counts.predicted_part)
     are_units = (true >= 0) & (predicted >= 0)
-    # A true and a predicted segment are one integer, so that entries with equal ones are added up.
-    base = max(1, len(predicted_units.chosen))
-    pairs, pair_of_entry = np.unique(true[are_units] * base + predicted[are_units], return_inverse=True)
-    intersection = np.bincount(pair_of_entry, counts.pixels[are_units], minlength=len(pairs)).astype(np.int64)
-    true_of_pair, predicted_of_pair = np.divmod(pairs, base)
+    (true_of_pair, predicted_of_pair), intersection = _sum_equal(
+        (true[are_units], predicted[are_units]),
+        (len(units.chosen), len(predicted_units.chosen)),
+        counts.pixels[are_units],
+    )
     union = units.pixels[true_of_pair] + predicted_units.pixels[predicted_of_pair] - intersection
     matches = 2 * intersection > union
     classes = np.full(len(units.pixels), -1)
@@ -414,8 +431,8 @@ def _match_columns(units: Units, predicted_units: Units, counts: PairCounts) -> 
 
 def _predicted_columns(units: Units, counts: PairCounts, image: _Image) -> NamedColumns:
     """Returns the columns of predicted segments."""
-    unit = units.of_parts(counts.predicted_part)
-    by_class = units.sum_by_class(unit, counts.truth, counts.pixels, len(image.foreground))
+    unit_of_entry = units.of_parts(counts.predicted_part)
+    by_class = units.sum_by_class(unit_of_entry, counts.truth, counts.pixels, len(image.foreground))
     most_frequent = by_class.argmax(1)
     columns = units.columns()
     columns["flip_risk"] = image.mean_risk("flip_risk", units)
@@ -442,12 +459,33 @@ def _pixel_columns(counts: PairCounts, in_flipped_segment: np.ndarray, foregroun
     kind_of_entry = np.select(
         list(conditions.values()), [KINDS.index(name) for name in conditions], default=KINDS.index("inside")
     )
-    # Kind, class and prediction are one integer, so that entries with equal ones are added up.
-    row_code = kind_of_entry * C * C + counts.truth * C + counts.prediction
-    rows, row_of_entry = np.unique(row_code, return_inverse=True)
-    pixels = np.bincount(row_of_entry, counts.pixels, minlength=len(rows)).astype(np.int64)
-    kind, truth, prediction = np.unravel_index(rows, (len(KINDS), C, C))
+    (kind, truth, prediction), pixels = _sum_equal(
+        (kind_of_entry, counts.truth, counts.prediction), (len(KINDS), C, C), counts.pixels
+    )
     return {"kind": np.array(KINDS)[kind], "class": truth, "predicted": prediction, "pixels": pixels}
+
+
+def _sum_equal(
+    keys: tuple[np.ndarray, ...], sizes: tuple[int, ...], pixels: np.ndarray
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Adds up the pixels of entries whose keys are equal; returns the sorted keys that occur, and the sums.
+
+    Args:
+        keys: integers (entries,) each, in 0..size-1.
+        sizes: of the keys.
+        pixels: of each entry (entries,).
+
+    Example:
+        >>> truth, prediction = np.array([1, 0, 1]), np.array([2, 0, 2])
+        >>> (truth, prediction), pixels = _sum_equal((truth, prediction), (3, 3), np.array([5, 6, 7]))
+        >>> truth.tolist(), prediction.tolist(), pixels.tolist()
+        ([0, 1], [0, 2], [6, 12])
+    """
+    # NumPy sorts single integers faster than rows of them. An image may have no segments, but a table has a size.
+    shape = tuple(max(1, size) for size in sizes)
+    occurring, index_of_entry = np.unique(np.ravel_multi_index(keys, shape), return_inverse=True)
+    sums = np.bincount(index_of_entry, pixels, minlength=len(occurring)).astype(np.int64)
+    return np.unravel_index(occurring, shape), sums
 
 
 def join_columns(parts: Sequence[Columns]) -> SegmentTables:
@@ -458,7 +496,7 @@ def join_columns(parts: Sequence[Columns]) -> SegmentTables:
     """
     import pandas as pd
 
-    if len({len(part.true) for part in parts}) > 1:
+    if len({part.classes for part in parts}) > 1:
         raise ValueError("predictions: expected one number of classes in all images, found several.")
     true = _join([part.true for part in parts])
     for key in ("second", "third", "matched"):
