@@ -128,7 +128,7 @@ def test_members_start_from_one_encoder_and_train_wherever_they_stand(photos, mo
     members, turn = [make_member(0), make_member(1)], np.array([1, 0])
     layout = devices.make_layout(PopulationSpec(map="loop", devices=1), members=2)
     start = [{"encoder": tree["encoder"]} for tree in networks.make("resnet50").model.weights]
-    made = population.create(experiment, layout, members, start=start)
+    made = population.create(experiment, layout, members, initial_weights=start)
     first = copied(made)
     params = nested_all(experiment, first.weights).params
     assert_same(params["encoder"], jax.tree.map(lambda leaf: np.stack([leaf, leaf]), start[0]["encoder"]))

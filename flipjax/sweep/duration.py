@@ -57,7 +57,7 @@ def epoch_seconds(program: Program, spec: PopulationSpec, task: Task) -> float:
     shared = devices.replicate(layout, (task.pool, task.tables["val"]))
 
     def run() -> float:
-        current = population.create(program.experiment, layout, members, start=weights)
+        current = population.create(program.experiment, layout, members, initial_weights=weights)
         begun = time.perf_counter()
         population.run_epoch(current, *shared)
         return time.perf_counter() - begun

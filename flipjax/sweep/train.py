@@ -67,7 +67,7 @@ def train_members(
     history = np.full((len(budgets), max(budgets), len(columns)), np.nan, np.float32)
     epoch = 0
     tree = [history, None]
-    restored = checkpoints.restore([history, population.blank(experiment, members, start)], say=bar.say)
+    restored = checkpoints.restore([history, population.state_shapes(experiment, members, start)], say=bar.say)
     if restored is not None:
         epoch, tree = restored
     # Popped, so that `create` frees what it has copied.

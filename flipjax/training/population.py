@@ -63,34 +63,43 @@ def create(
     layout: Layout,
     members: Sequence[Member],
     states: State | None = None,
-    start: Weights = NO_WEIGHTS,
+    initial_weights: Weights = NO_WEIGHTS,
 ) -> Population:
     """Stacks members, padded to a multiple of the devices.
 
-    States are taken from `states`, leaves (K, ...) in member order, or initialised, with `start` as in
-    `flipjax.training.member.init_state`.
+    States are taken from `states`, leaves (K, ...) in member order, or initialised, with `initial_weights` as `start`
+    in `flipjax.training.member.init_state`.
     """
     count = len(members)
-    # Slots past the members, up to a multiple of the devices, hold copies of the last one, which are stopped below.
-    member_of_slot = np.minimum(np.arange(count + -count % layout.devices), count - 1)
-    stacked = stacks.put(layout, stacks.stack([members[number] for number in member_of_slot]))
+    slot_count = count + -count % layout.devices
+    # Slots past the members hold copies of the last one, which are stopped.
+    member_of_slot = np.minimum(np.arange(slot_count), count - 1)
+    is_padding = np.arange(slot_count) >= count
+    stacked_members = stacks.put(layout, stacks.stack([members[number] for number in member_of_slot]))
     if states is None:
         # Initialise each member with the same program as alone: under a map its last bits may differ.
-        initialised = (start_program()(experiment, member, start) for member in members)
-        states = stacks.fill(blank(experiment, members, start), initialised)
-    is_member = np.arange(len(member_of_slot)) < count
-    status = np.where(is_member, np.asarray(states.status)[member_of_slot], Status.STOPPED).astype(np.int32)
-    # Leaf by leaf: large states are never held twice, unless the caller keeps them.
+        initialised = (start_program()(experiment, member, initial_weights) for member in members)
+        states = stacks.fill(state_shapes(experiment, members, initial_weights), initialised)
+    status = np.asarray(states.status)[member_of_slot]
+    status[is_padding] = Status.STOPPED
     leaves, structure = jax.tree.flatten(states)
+    # The list alone holds the leaves now, unless the caller does.
     del states
+    placed = jax.tree.unflatten(structure, _place_leaf_by_leaf(layout, leaves, member_of_slot))
+    placed = dataclasses.replace(placed, status=stacks.put(layout, status.astype(np.int32)))
+    return Population(experiment, layout, stacked_members, placed, slots=np.arange(count))
+
+
+def _place_leaf_by_leaf(layout: Layout, leaves: list[Array], member_of_slot: np.ndarray) -> list[Array]:
+    """Returns leaves (K, ...) by slot, on devices; empties the list, so that large states are never held twice."""
     placed = []
     while leaves:
-        placed.append(stacks.put(layout, leaves.pop(0)[member_of_slot]))
-    new = dataclasses.replace(jax.tree.unflatten(structure, placed), status=stacks.put(layout, status))
-    return Population(experiment, layout, stacked, new, slots=np.arange(count))
+        rows = leaves.pop(0)[member_of_slot]
+        placed.append(stacks.put(layout, rows))
+    return placed
 
 
-def blank(experiment: Experiment, members: Sequence[Member], start: Weights = NO_WEIGHTS) -> State:
+def state_shapes(experiment: Experiment, members: Sequence[Member], initial_weights: Weights = NO_WEIGHTS) -> State:
     """Returns the shapes of the members' states, leaves (K, ...), as in `states_of`.
 
     Example:
@@ -99,10 +108,10 @@ def blank(experiment: Experiment, members: Sequence[Member], start: Weights = NO
         >>> from flipjax.config.methods import Knobs
         >>> rows, groups = jnp.zeros((8, 2), jnp.int32), jnp.zeros(8, jnp.int32)
         >>> member = Member(jax.random.key(0), rows, groups, Recipe(), Knobs())
-        >>> blank(Experiment(model=ModelSpec(width=4, depth=1)), [member] * 3).group_weights.shape
+        >>> state_shapes(Experiment(model=ModelSpec(width=4, depth=1)), [member] * 3).group_weights.shape
         (3, 4)
     """
-    state = jax.eval_shape(functools.partial(init_state, experiment), members[0], start)
+    state = jax.eval_shape(functools.partial(init_state, experiment), members[0], initial_weights)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(members), *leaf.shape), leaf.dtype), state)
 
 
@@ -153,8 +162,13 @@ def _epoch(
     experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, table: Table
 ) -> tuple[State, Records]:
     """Trains the running members of every device for one epoch."""
-    of_device = functools.partial(_epoch_of_device, dataclasses.replace(experiment, packed=layout.packed), layout.width)
+    of_device = functools.partial(_epoch_of_device, _as_laid_out(experiment, layout), layout.width)
     return shard(layout, of_device, P(AXIS), P(AXIS), P(), P())(members, states, pool, table)
+
+
+def _as_laid_out(experiment: Experiment, layout: Layout) -> Experiment:
+    """Returns an experiment whose networks run side by side in channels if the members of the layout do."""
+    return dataclasses.replace(experiment, packed=layout.packed)
 
 
 def _epoch_of_device(
@@ -173,13 +187,15 @@ def _epoch_of_device(
     padded_count = count + -count % width
     running_positions = jnp.flatnonzero(running, size=padded_count, fill_value=count).astype(jnp.int32)
     first_member, first_state = take_member((members, states), 0)
-    record = jax.eval_shape(train_one, first_member, pool, first_state, table)[1]
-    records = jax.tree.map(lambda leaf: jnp.full((count, *leaf.shape), jnp.nan, leaf.dtype), record)
+    _, record_shapes = jax.eval_shape(train_one, first_member, pool, first_state, table)
+    # NaN for members that do not run.
+    records = jax.tree.map(lambda leaf: jnp.full((count, *leaf.shape), jnp.nan, leaf.dtype), record_shapes)
 
     def train_next(turn: jax.Array, carried: tuple[State, Records]) -> tuple[State, Records]:
         all_states, _ = carried
         positions = jax.lax.dynamic_slice(running_positions, (turn * width,), (width,))
         if width == 1:
+            # A scalar, so that the member has no leading axis: `train` is then no vmap.
             positions = positions[0]
         member, state = take_member((members, all_states), positions)
         state_and_record = train(member, pool, state, table)
@@ -193,10 +209,11 @@ def _epoch_of_device(
     return jax.lax.fori_loop(0, turns, train_next, (states, records))
 
 
-def start_second_runs(population: Population, pool: Pool, start: Weights = NO_WEIGHTS) -> Population:
+def start_second_runs(population: Population, pool: Pool, initial_weights: Weights = NO_WEIGHTS) -> Population:
     """Starts the second run of every member whose first one (JTT) is over; leaves the others unchanged.
 
-    If any starts, the old population's arrays are freed. `start`: see `flipjax.training.member.init_state`.
+    If any starts, the old population's arrays are freed. `initial_weights`: `start` of
+    `flipjax.training.member.init_state`.
     """
     states = population.states
     layout = population.layout
@@ -212,7 +229,8 @@ def start_second_runs(population: Population, pool: Pool, start: Weights = NO_WE
         # One program per member, as in `create`; devices work in parallel.
         device = layout.mesh.devices.flat[turn % layout.devices]
         member, state = host_row((population.members, states), slot)
-        restarted.append(program(population.experiment, *jax.device_put((member, pool, state, start), device)))
+        inputs = jax.device_put((member, pool, state, initial_weights), device)
+        restarted.append(program(population.experiment, *inputs))
 
     def write_restarted(rows: np.ndarray, *restarted_rows: jax.Array) -> np.ndarray:
         """Writes one leaf of each restarted member, in the order of `due`, into that leaf's rows by slot."""
@@ -246,6 +264,7 @@ def _refit(
 
     def of_device(members: Member, states: State, pool: Pool, halves: tuple[Array, Array]) -> State:
         def refit_one(inputs: tuple[Member, State]) -> State:
+            # One member at a time: no networks are side by side, so that there is nothing to pack.
             member, state = inputs
             return run.refit(experiment, member, state, pool, halves)
 
@@ -260,17 +279,18 @@ def states_of(population: Population) -> State:
 
 
 def map_selected(
-    population: Population, function: Callable, *arguments: PyTree, later: Callable | None = None
+    population: Population, function: Callable, pool: Pool, *arguments: PyTree, later: Callable | None = None
 ) -> PyTree:
-    """Evaluates `function(experiment, weights, *arguments)` on every member's weights kept by each rule.
+    """Evaluates `function(experiment, weights, pool, *arguments)` on every member's weights kept by each rule.
 
     The pool shows each member's cue. Rules that kept the same epoch of a member share one result, which the loop
-    computes once.
+    computes once. The weights stay; the results on the devices are freed once they are copied to the host.
 
     Args:
       population: trained.
       function: pure; static.
-      *arguments: the pool and what else the function takes, the same for all members, on all devices.
+      pool: of the images, on all devices.
+      *arguments: what else the function takes, the same for all members, on all devices.
       later: a function for rules after the first, which returns None for some leaves.
 
     Returns:
@@ -281,27 +301,41 @@ def map_selected(
     layout = population.layout
     strengths = population.members.cue_strength
     best = [population.states.best[rule] for rule in experiment.train.selection]
-    epochs = np.stack([np.asarray(kept.epoch) for kept in best])
-    # For each rule and slot, (S, slots): the first rule that kept the same epoch, found by argmax along the others.
-    is_same_epoch = epochs[:, None] == epochs
-    first_rule = is_same_epoch.argmax(1)
+    computed_by = _first_rule_of_same_epoch(np.stack([np.asarray(kept.epoch) for kept in best]))
+    functions = [function] * len(best)
+    if later is not None:
+        functions[1:] = [later] * (len(best) - 1)
     program = selected_program(layout)
-    values = []
+    results = []
     for rule, kept in enumerate(best):
-        asked = later if later is not None and rule > 0 else function
-        computes = stacks.put(layout, first_rule[rule] == rule)
-        values.append(program(experiment, layout, asked, kept.weights, computes, strengths, *arguments))
+        computes = stacks.put(layout, computed_by[rule] == rule)
+        of_members = (kept.weights, computes, strengths)
+        results.append(program(experiment, layout, functions[rule], *of_members, pool, *arguments))
 
     def gather(*leaves: jax.Array | None) -> np.ndarray:
-        """Returns one leaf by rule and member, each from the rule that computed it; `later` gives None for some."""
+        """Returns one leaf by rule and member, each from the rule that computed it, and frees the leaf's arrays."""
         present = [leaf for leaf in leaves if leaf is not None]
         by_rule = np.stack([Rows(leaf, population.slots)[:] for leaf in present])
         free(present)
-        computed_by = first_rule[: len(present), population.slots]
+        rule_of_member = computed_by[: len(present), population.slots]
         members = np.arange(len(population.slots))
-        return by_rule[computed_by, members]
+        return by_rule[rule_of_member, members]
 
-    return jax.tree.map(gather, *values)
+    # The first rule's tree leads: where it has a leaf, those of later rules may have None, which `gather` is given.
+    return jax.tree.map(gather, *results)
+
+
+def _first_rule_of_same_epoch(epochs: np.ndarray) -> np.ndarray:
+    """Returns the first rule that kept the same epoch as each rule, of epochs (S, slots) and in their shape.
+
+    Example:
+        >>> _first_rule_of_same_epoch(np.array([[3, 5], [4, 5], [3, 5]])).tolist()
+        [[0, 0], [1, 0], [0, 0]]
+    """
+    # (S, S, slots): whether a rule, on the first axis, and another, on the second, kept one epoch.
+    is_same_epoch = epochs[:, None] == epochs[None]
+    # The first True among the other rules.
+    return is_same_epoch.argmax(axis=1)
 
 
 def selected_program(layout: Layout) -> Jitted:
@@ -317,19 +351,22 @@ def _map_selected(
     weights: Weights,
     computes: jax.Array,
     strengths: jax.Array,
+    pool: Pool,
     *arguments: PyTree,
 ) -> PyTree:
     """Maps a function over the stacked weights that `computes` chooses, each with its cue; the others give zeros."""
-    call = jax.jit(functools.partial(function, dataclasses.replace(experiment, packed=layout.packed)), inline=True)
+    call = jax.jit(functools.partial(function, _as_laid_out(experiment, layout)), inline=True)
 
-    def of_device(weights: Weights, computes: jax.Array, strengths: jax.Array, pool: Pool, *rest: PyTree) -> PyTree:
-        shapes = jax.eval_shape(call, take_member(weights, 0), pool, *rest)
+    def of_device(
+        weights: Weights, computes: jax.Array, strengths: jax.Array, pool: Pool, *arguments: PyTree
+    ) -> PyTree:
+        shapes = jax.eval_shape(call, take_member(weights, 0), pool, *arguments)
 
         def call_one(inputs: tuple[Weights, jax.Array, jax.Array]) -> PyTree:
             member_weights, computes_it, strength = inputs
 
             def answer() -> PyTree:
-                return call(member_weights, at_strength(pool, strength), *rest)
+                return call(member_weights, at_strength(pool, strength), *arguments)
 
             def zeros() -> PyTree:
                 return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -339,5 +376,6 @@ def _map_selected(
         at_once = layout.width if layout.width > 1 else None
         return jax.lax.map(call_one, (weights, computes, strengths), batch_size=at_once)
 
-    specs = [P(AXIS)] * 3 + [P()] * len(arguments)
-    return shard(layout, of_device, *specs)(weights, computes, strengths, *arguments)
+    sharded = [P(AXIS)] * len((weights, computes, strengths))
+    replicated = [P()] * len((pool, *arguments))
+    return shard(layout, of_device, *sharded, *replicated)(weights, computes, strengths, pool, *arguments)
