@@ -38,12 +38,12 @@ import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 from flipjax.backend import compiler, convolutions  # noqa: E402
+from flipjax.backend.start import programs_folder  # noqa: E402
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
 from flipjax.config.groups import Groups  # noqa: E402
 from flipjax.config.methods import Augmentation, Knobs  # noqa: E402
 from flipjax.data.correlation import Table, half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
-from flipjax.support.files import cache_folder  # noqa: E402
 from flipjax.training import run  # noqa: E402
 from flipjax.training.member import Member  # noqa: E402
 from flipjax.training.optimise import Recipe  # noqa: E402
@@ -54,7 +54,7 @@ SIZE, OBJECTS, PHOTOS = 16, 8, 2  # objects a class, scene photos a kind
 settings.register_profile("laws", derandomize=True, deadline=None, database=None)
 settings.load_profile("laws")
 # Where commands that tests start keep their programs.
-jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+jax.config.update("jax_compilation_cache_dir", str(programs_folder()))
 
 
 def python(code, **variables):

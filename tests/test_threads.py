@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from flipjax.support.threads import cores, cores_of_groups
+from flipjax.backend.start import programs_folder
+from flipjax.support.threads import cores, cores_of_affinity, cores_of_groups
 
 COUNT = """
 import jax
@@ -65,3 +66,14 @@ def test_limits_of_control_groups_are_read(tmp_path, membership, files, limit):
 
 def test_where_there_are_no_control_groups_there_is_no_limit(tmp_path):
     assert cores_of_groups(tmp_path, tmp_path / "absent") == math.inf
+
+
+@pytest.mark.parametrize(("count", "folder"), [("1", "xla-1-threads"), ("3", "xla-3-threads")])
+def test_programs_of_another_number_of_threads_lie_apart(monkeypatch, count, folder):
+    monkeypatch.setenv("NPROC", count)
+    assert programs_folder().name == folder
+
+
+def test_without_nproc_programs_are_of_the_cores_of_the_affinity(monkeypatch):
+    monkeypatch.delenv("NPROC", raising=False)
+    assert programs_folder().name == f"xla-{cores_of_affinity()}-threads"

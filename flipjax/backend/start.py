@@ -2,14 +2,16 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipjax.backend.memory import keep_freed
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.support.files import cache_folder, keep_newest
 from flipjax.support.terminal import say
-from flipjax.support.threads import cores
+from flipjax.support.threads import cores, cores_of_affinity
 
 if TYPE_CHECKING:
     from jax.sharding import AbstractMesh, Mesh
@@ -58,11 +60,21 @@ def keep_programs(*, small: bool = False) -> None:
     """
     import jax
 
-    programs = cache_folder() / "xla"
+    programs = programs_folder()
     keep_newest(programs, most_bytes=PROGRAMS)
     jax.config.update("jax_compilation_cache_dir", str(programs))
     if small:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def programs_folder() -> Path:
+    """Returns the folder of this machine's compiled programs for as many threads as XLA has here.
+
+    XLA compiles that number into a program, and with it the order of sums; JAX's cache does not tell such programs
+    apart.
+    """
+    threads = os.environ.get("NPROC") or cores_of_affinity()
+    return cache_folder() / f"xla-{threads}-threads"
 
 
 @dataclasses.dataclass(frozen=True)

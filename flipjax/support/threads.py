@@ -17,10 +17,14 @@ AHEAD = 8
 
 def cores() -> int:
     """Returns the number of cores that this process may use: those of its affinity, within the limit of a container."""
-    available = os.cpu_count() or 1
+    return int(min(cores_of_affinity(), cores_of_groups()))
+
+
+def cores_of_affinity() -> int:
+    """Returns the number of cores on which this process may run; XLA starts a thread on each."""
     if hasattr(os, "sched_getaffinity"):
-        available = len(os.sched_getaffinity(0))
-    return int(min(available, cores_of_groups()))
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def cores_of_groups(
