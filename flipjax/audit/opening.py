@@ -7,7 +7,6 @@ its own), then from the label map, then from the shapes. The number of classes m
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -102,9 +101,57 @@ def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> Open
     Raises:
         AuditError: an input is unusable, or an option does not fit it; broken files are listed together.
     """
-    labels = options.labels
-    if labels is None:
-        raise AuditError("--labels: expected a folder or a file, found none")
+    asked = _read_spec(options)
+    to_class = None
+    if options.label_map:
+        to_class = read_label_map(options.label_map)
+
+    # Which files there are, and which prediction is of which labels. Broken files are told before misfits.
+    labels, predictions = _open_sources(options, asked.kind, to_class, predict)
+    raise_broken((*predictions.broken, *labels.broken))
+    check_colours(predictions, labels)
+    unit = _unit_of_segments(options.unit, labels)
+    fitted = fit_axes(pair_images(predictions, labels), asked.kind, channels=options.channels, axes=options.axes)
+    spacing = _read_spacing(options.spacing, labels)
+    check_spacing(fitted.pairs, spacing)
+
+    # Which classes there are: organs add names, and names or scores their number.
+    spec = _complete_spec(asked, labels, to_class)
+    class_names = spec.class_names or _names_of(labels.coco, to_class, spec)
+    pairs = fitted.pairs
+    if labels.organs or predictions.organs:
+        class_names = _names_with_organs(class_names, predictions, labels)
+        pairs = [_with_organ_classes(pair, predictions, labels, class_names, spec.background) for pair in pairs]
+    count, name_count = _count_classes(spec, fitted.classes, class_names, to_class)
+    if count:
+        check_matrices(len(pairs), count)
+        with in_options():
+            check_background(spec.background, count, name=str(options.predictions or "--model"))
+        spec = dataclasses.replace(spec, num_classes=count)
+    encoding = Encoding(
+        spec=spec,
+        channels=fitted.class_axis,
+        unit=unit,
+        spacing=spacing,
+        name_count=name_count,
+        kind_is_default=options.kind is None,
+    )
+    return OpenedPairs(
+        pairs=pairs,
+        encoding=encoding,
+        coco=labels.coco,
+        class_names=tuple(class_names) if class_names else None,
+        facts=(*_facts(predictions, labels), fitted.fact),
+        overlaps=tuple(source.overlaps for source in (predictions, labels) if source.overlaps is not None),
+    )
+
+
+def _read_spec(options: AuditOptions) -> LabelSpec:
+    """Returns what the options say of values.
+
+    Raises:
+        AuditError: a field is invalid, or an option is of masks alone.
+    """
     with in_options():
         asked = LabelSpec(
             background=options.background,
@@ -115,43 +162,7 @@ def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> Open
         )
     if asked.kind != "masks":
         _check_without_masks(asked, options.prediction_map)
-    to_class = None
-    if options.label_map:
-        to_class = read_label_map(options.label_map)
-    truth, source = _open_sources(options, labels, asked.kind, to_class, predict)
-    raise_broken((*source.broken, *truth.broken))
-    check_colours(source, truth)
-    segment_unit = _unit_of_segments(options.unit, truth, labels)
-    spec = _complete_spec(asked, truth, to_class, background=options.background)
-    fitted = fit_axes(pair_images(source, truth), spec.kind, channels=options.channels, axes=options.axes)
-    common_spacing = _read_spacing(options.spacing, truth)
-    check_spacing(fitted.pairs, common_spacing)
-    all_names = spec.class_names or _names_of(truth.coco, to_class, spec)
-    pairs = fitted.pairs
-    if truth.organs or source.organs:
-        all_names = _names_with_organs(all_names, source, truth)
-        pairs = [_with_organ_classes(pair, source, truth, all_names, spec.background) for pair in pairs]
-    count, name_count = _count_classes(spec, fitted.classes, all_names, to_class)
-    if count:
-        check_matrices(len(pairs), count)
-        with in_options():
-            check_background(spec.background, count, name=str(options.predictions or "--model"))
-        spec = dataclasses.replace(spec, num_classes=count)
-    return OpenedPairs(
-        pairs=pairs,
-        encoding=Encoding(
-            spec,
-            fitted.class_axis,
-            segment_unit,
-            common_spacing,
-            name_count,
-            kind_is_default=options.kind is None,
-        ),
-        coco=truth.coco,
-        class_names=tuple(all_names) if all_names else None,
-        facts=(*_facts(source, truth), fitted.fact),
-        overlaps=tuple(side.overlaps for side in (source, truth) if side.overlaps is not None),
-    )
+    return asked
 
 
 def check_matrices(images: int, classes: int) -> None:
@@ -163,9 +174,12 @@ def check_matrices(images: int, classes: int) -> None:
 
 
 def _open_sources(
-    options: AuditOptions, labels: Path, kind: str, to_class: LabelMap | None, predict: Predict | None
+    options: AuditOptions, kind: str, to_class: LabelMap | None, predict: Predict | None
 ) -> tuple[Source, Source]:
     """Finds the images of labels and of predictions, and returns both."""
+    labels = options.labels
+    if labels is None:
+        raise AuditError("--labels: expected a folder or a file, found none")
     to_predicted = None
     if options.prediction_map:
         to_predicted = read_label_map(options.prediction_map, option="--prediction_map")
@@ -216,16 +230,21 @@ def _with_organ_classes(
 ) -> Pair:
     """Returns a pair whose label maps of organs have the classes that the names say."""
     first = 0
-    if background is not None and not any("background" in name.lower() for name in names):
+    if background is not None and not _name_background(names):
         # The names are of the foreground alone.
         first = 1
     changed = pair
     for field, source in (("prediction", predictions), ("labels", labels)):
         if source.organs is not None:
-            numbers = {1 + i: first + names.index(organ) for i, organ in enumerate(source.organs)}
+            numbers = {number: first + names.index(organ) for number, organ in enumerate(source.organs, 1)}
             array = dataclasses.replace(getattr(pair, field), label_map=LabelMap(str(source.path), {0: 0, **numbers}))
             changed = dataclasses.replace(changed, **{field: array})
     return changed
+
+
+def _name_background(names: Sequence[str]) -> bool:
+    """Returns whether class names are of all classes, the background among them."""
+    return any("background" in name.lower() for name in names)
 
 
 def _check_without_masks(asked: LabelSpec, prediction_map: str | None) -> None:
@@ -235,13 +254,14 @@ def _check_without_masks(asked: LabelSpec, prediction_map: str | None) -> None:
             raise AuditError(f"{option}: expected --kind masks beside it, found {asked.kind}")
 
 
-def _unit_of_segments(unit: str | None, truth: Source, labels: Path) -> str:
+def _unit_of_segments(unit: str | None, labels: Source) -> str:
     """Returns the unit of segments, by default that of the labels: instances of a COCO file, else classes."""
-    if unit == "instance" and not truth.coco:
-        raise AuditError(f"--unit instance: expected labels in COCO's panoptic or instances format, found {labels}")
+    if unit == "instance" and not labels.coco:
+        expected = "labels in COCO's panoptic or instances format"
+        raise AuditError(f"--unit instance: expected {expected}, found {labels.path}")
     if unit is not None:
         return unit
-    if truth.coco:
+    if labels.coco:
         return "instance"
     return "class"
 
@@ -257,38 +277,40 @@ def _facts(*sources: Source) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _complete_spec(asked: LabelSpec, truth: Source, to_class: LabelMap | None, *, background: Background) -> LabelSpec:
+def _complete_spec(asked: LabelSpec, labels: Source, to_class: LabelMap | None) -> LabelSpec:
     """Returns what the options say, with what the labels add: classes, ignored values and the number of axes."""
     complete = asked
-    if truth.coco:
-        complete = _of_coco(asked, truth.coco, background)
+    if labels.coco:
+        complete = _of_coco(asked, labels.coco)
     elif to_class and asked.ignore_index is None and IGNORED in to_class.classes.values():
         complete = dataclasses.replace(asked, ignore_index=IGNORED)
-    return dataclasses.replace(complete, spatial_ndim=truth.axes)
+    return dataclasses.replace(complete, spatial_ndim=labels.axes)
 
 
 def _names_of(categories: Coco | None, to_class: LabelMap | None, spec: LabelSpec) -> tuple[str, ...] | None:
     """Returns the class names of a COCO file or of a label map."""
     if categories:
-        names = (*categories.class_names, coco.VOID_NAME)
-        return names[: spec.num_classes or len(categories.class_names) + categories.panoptic]
+        names = categories.class_names
+        if categories.panoptic:
+            names = (*names, coco.VOID_NAME)
+        return names[: spec.num_classes]
     if to_class:
         return to_class.class_names
     return None
 
 
-def _of_coco(spec: LabelSpec, truth: Coco, background: Background) -> LabelSpec:
+def _of_coco(spec: LabelSpec, categories: Coco) -> LabelSpec:
     """Adds the classes of a COCO file. Panoptic masks have a further class, of pixels without predicted segment."""
     masks = spec.kind == "masks"
-    classes = len(truth.class_names)
-    if truth.panoptic:
+    classes = len(categories.class_names)
+    background = spec.background
+    if categories.panoptic:
         void = classes
         classes += 1
-        # Panoptic labels have no background of their own, so that of 0, the default, stands for none.
-        if background == 0:
+        background = spec.background_classes
+        if background == (0,):
+            # The default: panoptic labels have no background of their own.
             background = ()
-        else:
-            background = spec.background_classes
         if masks:
             background = (*background, void)
     num_classes = None
@@ -317,7 +339,7 @@ def _count_classes(
         return to_class.count, 0
     if not names:
         return 0, 0
-    if spec.background is None or any("background" in name.lower() for name in names):
+    if spec.background is None or _name_background(names):
         return len(names), 0
     return len(names) + len(spec.background_classes), len(names)
 
