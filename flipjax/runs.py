@@ -194,12 +194,12 @@ class Run(StoredRun):
         from flipjax.report.sections import flip_chart, overlay_chart
 
         if quantity is None and by is None and group == "all":
-            chart = flip_chart(self.means, self.kept(), note=self.note(dots=True))
+            chart = flip_chart(self.first_rule_means, self.kept(), note=self.note(dots=True))
         else:
             key = self._key_of(quantity or "fg_flip", group)
             axes = []
             if by is not None:
-                varying = varying_axes(self.means)
+                varying = varying_axes(self.first_rule_means)
                 if by not in varying:
                     raise ConfigError("by", f"an axis that varies beside rho ({listed(varying)})", by)
                 axes.append(by)
@@ -214,7 +214,7 @@ class Run(StoredRun):
         """Returns the key of a quantity of a group in `summary`."""
         if group not in COMPARED:
             raise ConfigError("group", f"one of {', '.join(COMPARED)}", group)
-        keys = {*self.means["quantity"]}
+        keys = {*self.first_rule_means["quantity"]}
         key = key_of(quantity, group)
         if key not in keys:
             names = [column(name) for name in keys if not name.startswith("group/")]

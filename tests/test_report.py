@@ -173,10 +173,10 @@ def test_many_settings_are_mapped_and_few_of_them_shown_one_by_one(tmp_path, ske
     make_run(tmp_path, [{"rho": rho, "seed": 0, "width": width} for rho in (0.5, 0.9) for width in widths])
     build_report(tmp_path)
     run = load(tmp_path)
-    assert run.means["width"].nunique() == len(widths)
-    assert run.sampled.means["width"].nunique() == SAMPLED_SETTINGS
+    assert run.first_rule_means["width"].nunique() == len(widths)
+    assert run.sampled.first_rule_means["width"].nunique() == SAMPLED_SETTINGS
     rare = "quantity == 'group/rare/fg_flip' and rho == 0.9"
-    flips, shown = (table.query(rare)["mean"] for table in (run.means, run.sampled.means))
+    flips, shown = (table.query(rare)["mean"] for table in (run.first_rule_means, run.sampled.first_rule_means))
     assert (flips.min(), flips.max()) == (shown.min(), shown.max())
     assert {"settings.svg", "flip_rare.svg"} <= {path.name for path in (tmp_path / "report/figures").iterdir()}
 
@@ -213,7 +213,7 @@ def test_of_many_classes_the_page_says_where_flips_go(tmp_path, sketched):
     build_report(tmp_path)
     assert "pull of the scene" in (tmp_path / "report/summary.md").read_text()
     run = load(tmp_path)
-    pulls = run.means.query("quantity == 'scene_pull'")
+    pulls = run.first_rule_means.query("quantity == 'scene_pull'")
     # Of 50 flipped pixels 40 go to the scene's class at .25; two rivals: 1/2 by chance.
     assert pulls[["rho", "mean", "n"]].to_numpy().tolist() == [[0.25, 0.8, 2], [0.9, 1.0, 2]]
     over_rho, matrix = pull_charts(run)
@@ -250,7 +250,7 @@ def test_members_that_miss_the_object_are_said_first_and_make_no_sentence(tmp_pa
     assert warning.startswith("Warning: 1 of the 10 members") and warning.endswith("rho=0.5_seed=0.")
     # A trend is paired by seed, and the page's tables lack the member, too.
     assert first.startswith("Flip in the rare groups rises") and "4 seeds" in first
-    assert min(run.trend["n"]) <= 4 and run.means["left_out"].max() == 1
+    assert min(run.trend["n"]) <= 4 and run.first_rule_means["left_out"].max() == 1
 
 
 def guesses(groups, *, rho, seed, alone=False):
@@ -277,7 +277,7 @@ def test_members_that_guess_the_class_are_said_first_and_their_trends_have_no_ve
     assert "goes from" in first and first.endswith("no verdict: classes not learnt at rho 0.5 and at rho 0.9.")
     assert load(tmp_path).differences.trend.equals(run.trend)
     # They find the object, so that means hold them.
-    assert run.means["left_out"].max() == 0 and set(run.trend["verdict"]) == {""}
+    assert run.first_rule_means["left_out"].max() == 0 and set(run.trend["verdict"]) == {""}
 
 
 def test_smoke_says_that_it_is_too_short_to_learn(tmp_path):
@@ -335,7 +335,7 @@ def test_panels_of_one_dot_are_not_drawn(tmp_path, sketched):
 def test_of_one_level_of_rho_methods_stand_beside_each_other(tmp_path):
     make_run(tmp_path, [{"rho": 0.9, "seed": 0, "method": method} for method in ("ce", "dro")])
     run = load(tmp_path)
-    (panel,) = flip_chart(run.means, run.kept(), note="").panels
+    (panel,) = flip_chart(run.first_rule_means, run.kept(), note="").panels
     assert "in method ce" in panel.text and "in method dro" in panel.text
 
 
@@ -405,10 +405,11 @@ def test_the_table_holds_means_of_summaries_of_a_recorded_run(tmp_path, capsys):
 
 def test_encoders_of_one_run_have_rows_and_curves_of_their_own():
     run = load(RECORDED)
-    run.rows.insert(1, "model.name", np.where(run.rows["seed"] == 0, "smp_resnet50", "smp_mit_b2"))
-    rows = run.rows.assign(status="finished")
-    run.means = aggregate(rows)
-    run.records = member_quantities(rows)
+    encoders = np.where(run.first_rule_rows["seed"] == 0, "smp_resnet50", "smp_mit_b2")
+    run.first_rule_rows.insert(1, "model.name", encoders)
+    rows = run.first_rule_rows.assign(status="finished")
+    run.first_rule_means = aggregate(rows)
+    run.member_rows = member_quantities(rows)
     assert set(paper.paper_means([run])["encoder"]) == {"resnet50", "mit_b2"}
     curves = paper.decile_curves([run])
     assert curves["synthetic"].count().to_dict() == {"resnet50": 10, "mit_b2": 10}

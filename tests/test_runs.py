@@ -206,7 +206,7 @@ def test_a_plot_overlays_methods_with_intervals(tmp_path):
     run = flipjax.open_run(tmp_path)
     (axes,) = run.plot(quantity="fg_flip", by="method", group="rare").axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ce", "dro"]
-    rare = run.means[run.means["quantity"] == "group/rare/fg_flip"]
+    rare = run.first_rule_means[run.first_rule_means["quantity"] == "group/rare/fg_flip"]
     # Matplotlib draws the intervals as one collection of lines a method.
     drawn = [line for collection in axes.collections for line in getattr(collection, "get_segments", list)()]
     ends = sorted((low[1], high[1]) for low, high in drawn)

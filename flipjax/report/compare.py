@@ -2,7 +2,7 @@
 
 The rows of both runs become one table with a further axis, `run` (`_rows_of_both`), so that runs are compared and
 judged as methods of one run are. Members and cells are named after their run, as `run/member`. Of each run
-`StoredRun.rows` are those of its first selection rule; both rules get one name, so that their rows pair.
+`StoredRun.first_rule_rows` are those of its first selection rule; both rules get one name, so that their rows pair.
 """
 
 import dataclasses
@@ -115,7 +115,7 @@ def _document(runs: Mapping[str, StoredRun], rows: pd.DataFrame, differences: pd
             Section("Differences of their configurations", [_configurations(runs)]),
         ],
         missing=missing,
-        config={name: run.record.get("config", {}) for name, run in runs.items()},
+        config={name: run.config_record.get("config", {}) for name, run in runs.items()},
     )
 
 
@@ -132,13 +132,13 @@ def _rows_of_both(runs: Mapping[str, StoredRun]) -> pd.DataFrame:
     An axis that takes one value in each run is left out. Where the runs differ in it, no setting of one would be a
     setting of the other, and nothing could be paired; the table of configurations names it.
     """
-    tables = [run.rows for run in runs.values()]
+    tables = [run.first_rule_rows for run in runs.values()]
     # The rule has one name in both, so it stays.
     axes = {*axes_of(tables[0]), *axes_of(tables[1])} - {"selection"}
     constant_axes = [name for name in axes if not any(_varies(table, name) for table in tables)]
     rows = []
     for name, run in runs.items():
-        table = run.rows.drop(columns=constant_axes, errors="ignore").assign(selection=FIRST_RULE)
+        table = run.first_rule_rows.drop(columns=constant_axes, errors="ignore").assign(selection=FIRST_RULE)
         table["member"] = f"{name}/" + table["member"]
         table.insert(1, "run", name)
         rows += records_of(table)
@@ -222,12 +222,12 @@ def _test_rows(run: StoredRun) -> np.ndarray:
 
 def _pool_of(run: StoredRun) -> object:
     """Returns the section `pool` of a run's configuration, or None."""
-    return run.record.get("config", {}).get("pool")
+    return run.config_record.get("config", {}).get("pool")
 
 
 def _configurations(runs: Mapping[str, StoredRun]) -> Numbers:
     """Returns the fields of config.json that differ."""
-    fields_of_run = {name: pd.Series(leaves(run.record), dtype=object).map(str) for name, run in runs.items()}
+    fields_of_run = {name: pd.Series(leaves(run.config_record), dtype=object).map(str) for name, run in runs.items()}
     # A row a field, a column a run.
     fields = pd.DataFrame(fields_of_run).drop("sessions", errors="ignore").fillna("-")
     is_different = fields.nunique(axis=1) > 1

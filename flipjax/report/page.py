@@ -69,7 +69,12 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
         run = workdir
     else:
         run = load(workdir)
-    tables = {"summary": run.means, "trend": run.trend, "comparison": run.comparison, "selection": run.selection}
+    tables = {
+        "summary": run.first_rule_means,
+        "trend": run.trend,
+        "comparison": run.comparison,
+        "selection": run.selection,
+    }
     for name, table in tables.items():
         write_csv(folder / f"{name}.csv", table)
     write_csv(run.folder / "scores.csv", run.compared_scores)
@@ -106,7 +111,7 @@ def make_document(run: StoredRun, figures: Path) -> Document:
         missing=[*shown.notes_on_missing, *damaged],
         terms=_terms(run),
         definitions=_definitions(run),
-        config=shown.record.get("config", {}),
+        config=shown.config_record.get("config", {}),
         front=Front(charts_in_front, pair),
     )
 
@@ -125,11 +130,11 @@ def _place_flip_charts(shown: StoredRun) -> tuple[list[Chart], list[Chart]]:
 def _facts(run: StoredRun, shown: StoredRun) -> list[str]:
     """Returns sentences on the members, what a scene is, and which settings are shown."""
     facts = [f"{run.statuses()} {run.note()}"]
-    attribute = run.record.get("config", {}).get("pool", {}).get("attribute", "scene")
+    attribute = run.config_record.get("config", {}).get("pool", {}).get("attribute", "scene")
     if attribute != "scene":
         facts.append(f"The scene of an image is its {attribute}.")
     if shown is not run:
-        setting_count = len(run.means[varying_axes(run.means)].drop_duplicates())
+        setting_count = len(run.first_rule_means[varying_axes(run.first_rule_means)].drop_duplicates())
         facts.append(
             f"Shown one by one are {SAMPLED_SETTINGS} of {setting_count} settings, from the least to the most Flip in "
             "the rare groups; summary.csv and results.csv hold all."
@@ -148,12 +153,12 @@ def _definitions(run: StoredRun) -> dict[str, str]:
     if not run.is_balanced:
         counts_in_words = ", ".join(f"{count} of {title}" for title, count in counts.items())
         sides += f" The test images are as they were found: {counts_in_words}."
-    if "rho" not in run.records:
+    if "rho" not in run.member_rows:
         return {"common, rare": sides}
     rho = "The fraction of a class's training images that show its usual scene."
     if run.is_balanced:
         rho += " In the test set all groups of class and scene are equally frequent."
-    lowest = float(run.records["rho"].min())
+    lowest = float(run.member_rows["rho"].min())
     if groups.rho_range.accepts(lowest) and lowest <= groups.independence + 1e-6:
         sides += f" At rho {level_text(lowest)} no scene was usual in training, so the two differ by chance alone."
     return {"rho": rho, "common, rare": sides}
@@ -206,19 +211,19 @@ def findings(run: StoredRun) -> list[str]:
     """
     shown = run.sampled
     warnings = [
-        *sentences.unlearnt_warning(run.records),
-        *sentences.classes_warning(run.records, classes=run.classes),
+        *sentences.unlearnt_warning(run.member_rows),
+        *sentences.classes_warning(run.member_rows, classes=run.classes),
         *sentences.never_predicted_warning(run.never_predicted),
     ]
-    name = str(run.record.get("name", "")).partition(":")[0]
+    name = str(run.config_record.get("name", "")).partition(":")[0]
     # A training that is too short explains the warnings on what was not learnt, so this is said first.
     if warnings and name in TOO_SHORT:
-        epochs = run.rows["epochs"].max()
+        epochs = run.first_rule_rows["epochs"].max()
         reason = f"Warning: {name} trains {epochs:g} epochs, too short to learn; it shows that everything runs."
         warnings.insert(0, reason)
     if run.kept().empty:
         warnings.append("No member enters a mean, so there are no findings.")
-    return [*warnings, *sentences.verdicts(shown.comparison), *sentences.headline(shown.means, shown.trend)]
+    return [*warnings, *sentences.verdicts(shown.comparison), *sentences.headline(shown.first_rule_means, shown.trend)]
 
 
 def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:

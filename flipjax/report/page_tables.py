@@ -21,17 +21,18 @@ MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS, "top_decile_flip_share",
 
 def result_tables(run: StoredRun) -> list[Numbers]:
     """Returns the table of what a reader compares, the change over rho, and further quantities, folded."""
-    first = text.summary_table(run.means)
+    first = text.summary_table(run.first_rule_means)
     tables = [marked("Test results: mean over seeds", first)]
     if len(run.trend):
         caption = f"Change over rho, paired by seed; {text.legend(run.trend, 'trends')}"
         tables.append(marked(caption, text.trend_table(run.trend)))
-    users = own_keys(run.means["quantity"])
+    users = own_keys(run.first_rule_means["quantity"])
     if users:
-        tables.append(marked("Quantities of the configuration's own", text.summary_table(run.means, users)))
-    further_columns = text.known_quantities(run.means, FURTHER_COLUMNS)
+        tables.append(marked("Quantities of the configuration's own", text.summary_table(run.first_rule_means, users)))
+    further_columns = text.known_quantities(run.first_rule_means, FURTHER_COLUMNS)
     if further_columns:
-        tables.append(marked("Further test results", text.summary_table(run.means, further_columns), folded=True))
+        further = text.summary_table(run.first_rule_means, further_columns)
+        tables.append(marked("Further test results", further, folded=True))
     return tables
 
 
@@ -72,7 +73,7 @@ def group_tables(run: StoredRun) -> list[Numbers]:
     if not run.cells:
         return []
     cell = next(iter(run.cells.values()))
-    test = run.rows[run.rows["split"] == "test"]
+    test = run.first_rule_rows[run.first_rule_rows["split"] == "test"]
     parts = []
     for group in range(cell.groups.count):
         of_group = test[test["group"] == str(group)]
@@ -80,7 +81,7 @@ def group_tables(run: StoredRun) -> list[Numbers]:
         class_name = cell.class_names[1 + cell.groups.class_of(group)]
         iou = of_group[column(f"iou/{class_name}")]
         parts.append(of_group.assign(group=f"{title} ({cell.groups.kind_of(group)})", **{"iou/group": iou}))
-    names = ["group", *varying_axes(run.means)]
+    names = ["group", *varying_axes(run.first_rule_means)]
     axes = [*names]
     if "rho" in test:
         axes.append("rho")
@@ -96,7 +97,7 @@ def score_tables(run: StoredRun) -> list[Numbers]:
     """Returns a table of the stored scores but flip-risk, whose AUROC the first table has; nothing without others."""
     rows = run.compared_scores
     if len(rows):
-        of_rule = rows["selection"] == run.rows["selection"].iloc[0]
+        of_rule = rows["selection"] == run.first_rule_rows["selection"].iloc[0]
         of_others = rows["score"] != "flip_risk"
         rows = rows[of_rule & of_others & rows["member"].isin(run.kept()["member"])]
     if rows.empty:
@@ -115,15 +116,15 @@ def score_tables(run: StoredRun) -> list[Numbers]:
 
 def made_of(run: StoredRun) -> Numbers:
     """Returns configuration, command, commit, device, wall time and versions from config.json."""
-    rows = [[key, value] for key, value in run.record.items() if isinstance(value, str) and key != "name"]
-    if "name" in run.record:
-        rows.insert(0, ["configuration", str(run.record["name"])])
-    sessions = run.record.get("sessions", [])
+    rows = [[key, value] for key, value in run.config_record.items() if isinstance(value, str) and key != "name"]
+    if "name" in run.config_record:
+        rows.insert(0, ["configuration", str(run.config_record["name"])])
+    sessions = run.config_record.get("sessions", [])
     seconds = sum(float(entry.get("seconds", 0)) for entry in sessions)
     if seconds:
         rows.append(["wall time", f"{seconds:.0f} s in {len(sessions)} sessions"])
     for number, session in enumerate(sessions[1:], start=2):
-        software = differing_software([run.record], session)
+        software = differing_software([run.config_record], session)
         if software:
             rows.append([f"start {number}, other software", software])
     table = TextTable(["fact", "value"], rows or [["nothing", "-"]])
@@ -132,12 +133,12 @@ def made_of(run: StoredRun) -> Numbers:
 
 def members_table(run: StoredRun) -> Numbers:
     """Returns axes, status and main test quantities, one row per member."""
-    axes = varying_axes(run.records, until="member")
-    if "rho" in run.records:
+    axes = varying_axes(run.member_rows, until="member")
+    if "rho" in run.member_rows:
         axes.append("rho")
-    quantities = [name for name in MEMBER if name in run.records]
+    quantities = [name for name in MEMBER if name in run.member_rows]
     rows = []
-    for record in records_of(run.records[["member", *axes, "status", *quantities]]):
+    for record in records_of(run.member_rows[["member", *axes, "status", *quantities]]):
         setting = [text.value_text(name, record[name]) for name in axes]
         rows.append([record["member"], *setting, record["status"], *(text.number(record[name]) for name in quantities)])
     table = TextTable(["member", *axes, "status", *map(title_of, quantities)], rows)

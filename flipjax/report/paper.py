@@ -72,7 +72,7 @@ def _means_of(run: StoredRun) -> pd.DataFrame:
     for number, name in enumerate(names, start=1):
         keys[f"iou/{name}"] = f"iou/{number}"
         keys[f"gap/{name}"] = f"gap/{number}"
-    means = run.means[run.means["quantity"].isin(keys)]
+    means = run.first_rule_means[run.first_rule_means["quantity"].isin(keys)]
     means = means.assign(
         quantity=means["quantity"].map(keys),
         classes=", ".join(names),
@@ -80,18 +80,18 @@ def _means_of(run: StoredRun) -> pd.DataFrame:
         encoder=_encoder_of(run, means),
         method=means.get("method", ""),
         rho=means.get("rho", math.nan),
-        setting=[setting_label(row, varying_axes(run.means)) for row in records_of(means)],
+        setting=[setting_label(row, varying_axes(run.first_rule_means)) for row in records_of(means)],
     )
     return means.assign(seeds=means.groupby([*KEYS], dropna=False)["n"].transform("max"))
 
 
 def _data_of(run: StoredRun) -> str:
-    return leaves(run.record).get("config.pool.name", run.record.get("name", run.name))
+    return leaves(run.config_record).get("config.pool.name", run.config_record.get("name", run.name))
 
 
 def _encoder_of(run: StoredRun, table: pd.DataFrame) -> pd.Series:
     """Returns the encoder of each row, an axis of the run or its configuration's."""
-    of_run = pd.Series(leaves(run.record).get("config.model.name", ""), table.index)
+    of_run = pd.Series(leaves(run.config_record).get("config.model.name", ""), table.index)
     return table.get("model.name", of_run).str.removeprefix("smp_")
 
 

@@ -83,9 +83,9 @@ class SettingImages:
 
 def images_by_setting(run: StoredRun) -> list[SettingImages]:
     """Returns settings in order of rho, each with its members; left-out members have none."""
-    names = [name for name in axes_of(run.rows) if name != "seed"]
+    names = [name for name in axes_of(run.first_rule_rows) if name != "seed"]
     cells = cells_by_member(run.cells)
-    title_axes = [name for name in (*varying_axes(run.means), "rho") if name in names]
+    title_axes = [name for name in (*varying_axes(run.first_rule_means), "rho") if name in names]
     settings = []
     for values, records in groups_of(run.kept(), names):
         images = [cells[member].images_of(member, "test") for member in records["member"] if member in cells]
@@ -101,10 +101,10 @@ def _rho_of(setting: SettingImages) -> float:
 
 def flip_charts(run: StoredRun) -> list[Chart]:
     """Returns charts of flips, the IoU gap, context use if it was measured, and pixel shares."""
-    charts = [flip_chart(run.means, run.kept(), note=run.note(dots=True)), gap_chart(run)]
+    charts = [flip_chart(run.first_rule_means, run.kept(), note=run.note(dots=True)), gap_chart(run)]
     if run.has_mean(CONTEXT.quantity):
         charts.append(context_chart(run))
-    charts.append(panels.shares_chart(share_panels(run.means), note=run.note(interval=False)))
+    charts.append(panels.shares_chart(share_panels(run.first_rule_means), note=run.note(interval=False)))
     return charts
 
 
@@ -144,13 +144,14 @@ def _line_chart(
     reference: panels.ReferenceLevel | None = None,
 ) -> Chart:
     """Returns a chart of quantities over rho."""
-    drawn = line_panels(run.means, run.kept(), lines, y_name=y, limits=limits, reference=reference)
+    drawn = line_panels(run.first_rule_means, run.kept(), lines, y_name=y, limits=limits, reference=reference)
     return Chart(name, title, caption, run.note(dots=True), drawn)
 
 
 def gap_chart(run: StoredRun) -> Chart:
     """Returns the chart of the IoU gap of each class and their mean."""
-    names = [name for name in run.means["quantity"].unique() if name.startswith("gap/") and name != "gap/mean"]
+    quantities = run.first_rule_means["quantity"].unique()
+    names = [name for name in quantities if name.startswith("gap/") and name != "gap/mean"]
     lines = []
     for name, colour, marker in zip(names, cycle(CLASS_COLOURS), cycle(CLASS_MARKERS), strict=False):
         lines.append(Line(name, title_of(name).removeprefix("IoU gap of "), colour, marker))
@@ -169,7 +170,8 @@ def gap_chart(run: StoredRun) -> Chart:
 
 def _least_gap(run: StoredRun) -> float:
     """Returns the lowest gap that is drawn, of a seed or an interval; 0 if none is below."""
-    of_gaps = run.means[run.means["quantity"].str.startswith("gap/") & (run.means["n"] >= FEWEST)]
+    means = run.first_rule_means
+    of_gaps = means[means["quantity"].str.startswith("gap/") & (means["n"] >= FEWEST)]
     of_seeds = np.ravel(run.kept().filter(like="gap/"))
     return max(-1.0, float(np.nanmin([0.0, *of_gaps["low"], *of_seeds])))
 
@@ -219,7 +221,7 @@ def risk_charts(run: StoredRun) -> list[Chart]:
 def _ranking_charts(run: StoredRun) -> list[Chart]:
     """Returns charts of risk-coverage and deciles: a panel for each setting beside rho, a curve for each rho."""
     facets: dict[str, dict[str, panels.Ranking]] = {}
-    axes = varying_axes(run.means)
+    axes = varying_axes(run.first_rule_means)
     for setting in images_by_setting(run):
         label = setting_label(setting.axes, axes)
         if "rho" in setting.axes:
@@ -237,10 +239,10 @@ def _ranking_charts(run: StoredRun) -> list[Chart]:
 
 def map_charts(run: StoredRun) -> list[Chart]:
     """Returns maps and distributions over all settings of a run whose page shows only some of them."""
-    if run.sampled is run or "rho" not in run.means:
+    if run.sampled is run or "rho" not in run.first_rule_means:
         return []
     caption = "Means over seeds of every setting beside rho. Boxes: quartiles; line: median."
-    drawn = map_panels(run.means, JUDGED)
+    drawn = map_panels(run.first_rule_means, JUDGED)
     return [Chart("settings", "All settings", caption, run.note(interval=False), drawn, columns=2)]
 
 
@@ -272,13 +274,13 @@ def training_charts(run: StoredRun) -> list[Chart]:
     """Returns training curves of two epochs or more, averaged over the members of a setting that still train."""
     if run.history.empty:
         return []
-    axes = [name for name in varying_axes(run.records, until="member") if name != "seed"]
+    axes = [name for name in varying_axes(run.member_rows, until="member") if name != "seed"]
     levels = []
-    if "rho" in run.records:
+    if "rho" in run.member_rows:
         levels.append("rho")
     # An axis such as learning_rate is also a history column, with the value of the last step.
     history = run.history.drop(columns=axes, errors="ignore")
-    table = history.merge(run.records[["member", *axes, *levels]], on="member")
+    table = history.merge(run.member_rows[["member", *axes, *levels]], on="member")
     drawn = []
     for setting, rows in islice(groups_of(table, axes), MOST_TRAINING_CURVES):
         title = setting_label(dict(zip(axes, setting, strict=True)), axes)
@@ -297,7 +299,7 @@ def training_charts(run: StoredRun) -> list[Chart]:
 
 def pull_charts(run: StoredRun) -> list[Chart]:
     """Returns the pull over rho and the matrices of scenes and predicted classes; none for two classes."""
-    if PULL.quantity not in set(run.means["quantity"]) or not run.cells:
+    if PULL.quantity not in set(run.first_rule_means["quantity"]) or not run.cells:
         return []
     cell = next(iter(run.cells.values()))
     chance = pull_chance(cell.groups)
@@ -359,9 +361,8 @@ def front_chart(run: StoredRun, flip: Chart) -> Chart | None:
     That is `flip` for one setting, and for several one panel of Flip in the rare groups over rho, with a line each.
     """
     if len(flip.panels) > 1:
-        return overlay_chart(
-            run, RARE_FLIP.quantity, varying_axes(run.means), name="flip_rare", title="Flip in the rare groups"
-        )
+        axes = varying_axes(run.first_rule_means)
+        return overlay_chart(run, RARE_FLIP.quantity, axes, name="flip_rare", title="Flip in the rare groups")
     if flip.panels:
         return flip
     return None
@@ -379,7 +380,7 @@ def overlay_chart(run: StoredRun, quantity: str, axes: Sequence[str], *, name: s
         name: of the chart's files.
         title: of the chart.
     """
-    summary = run.means[run.means["quantity"] == quantity]
+    summary = run.first_rule_means[run.first_rule_means["quantity"] == quantity]
     y_name = title_of(quantity)
     limits = None
     if range_of(quantity) == (0.0, 1.0):

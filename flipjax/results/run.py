@@ -26,7 +26,7 @@ from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, me
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
 from flipjax.results.store import BLANK, GALLERY, STORED, read
 from flipjax.results.tables import history_table, image_tables, join, results_table, typed
-from flipjax.results.verdicts import FEWEST, JUDGED, Differences, differences_of
+from flipjax.results.verdicts import FEWEST, Differences, differences_of
 from flipjax.support.files import DamagedError, replacing
 from flipjax.support.terminal import listed
 
@@ -43,10 +43,20 @@ MOST_SHOWN_SETTINGS = 12
 """Most settings beside rho and seed for a page to show all of them one by one."""
 SAMPLED_SETTINGS = 4
 """Number of settings that a page shows if there are more than MOST_SHOWN_SETTINGS."""
+FLIP = "fg_flip"
+"""Flip in all test images."""
+RARE_FLIP = "group/rare/fg_flip"
+"""Flip in the rare groups, which orders the settings of a page."""
+SHOWN_TABLES = ".results .members .history .images .scores .summary .differences .dataset"
+"""The tables that a run shows of itself."""
 
 
 class StoredRun:
     """The results of a run folder, read once, and the tables that follow from them; see `load`.
+
+    Of all selection rules: `results`, then `marked` with what was not learnt, and its means `summary`. Of the first
+    rule, for the page: `first_rule_rows` of `marked`, their means `first_rule_means`, and the same rows with all
+    quantities of a member in one row, `member_rows`. Verdicts are in `trend`, `comparison` and `selection`.
 
     See `flipjax.run` for an example.
     """
@@ -54,14 +64,17 @@ class StoredRun:
     def __init__(self, folder: Path):
         """Reads the results; raises as `load`."""
         self.folder = folder
-        self.record = known_record(folder)
+        self.config_record = known_record(folder)
         """config.json; empty if it cannot be read."""
-        self.cells = {path: _checked(cell, self.record) for path, cell in _read_cells(folder)}
+        self.cells: dict[str, Cell] = {}
         """The stored results, by their path below `cells/`."""
+        for path, cell in _read_cells(folder):
+            _require_same_config(cell, self.config_record)
+            self.cells[path] = cell
         self._blank = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
         stored = sum(len(cell.members) for cell in self.cells.values())
         stored += sum(len(results.member) for results in self._blank)
-        planned = planned_members(self.record, stored=stored)
+        planned = planned_members(self.config_record, stored=stored)
         if (folder / "results.csv").is_file() and stored < planned:
             expected = f"{folder / 'cells'}: expected the results of {planned} members"
             raise DamagedError(f"{expected}; found {stored}; the run's command makes them again")
@@ -70,8 +83,7 @@ class StoredRun:
 
     def __repr__(self) -> str:
         """Shows the folder and the number of members."""
-        tables = ".results .members .history .images .scores .summary .differences .dataset"
-        return f"<{type(self).__name__} {self.folder}: {len(self.members)} members; {tables}>"
+        return f"<{type(self).__name__} {self.folder}: {len(self.members)} members; {SHOWN_TABLES}>"
 
     @property
     def name(self) -> str:
@@ -180,41 +192,41 @@ class StoredRun:
             yield from image_tables(cell, self.results)
 
     @cached_property
-    def rows(self) -> pd.DataFrame:
+    def first_rule_rows(self) -> pd.DataFrame:
         """The rows of `marked` under the first selection rule."""
         return self.marked[self.marked["selection"] == self.marked["selection"].iloc[0]]
 
     @cached_property
-    def records(self) -> pd.DataFrame:
-        """The rows of `member_quantities` under the first selection rule."""
-        return member_quantities(self.rows)
+    def member_rows(self) -> pd.DataFrame:
+        """One row per member with all its quantities (`member_quantities`), under the first selection rule."""
+        return member_quantities(self.first_rule_rows)
 
     @cached_property
-    def means(self) -> pd.DataFrame:
+    def first_rule_means(self) -> pd.DataFrame:
         """The rows of `summary` under the first selection rule; a run of many members has no intervals over images."""
-        if len(self.records) > MOST_RESAMPLED_MEMBERS:
-            return aggregate(self.rows)
-        return aggregate(self.rows, resamples=Resamples(self.cells))
+        if len(self.member_rows) > MOST_RESAMPLED_MEMBERS:
+            return aggregate(self.first_rule_rows)
+        return aggregate(self.first_rule_rows, resamples=Resamples(self.cells))
 
     @cached_property
     def trend(self) -> pd.DataFrame:
-        """The judged rows of `trend`."""
+        """Differences between the highest and the lowest rho, with verdicts."""
         return self.differences.trend
 
     @cached_property
     def comparison(self) -> pd.DataFrame:
-        """The judged rows of `compare` of methods."""
+        """Differences of methods from the first one, with verdicts."""
         return self.differences.comparison
 
     @cached_property
     def selection(self) -> pd.DataFrame:
-        """The judged rows of `compare` of the other selection rules with the first."""
+        """Differences of the other selection rules from the first, with verdicts."""
         return self.differences.selection
 
     @cached_property
     def compared_scores(self) -> pd.DataFrame:
         """The rows of `scores`; empty for a run of more than MOST_SCORED_MEMBERS."""
-        if len(self.records) > MOST_SCORED_MEMBERS:
+        if len(self.member_rows) > MOST_SCORED_MEMBERS:
             return pd.DataFrame()
         return self.scores
 
@@ -232,27 +244,27 @@ class StoredRun:
         notes = []
         if not (self.folder / "results.csv").is_file():
             notes.append("results.csv: the run has not ended; these are the results of the cells that have")
-        if not self.record:
+        if not self.config_record:
             notes.append(f"{RECORD}: cannot be read; how the run was made is not known")
-        planned = planned_members(self.record, stored=len(self.records))
-        if len(self.records) < planned:
-            notes.append(f"{planned - len(self.records)} of the {planned} planned members have no results")
+        planned = planned_members(self.config_record, stored=len(self.member_rows))
+        if len(self.member_rows) < planned:
+            notes.append(f"{planned - len(self.member_rows)} of the {planned} planned members have no results")
         for status in LEFT_OUT:
-            names = self.records["member"][self.records["status"] == status]
+            names = self.member_rows["member"][self.member_rows["status"] == status]
             if status != NOT_LEARNT and len(names):
                 notes.append(f"{status}, and left out of all means: {listed(names)}")
-        if len(self.records) > MOST_SCORED_MEMBERS:
+        if len(self.member_rows) > MOST_SCORED_MEMBERS:
             reason = f"left out for more than {MOST_SCORED_MEMBERS} members"
             notes.append(f"scores.csv: {reason}; flipjax.results.scores makes it")
         return notes
 
     def kept(self) -> pd.DataFrame:
         """Returns the records of members that enter means."""
-        return kept_records(self.records)
+        return kept_records(self.member_rows)
 
     def has_mean(self, quantity: str) -> bool:
         """Returns whether any setting has a mean of a quantity."""
-        return bool(self.means["mean"][self.means["quantity"] == quantity].notna().any())
+        return bool(self.first_rule_means["mean"][self.first_rule_means["quantity"] == quantity].notna().any())
 
     @cached_property
     def sampled(self) -> StoredRun:
@@ -261,47 +273,63 @@ class StoredRun:
         They are spread evenly from the least to the most Flip in the rare groups at the highest rho. Charts of hundreds
         of settings would be slow to draw and hard to read.
         """
-        names = [name for name in axes_of(self.rows) if name not in ("rho", "seed", "selection")]
-        flips = self.means[self.means["quantity"] == JUDGED[0]]
+        settings = self._sampled_settings()
+        if settings is None:
+            return self
+
+        def limit(table: pd.DataFrame) -> pd.DataFrame:
+            """Returns the rows of the sampled settings; all rows where the table lacks the axes that tell them."""
+            if {*settings} <= {*table}:
+                return table.merge(settings)
+            return table
+
+        # The copy shares what is read already. An assigned table takes the place of its cached property: these are the
+        # ones that charts of single settings draw; the others stay as of the whole run.
+        limited = copy.copy(self)
+        limited.first_rule_rows = limit(self.first_rule_rows)
+        limited.member_rows = limit(self.member_rows)
+        limited.first_rule_means = limit(self.first_rule_means)
+        limited.trend = limit(self.trend)
+        limited.comparison = limit(self.comparison)
+        limited.selection = limit(self.selection)
+        if len(self.history):
+            limited.history = self.history.merge(limited.member_rows[["member"]])
+        return limited
+
+    def _sampled_settings(self) -> pd.DataFrame | None:
+        """Returns the axes of the settings of `sampled`, a row each; None if all are shown."""
+        names = [name for name in axes_of(self.first_rule_rows) if name not in ("rho", "seed", "selection")]
+        flips = self.first_rule_means[self.first_rule_means["quantity"] == RARE_FLIP]
         if "rho" in flips:
             flips = flips[flips["rho"] == flips["rho"].max()]
         settings = flips.sort_values("mean")
         if len(settings) <= MOST_SHOWN_SETTINGS or not names:
-            return self
+            return None
         # NaN comes last, and settings without a mean show little.
         with_mean = max(SAMPLED_SETTINGS, settings["mean"].count())
         places = np.linspace(0, with_mean - 1, SAMPLED_SETTINGS).astype(int)
-        chosen_settings = settings[names].iloc[places].sort_index()
-        # Only the tables that charts of single settings draw are limited; the others stay as of the whole run.
-        limited = copy.copy(self)
-        for table_name in ("rows", "records", "means", "trend", "comparison", "selection"):
-            table = getattr(self, table_name)
-            if {*names} <= {*table}:
-                setattr(limited, table_name, table.merge(chosen_settings))
-        if len(self.history):
-            limited.history = self.history.merge(limited.records[["member"]])
-        return limited
+        return settings[names].iloc[places].sort_index()
 
     def statuses(self) -> str:
         """Returns a sentence on the number of members of each status."""
-        counts = self.records["status"].value_counts().sort_index()
+        counts = self.member_rows["status"].value_counts().sort_index()
         noun = "members"
-        if len(self.records) == 1:
+        if len(self.member_rows) == 1:
             noun = "member"
-        return f"{len(self.records)} {noun}: {', '.join(f'{count} {status}' for status, count in counts.items())}."
+        return f"{len(self.member_rows)} {noun}: {', '.join(f'{count} {status}' for status, count in counts.items())}."
 
     def note(self, *, interval: bool = True, dots: bool = False) -> str:
         """Returns a note on the numbers of seeds and images, the kind of interval, and a chart's small dots."""
-        flips = self.means[self.means["quantity"] == "fg_flip"]
+        flips = self.first_rule_means[self.first_rule_means["quantity"] == FLIP]
         fewest_seeds = min(flips["n"])
         most_seeds = max(flips["n"])
         note = f"Seeds: {most_seeds}"
         if fewest_seeds != most_seeds:
             note = f"Seeds: {fewest_seeds} to {most_seeds}"
         note += f"; test images: {self._test_images_in_words()}"
-        # Charts draw intervals only with the seeds that a verdict needs.
-        draws_interval = most_seeds >= FEWEST or not dots
-        if interval and draws_interval:
+        # A chart with dots draws intervals only with the seeds that a verdict needs: the dots show fewer seeds better.
+        is_drawn = not dots or most_seeds >= FEWEST
+        if interval and is_drawn:
             note += _interval_note(flips)
         note += "."
         if dots and most_seeds > 1:
@@ -310,7 +338,8 @@ class StoredRun:
 
     def _test_images_in_words(self) -> str:
         """Returns the number of test images of a member, or the numbers if members differ."""
-        test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
+        rows = self.first_rule_rows
+        test = rows[(rows["split"] == "test") & (rows["group"] == "all")]
         # Blank, and so text, where every member diverged.
         counts = sorted(pd.to_numeric(test["n_images"], errors="coerce").dropna().unique())
         if not counts:
@@ -381,14 +410,13 @@ def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
                 yield f"{cell_folder.name}/{part.stem}", Cell(read(part, MemberResults), part)
 
 
-def _checked(cell: Cell, record: Mapping[str, object]) -> Cell:
-    """Returns a cell; raises DamagedError if it belongs to another configuration than that of config.json."""
+def _require_same_config(cell: Cell, config_record: Mapping[str, object]) -> None:
+    """Raises DamagedError if a cell belongs to another configuration than that of config.json."""
     # The identity of a program begins with the digest of its configuration.
     program = str(cell.results.program)
-    config = record.get("config")
+    config = config_record.get("config")
     if program and isinstance(config, dict) and not program.startswith(f"{digest_of(config)}/"):
         raise DamagedError(f"{cell.path}: expected results of the configuration in config.json; found another run's")
-    return cell
 
 
 def changed_after(folder: Path, file: Path) -> bool:
@@ -421,8 +449,8 @@ def units(columns: Iterable[str]) -> dict[str, str]:
 def write_images(run: StoredRun) -> Path | None:
     """Writes the images of a run into its folder as `images.parquet`, and returns the path.
 
-    Returns None without pyarrow, or above MOST_IMAGE_ROWS, because large grids would wait for it; `StoredRun.images`
-    still computes them.
+    Returns None without pyarrow, or above MOST_IMAGE_ROWS, because large grids would wait for it; then the file of an
+    earlier, smaller run is removed. `StoredRun.images` still computes them.
     """
     if importlib.util.find_spec("pyarrow") is None:
         return None

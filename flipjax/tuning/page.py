@@ -76,7 +76,7 @@ def make_document(tuned: Tuned) -> Document:
             Section("Drawn", [_ranges_table(protocol.ranges), _table("All draws; * chosen", tuned.draws, folded=True)]),
         ],
         terms=["correct, flip, miss", "common, rare", "IoU gap", "95% interval", "verdict", "classes not learnt"],
-        config=tuned.fresh.record.get("config", {}),
+        config=tuned.fresh.config_record.get("config", {}),
     )
 
 

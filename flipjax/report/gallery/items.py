@@ -247,8 +247,8 @@ def palette_of(run: StoredRun) -> Palette:
 
 def items_of(run: StoredRun) -> tuple[list[Item], list[str]]:
     """Returns the stored images of all members, and a sentence on each damaged file."""
-    records = {record["member"]: record for record in records_of(run.records)}
-    axes = ["rho", "seed", *(axis for axis in varying_axes(run.means) if axis != "seed")]
+    records = {record["member"]: record for record in records_of(run.member_rows)}
+    axes = ["rho", "seed", *(axis for axis in varying_axes(run.first_rule_means) if axis != "seed")]
     items = []
     damaged = []
     for name, cell in run.cells.items():
