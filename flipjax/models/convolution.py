@@ -7,6 +7,7 @@ of kernels. Forms of a CPU depend on `library.value`, the library of the program
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,12 @@ from flipjax.support.arrays import PyTree
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 """The axes of images, kernels and outputs."""
+Backward: TypeAlias = Callable[[tuple[jax.Array, ...], jax.Array], tuple[jax.Array, ...]]
+"""Gradients of a function's inputs, from these inputs and the gradient of its output."""
+LANES = 16
+"""Numbers of float32 in a vector of AVX-512: oneDNN's least number of columns in a product."""
+EIGEN_COLUMNS = 32
+"""Columns of a product with which Eigen is fastest (sweeps/benchmarks/throughput/roofline.py)."""
 BLOCKED = 2**19
 """Values of a batch above which a gradient on XLA:CPU is summed in blocks that stay in a core's cache."""
 
@@ -29,7 +36,10 @@ def _margins(kernel: jax.Array) -> list[tuple[int, int]]:
 
 
 def for_cpu() -> bool:
-    """Returns whether programs are traced for a CPU; where it is replaced, they can be traced for an accelerator."""
+    """Returns whether programs are traced for a CPU.
+
+    Tests and benchmarks replace it, to trace programs for an accelerator that is not there.
+    """
     return jax.default_backend() == "cpu"
 
 
@@ -56,8 +66,8 @@ def materialised(function: Callable) -> Callable:
     return call
 
 
-def with_gradient(function: Callable, backward: Callable) -> Callable:
-    """Returns a function of arrays whose gradients are `backward` of these and of the output's gradient."""
+def with_gradient(function: Callable, backward: Backward) -> Callable:
+    """Returns a function of arrays whose gradients are `backward` of a tuple of these and of the output's gradient."""
     differentiable = jax.custom_vjp(function)
     differentiable.defvjp(lambda *inputs: (function(*inputs), inputs), backward)
     return differentiable
@@ -89,32 +99,43 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
 def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
     """Returns how many neighbouring pixels of a row to make at once, as columns of one product."""
     if library.value == ONEDNN:
-        wanted = max(1, 16 // outputs)
+        wanted = max(1, LANES // outputs)
     elif max(inputs, outputs) <= 16:
-        # XLA:CPU calls Eigen, which is fastest with 32 columns: wasted taps cost less than empty lanes.
-        wanted = 32 // outputs
+        # XLA:CPU calls Eigen: wasted taps cost less than empty columns.
+        wanted = EIGEN_COLUMNS // outputs
     else:
-        # It calls YNNPACK.
+        # It calls YNNPACK, which is fastest with a pixel a time.
         wanted = 1
     return max(pixels for pixels in (1, 2, 4) if pixels <= wanted and width % pixels == 0)
 
 
-def _forward(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    if images.shape[-1] == 3:
+def _convolve_forward(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    if _are_photos(images):
         images = _with_fourth(images)
         kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
     return _columns_at_once(images, kernel, _margins(kernel))
 
 
+def _are_photos(images: jax.Array) -> bool:
+    """Whether images have the three channels of a photo, which `_with_fourth` pads."""
+    return images.shape[-1] == 3
+
+
 def _with_fourth(images: jax.Array) -> jax.Array:
-    """Pads photos: a pixel of four values is read two to three times as fast as one of three."""
+    """Adds a channel of zeros: a pixel of four values is read two to three times as fast as one of three."""
     return lax.optimization_barrier(jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1))))
 
 
 def _columns_at_once(
     images: jax.Array, kernel: jax.Array, padding: list[tuple[int, int]], *, stride: int = 1
 ) -> jax.Array:
-    """Convolves with a stride, `_pixels_at_once` of a row together, as further outputs of a wider kernel."""
+    """Convolves with a stride, `_pixels_at_once` of a row together, as further outputs of a wider kernel.
+
+    Two pixels at once by a row `a b c` of a kernel, whose outputs then lie beside one another:
+
+        first    a b c 0
+        second   0 a b c
+    """
     B, H, W, C = images.shape
     outputs = kernel.shape[-1]
     pixels = _pixels_at_once(W // stride, C, outputs)
@@ -127,7 +148,10 @@ def _columns_at_once(
 
 
 def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Returns the gradient of a kernel of this shape from the images and the output's gradient."""
+    """Returns the gradient of a kernel of this shape: the images correlated with the output's gradient.
+
+    As in the forward pass several pixels of a row are taken at once, to fill the columns of a product.
+    """
     H, W, C = images.shape[1:]
     height, width, _, O = shape  # noqa: E741
     margins = height // 2, width // 2
@@ -145,7 +169,11 @@ def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, .
 
 @dataclasses.dataclass(frozen=True)
 class Offsets:
-    """The offsets at which two stacks of images are correlated, one of which moves over the other."""
+    """The offsets at which two stacks of images are correlated, one of which moves over the other.
+
+    Across, with a margin of 1 and a step of 1, these are -1, 0 and 1: three, as in a kernel of three columns. With a
+    step of 2 the moving row is twice as long, and a pixel more of it lies over each fixed one: -1, 0, 1 and 2.
+    """
 
     margins: tuple[int, int]
     """Rows of zeros above and below the moving images, and columns of zeros on both sides."""
@@ -204,8 +232,9 @@ def _images_at_once(moving: jax.Array, fixed: jax.Array) -> int:
 def _correlate_channels_in_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
     """Correlates as `_correlate` does, with the channels of a pixel beside one another in a row of one image.
 
-    oneDNN makes a stretch of an output's row at once. Such a row has all offsets across of all channels; with a row a
-    channel it would have no more than the offsets.
+    Of channels r, g, b a moving row becomes `r0 g0 b0 r1 g1 b1 ...`, its batch the channels. The output's row has
+    offsets times channels values, of which oneDNN makes a stretch at once; were channels images of their own, its rows
+    would be as short as the offsets.
     """
     B, H, W, M = moving.shape
     above, beside = offsets.margins
@@ -257,7 +286,10 @@ def _correlate_by_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) ->
 
 
 def _rows_at_once(moving: jax.Array, fixed: jax.Array) -> int:
-    """Returns the rows of a block: all, of at most `BLOCKED` values, or those of a quarter of it; at least one."""
+    """Returns the rows of a block: all where they fit `BLOCKED` values, otherwise those of a quarter of it or one.
+
+    Up to `BLOCKED` nothing is cut, although blocks are smaller: the default grid keeps its rounding.
+    """
     H = fixed.shape[1]
     values = max(moving.size, fixed.size)
     if values <= BLOCKED:
@@ -265,16 +297,16 @@ def _rows_at_once(moving: jax.Array, fixed: jax.Array) -> int:
     return max((rows for rows in range(1, H) if H % rows == 0 and values // H * rows <= BLOCKED // 4), default=1)
 
 
-def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _convolve_backward(saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, ...]:
     images, kernel = saved
-    image_gradient = _forward(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
-    if images.shape[-1] != 3:
+    image_gradient = _convolve_forward(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
+    if not _are_photos(images):
         return image_gradient, _kernel_gradient(images, gradient, kernel.shape)
     of_four = materialised(functools.partial(_kernel_gradient, shape=(*kernel.shape[:2], 4, kernel.shape[-1])))
     return image_gradient, of_four(_with_fourth(images), gradient)[:, :, :3]
 
 
-_convolve_on_cpu = with_gradient(_forward, _backward)
+_convolve_on_cpu = with_gradient(_convolve_forward, _convolve_backward)
 
 
 def double(images: jax.Array) -> jax.Array:
@@ -338,20 +370,29 @@ def _corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(padded, kernel, (1, 1), ((0, 1),) * 2, dimension_numbers=LAYOUT)
 
 
-def _double_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _double_backward(saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, ...]:
     # A pixel reaches 4 x 4 outputs: both gradients are those of a convolution with stride 2.
     images, kernel = saved
-    reached = kernel
-    for axis in (0, 1):
-        first, middle, last = jnp.split(reached, 3, axis)
-        reached = jnp.concatenate([last, middle + last, first + middle, first], axis)
-    turned = lax.optimization_barrier(reached.swapaxes(2, 3))
+    turned = lax.optimization_barrier(_unfold(kernel).swapaxes(2, 3))
     image_gradient = _columns_at_once(gradient, turned, [(1, 1)] * 2, stride=2)
-    taps = _correlate(gradient, images, Offsets(margins=(1, 1), steps=(2, 2))).transpose(1, 2, 3, 0)
+    sums = _correlate(gradient, images, Offsets(margins=(1, 1), steps=(2, 2)))
+    return image_gradient, _unfold_backward(sums.transpose(1, 2, 3, 0))
+
+
+def _unfold(kernel: jax.Array) -> jax.Array:
+    """Returns the weights (4, 4, C, O) by which a pixel, doubled, reaches the 4 x 4 outputs about it."""
     for axis in (0, 1):
-        one, two, three, four = jnp.split(taps, 4, axis)
-        taps = jnp.concatenate([three + four, two + three, one + two], axis)
-    return image_gradient, taps
+        first, middle, last = jnp.split(kernel, 3, axis)
+        kernel = jnp.concatenate([last, middle + last, first + middle, first], axis)
+    return kernel
+
+
+def _unfold_backward(sums: jax.Array) -> jax.Array:
+    """Returns the gradient of the kernel of `_unfold` from that of its result."""
+    for axis in (0, 1):
+        one, two, three, four = jnp.split(sums, 4, axis)
+        sums = jnp.concatenate([three + four, two + three, one + two], axis)
+    return sums
 
 
 _convolve_double = with_gradient(_double_by_corners, _double_backward)
@@ -362,8 +403,8 @@ def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> ja
 
     Args:
         images: (B, H, W, C) float, H and W multiples of the stride.
-        kernel: (h, w, C, O) float of the same dtype, square; h odd, or equal to the stride.
-        stride: in both directions; equal to an `h` above 1, patches abut.
+        kernel: (h, h, C, O) float of the same dtype; h odd, or equal to the stride: then patches abut.
+        stride: in both directions.
 
     Returns:
         (B, H / stride, W / stride, O), the dtype of `images`.
@@ -383,6 +424,7 @@ def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> ja
         return convolve(images, kernel)
     if not for_cpu():
         return convolve_on_accelerator(images, kernel, stride=stride)
+    # XLA keeps the gradient that it derives, and its programs their rounding, on which recorded studies rest.
     forward = functools.partial(_with_stride, stride=stride)
     if library.value == ONEDNN:
         backward = functools.partial(_strided_backward, stride=stride)
@@ -394,9 +436,7 @@ def _with_stride(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Ar
     return lax.conv_general_dilated(images, kernel, (stride, stride), _margins(kernel), dimension_numbers=LAYOUT)
 
 
-def _strided_backward(
-    saved: tuple[jax.Array, jax.Array], gradient: jax.Array, *, stride: int
-) -> tuple[jax.Array, jax.Array]:
+def _strided_backward(saved: tuple[jax.Array, ...], gradient: jax.Array, *, stride: int) -> tuple[jax.Array, ...]:
     images, kernel = saved
     height, width = kernel.shape[:2]
     of_images = jax.linear_transpose(lambda images: _with_stride(images, kernel, stride=stride), images)
@@ -427,7 +467,7 @@ def multiply(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return images @ kernel
 
 
-def _multiply_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _multiply_backward(saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, ...]:
     images, kernel = saved
     inputs, outputs = kernel.shape
     # The one of more channels moves: a stretch of a row is made of it.
@@ -462,12 +502,13 @@ def convolve_on_accelerator(images: jax.Array, kernel: jax.Array, *, stride: int
         [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
 
-    def forward(images: jax.Array, kernel: jax.Array, groups: int = groups) -> jax.Array:
-        options = {"dimension_numbers": LAYOUT, "feature_group_count": groups}
+    def forward(images: jax.Array, kernel: jax.Array, all_groups: int = groups) -> jax.Array:
+        options = {"dimension_numbers": LAYOUT, "feature_group_count": all_groups}
         return lax.conv_general_dilated(images, kernel, (stride, stride), _margins(kernel), **options)
 
-    def transposed(images: jax.Array, gradient: jax.Array, kernel: jax.Array, groups: int = groups) -> jax.Array:
-        return jax.linear_transpose(lambda kernel: forward(images, kernel, groups), kernel)(gradient)[0]
+    def transposed(images: jax.Array, gradient: jax.Array, kernel: jax.Array, all_groups: int = groups) -> jax.Array:
+        # Of the kernel the shape alone is used.
+        return jax.linear_transpose(lambda kernel: forward(images, kernel, all_groups), kernel)(gradient)[0]
 
     kernel_gradient = custom_vmap(lambda *arguments: transposed(*arguments))
 
@@ -478,7 +519,7 @@ def convolve_on_accelerator(images: jax.Array, kernel: jax.Array, *, stride: int
         result = transposed(images, gradient, kernels, members * groups)
         return jnp.moveaxis(result.reshape(*kernels.shape[:3], members, -1), 3, 0), True
 
-    def backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def backward(saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, ...]:
         images, kernel = saved
         (image_gradient,) = jax.linear_transpose(lambda images: forward(images, kernel), images)(gradient)
         return image_gradient, kernel_gradient(images, gradient, kernel)
