@@ -14,12 +14,12 @@ import numpy as np
 from flipjax.assays import remedy
 from flipjax.assays.association import associate
 from flipjax.assays.cues import measure_cues, rank_cues
-from flipjax.assays.inputs import AssayImages, read_images
+from flipjax.assays.inputs import read_images
 from flipjax.assays.journal import Journal, open_journal
 from flipjax.assays.network import first_network
 from flipjax.assays.obstacles import cluster_counts, find_obstacle, notes_on_empty_groups
 from flipjax.assays.options import Options, check_options, out_folder
-from flipjax.assays.population import Network, Stage, TrainedStage, by_setting, outcomes_of, wave
+from flipjax.assays.population import EVERYTHING, Network, Stage, TrainedStage, by_setting, outcomes_of, wave
 from flipjax.assays.results import Assay, Training, group_rows, image_rows, write_image_rows, write_record
 from flipjax.assays.sentences import advise, duration, findings
 from flipjax.assays.verdict import UNKNOWN, AssayVerdict
@@ -57,6 +57,8 @@ def takes_options(
 
         first, *_ = inspect.signature(body).parameters.values()
         named = inspect.signature(build).parameters.values()
+        # `help(assay)` and the pages then show every option, which `Options` alone defines. A function's own attributes
+        # are its `vars`; type checkers know none of them.
         vars(call)["__signature__"] = inspect.Signature([first, *named], return_annotation=Assay)
         return call
 
@@ -100,11 +102,11 @@ def assay(data: Source, options: Options) -> Assay:
 
 
 def conduct(data: Source, options: Options) -> Assay:
-    """Carries out an assay; see `assay`."""
+    """Carries out an assay with a record of options, as the command line has; `assay` takes them as keywords."""
     begun = time.monotonic()
     check_options(options)
     folder = out_folder(data, options)
-    # Before the pool is read: the number of devices cannot change later.
+    # Before the pool is read: the number of devices cannot change later. A wave has FEWEST seeds at most.
     start_backend(PopulationSpec(), FEWEST)
     images = read_images(data, options)
     journal = open_journal(folder, images, options)
@@ -116,13 +118,13 @@ def conduct(data: Source, options: Options) -> Assay:
     untrained = _without_networks(experiment)
     obstacle = find_obstacle(images, association)
     if obstacle is not None:
-        return _write(dataclasses.replace(untrained, verdict=obstacle), images, [], begun)
+        return _write(dataclasses.replace(untrained, verdict=obstacle), begun)
     trial = choose_network(experiment)
-    if trial.learnt is None:
+    if trial.ended_early:
         reason = f"The budget of {duration(options.budget)} ended before the networks of the first fold were trained."
         verdict = AssayVerdict(UNKNOWN, reason, "A larger --budget goes on in this folder.")
         notes = (*untrained.notes, *trial.notes)
-        return _write(dataclasses.replace(untrained, verdict=verdict, notes=notes), images, [], begun)
+        return _write(dataclasses.replace(untrained, verdict=verdict, notes=notes), begun)
     network = trial.network
     population = train_population(experiment, trial)
     judged = _with_verdict(untrained, experiment, trial, population)
@@ -132,7 +134,7 @@ def conduct(data: Source, options: Options) -> Assay:
         remedies = train_in_order(journal, network, planned)
         judged = _with_remedies(judged, experiment, network, planned, remedies)
         stages += remedies
-    return _write(judged, network.images, stages, begun)
+    return _write(judged, begun, Trained(network, stages))
 
 
 def outline(data: Source, options: Options) -> Iterator[str]:
@@ -159,7 +161,7 @@ def outline(data: Source, options: Options) -> Iterator[str]:
 
 
 def _without_networks(experiment: Experiment) -> Assay:
-    """Returns the assay of association and cues alone."""
+    """Returns the assay of association and cues alone, without a verdict."""
     images = experiment.images
     options = experiment.options
     units = images.units
@@ -178,17 +180,8 @@ def _without_networks(experiment: Experiment) -> Assay:
         association=experiment.association,
         cues=tuple(rank_cues(cues, units.class_, units.value, units.cluster, seed=options.seed)),
         verdict=AssayVerdict(UNKNOWN, ""),
-        contrast=None,
-        learnt=None,
-        outlook=None,
-        groups=(),
-        levels=(),
-        methods=(),
-        counter_examples=None,
-        training=None,
         margin=options.margin,
         notes=images.notes,
-        seconds=0.0,
         folder=str(experiment.journal.folder),
         software=_versions(),
     )
@@ -198,8 +191,10 @@ def _with_verdict(untrained: Assay, experiment: Experiment, trial: Trial, popula
     """Returns the assay with the verdict on its population, and what would tell where it cannot be told."""
     association = experiment.association
     network = trial.network
+    # At the size of the network that was chosen, which may be larger than the first one's.
     images = network.images
-    whole = remedy.measure_level("all", 1.0, images.units, association.rare, population.tested)
+    outcomes = population.outcomes
+    with_all = remedy.measure_level("all", EVERYTHING.rare_kept, images.units, association.rare, outcomes)
     judged = dataclasses.replace(
         untrained,
         size=images.size,
@@ -207,15 +202,15 @@ def _with_verdict(untrained: Assay, experiment: Experiment, trial: Trial, popula
         contrast=population.contrast,
         learnt=population.learnt,
         outlook=population.outlook,
-        groups=group_rows(images, association, population.tested),
-        levels=(whole,),
+        groups=group_rows(images, association, outcomes),
+        levels=(with_all,),
         training=Training(
             network=network.name,
             words=network.words,
             folds=network.folds,
-            seeds=population.tested.seeds,
+            seeds=outcomes.seeds,
             epochs=network.epochs,
-            tested=int(population.tested.tested.sum()),
+            tested=int(outcomes.tested.sum()),
             seconds=experiment.journal.spent,
         ),
         notes=(*untrained.notes, *notes_on_empty_groups(images, association), *trial.notes),
@@ -252,52 +247,84 @@ def _with_remedies(
         planned: all stages that tell.
         trained: the first of them, for which the budget had time.
     """
-    journal = experiment.journal
-    images = network.images
-    units = images.units
+    units = network.images.units
     rare = experiment.association.rare
     levels = [*judged.levels]
     methods = []
-    measured = by_setting(trained)
-    for setting, stages in measured.items():
-        tested = outcomes_of(stages, images=images.count)
-        level = remedy.measure_level(setting.name, setting.rare_kept, units, rare, tested)
+    for setting, stages in by_setting(trained).items():
+        outcomes = outcomes_of(stages, images=network.images.count)
+        level = remedy.measure_level(setting.name, setting.rare_kept, units, rare, outcomes)
         if setting.method == "ce":
             levels.append(level)
         else:
             methods.append(level)
     levels = remedy.fewest_first(levels)
-    needed = None
+    counter_examples = None
     if trained:
         target = experiment.options.target
-        needed = remedy.count_counter_examples(levels, units.counts, rare, target=target)
-    left_out = planned[len(trained) :]
-    missing = sum(journal.cost(network, stage) for stage in left_out)
-    without_networks = {stage.setting.title: None for stage in left_out if stage.setting not in measured}
+        counter_examples = remedy.count_counter_examples(levels, units.counts, rare, target=target)
+    return dataclasses.replace(
+        judged,
+        levels=tuple(levels),
+        methods=tuple(methods),
+        counter_examples=counter_examples,
+        training=_training_with_remedies(judged, experiment.journal, network, planned, trained),
+    )
+
+
+def _training_with_remedies(
+    judged: Assay,
+    journal: Journal,
+    network: Network,
+    planned: Sequence[Stage],
+    trained: Sequence[TrainedStage],
+) -> Training:
+    """Returns the training of an assay with its remedies: the time of all, and what the budget had no room for."""
     assert judged.training is not None
-    training = dataclasses.replace(
+    left_out = planned[len(trained) :]
+    measured = by_setting(trained)
+    # A setting has several stages, and one title.
+    titles = dict.fromkeys(stage.setting.title for stage in left_out if stage.setting not in measured)
+    missing_seconds = sum(journal.cost(network, stage) for stage in left_out)
+    return dataclasses.replace(
         judged.training,
         seconds=journal.spent,
-        left_out=tuple(without_networks),
-        budget_for_all=journal.budget_with(missing),
-    )
-    return dataclasses.replace(
-        judged, levels=tuple(levels), methods=tuple(methods), counter_examples=needed, training=training
+        left_out=tuple(titles),
+        budget_for_all=journal.budget_with(missing_seconds),
     )
 
 
-def _write(assay: Assay, images: AssayImages, stages: Sequence[TrainedStage], begun: float) -> Assay:
-    """Writes page, images and record of an assay that began at a time of `time.monotonic()`, and returns it."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """What an assay trained."""
+
+    network: Network
+    """The network that its verdict is on."""
+    stages: Sequence[TrainedStage]
+    """All stages, those of the population first."""
+
+
+def _write(assay: Assay, begun: float, trained: Trained | None = None) -> Assay:
+    """Writes page, images and record of an assay, and returns it with its duration.
+
+    Args:
+        assay: with its verdict.
+        begun: when it began, of `time.monotonic()`.
+        trained: its networks, if any.
+    """
     # The page needs matplotlib.
     from flipjax.assays.page import write_assay
 
     finished = dataclasses.replace(assay, seconds=round(time.monotonic() - begun, 1))
     shown_run = None
-    if stages and stages[0].run is not None:
-        shown_run = stages[0].run.folder
+    if trained is not None:
+        # The first stage trains on all counter-examples without a method, as the verdict's networks do.
+        run = trained.stages[0].run
+        if run is not None:
+            shown_run = run.folder
     write_assay(finished, shown_run)
-    if stages:
-        write_image_rows(Path(finished.folder), image_rows(images, stages))
+    if trained is not None:
+        write_image_rows(Path(finished.folder), image_rows(trained.network.images, trained.stages))
     write_record(finished, findings(finished))
     return finished
 

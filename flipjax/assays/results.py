@@ -90,9 +90,11 @@ class Training:
         )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Assay:
     """An assay: the verdict, what it rests on, and what ends the shortcut.
+
+    The fields that rest on networks have defaults, for an assay that trained none.
 
     See `flipjax.assay` for an example.
 
@@ -136,17 +138,17 @@ class Assay:
     association: Association
     cues: tuple[CueAuroc, ...]
     verdict: AssayVerdict
-    contrast: Contrast | None
-    learnt: Learnt | None
-    outlook: Outlook | None
-    groups: tuple[GroupRow, ...]
-    levels: tuple[remedy.Level, ...]
-    methods: tuple[remedy.Level, ...]
-    counter_examples: remedy.CounterExamples | None
-    training: Training | None
+    contrast: Contrast | None = None
+    learnt: Learnt | None = None
+    outlook: Outlook | None = None
+    groups: tuple[GroupRow, ...] = ()
+    levels: tuple[remedy.Level, ...] = ()
+    methods: tuple[remedy.Level, ...] = ()
+    counter_examples: remedy.CounterExamples | None = None
+    training: Training | None = None
     margin: float
     notes: tuple[str, ...]
-    seconds: float
+    seconds: float = 0.0
     folder: str
     software: tuple[str, ...]
 

@@ -73,6 +73,11 @@ class Trial:
     learnt: Learnt | None
     notes: tuple[str, ...] = ()
 
+    @property
+    def ended_early(self) -> bool:
+        """Whether the budget ended before all of them were trained."""
+        return self.learnt is None
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Population:
@@ -81,7 +86,7 @@ class Population:
     Attributes:
         stages: what is trained.
         waves: their number; the first may be a part.
-        tested: what the networks made of the images.
+        outcomes: what the networks made of the images.
         contrast: of the images that were tested; None if they do not hold the groups that tell it.
         learnt: whether the networks learnt the classes.
         verdict: so far.
@@ -91,7 +96,7 @@ class Population:
 
     stages: Sequence[TrainedStage]
     waves: int
-    tested: Outcomes
+    outcomes: Outcomes
     contrast: Contrast | None
     learnt: Learnt
     verdict: AssayVerdict
@@ -147,7 +152,7 @@ def train_population(experiment: Experiment, trial: Trial) -> Population:
     if not others.whole:
         return dataclasses.replace(population, step=Step.OUT_OF_BUDGET)
     while population.step == Step.MORE_SEEDS:
-        say(f"after {population.tested.seeds} seeds: {population.verdict.reason} More can tell.")
+        say(f"after {population.outcomes.seeds} seeds: {population.verdict.reason} More can tell.")
         further = wave(EVERYTHING, population.waves, seeds=journal.wave, folds=network.folds)
         trained = journal.train(network, further)
         if not trained.whole:
@@ -162,20 +167,20 @@ def _measure(experiment: Experiment, network: Network, stages: Sequence[TrainedS
     options = experiment.options
     association = experiment.association
     journal = experiment.journal
-    tested = outcomes_of(stages, images=network.images.count)
-    inside = tested.tested
-    units = network.images.units.where(inside)
-    learnt = measure_learning(units, association.rare, tested.where(inside))
+    outcomes = outcomes_of(stages, images=network.images.count)
+    is_tested = outcomes.tested
+    units = network.images.units.where(is_tested)
+    learnt = measure_learning(units, association.rare, outcomes.where(is_tested))
     seeds = [journal.wave * (number + 1) for number in range(waves)]
     looks = [count for count in seeds if count >= FEWEST]
-    contrast = measure_contrast(units, association.usual, tested.where(inside), looks=looks, seed=options.seed)
+    contrast = measure_contrast(units, association.usual, outcomes.where(is_tested), looks=looks, seed=options.seed)
     if contrast is None:
-        reason = f"The {inside.sum()} images that were tested so far do not hold all groups."
+        reason = f"The {is_tested.sum()} images that were tested so far do not hold all groups."
         step = Step.OUT_OF_BUDGET
         if not learnt.enough:
             reason = not_learnt_sentence(learnt)
             step = Step.NOT_LEARNT
-        return Population(stages, waves, tested, None, learnt, AssayVerdict(UNKNOWN, reason), None, step)
+        return Population(stages, waves, outcomes, None, learnt, AssayVerdict(UNKNOWN, reason), None, step)
     verdict = judge_contrast(contrast, learnt, margin=options.margin, attribute=options.attribute)
     outlook = look_ahead(contrast, cluster_counts(network.images), margin=options.margin)
     # A wave that is trained costs nothing, and nothing is known of those after it.
@@ -189,14 +194,14 @@ def _measure(experiment: Experiment, network: Network, stages: Sequence[TrainedS
         allowed=journal.wave * journal.waves_of(options.seeds),
         affordable=journal.wave * affordable,
     )
-    return Population(stages, waves, tested, contrast, learnt, verdict, outlook, step)
+    return Population(stages, waves, outcomes, contrast, learnt, verdict, outlook, step)
 
 
 def seeds_that_tell(experiment: Experiment, network: Network, population: Population) -> tuple[int, float]:
     """Returns the seeds that would tell, in whole waves, and the budget that they need, in seconds."""
     journal = experiment.journal
     seeds = FEWEST
-    if population.tested.seeds >= FEWEST and population.outlook is not None:
+    if population.outcomes.seeds >= FEWEST and population.outlook is not None:
         seeds = max(seeds, population.outlook.seeds)
     missing = 0.0
     for number in range(journal.waves_of(seeds)):
