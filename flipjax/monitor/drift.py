@@ -20,7 +20,7 @@ from scipy.special import betaln
 
 from flipjax.monitor.threshold import Monitor, read_scores
 
-STREAMS = 21
+STREAMS = 101
 """Streams on which the delay of the drift alarm is measured."""
 LONGEST_DELAY = 1000
 """Images of each stream after the change."""
@@ -216,7 +216,7 @@ def _densities(rank: float) -> np.ndarray:
 
 
 def alarm_delay(monitor: Monitor, scores: ArrayLike, *, before: int = 0, longest: int = LONGEST_DELAY) -> float:
-    """Returns the median number of images from a change until the drift alarm, on 21 streams drawn with replacement.
+    """Returns the median number of images from a change until the drift alarm, on 101 streams drawn with replacement.
 
     What came before the change is learnt as normal, so that a later change takes longer to see. Of a monitor with
     clusters the numbers are of clusters.
