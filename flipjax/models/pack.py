@@ -143,8 +143,9 @@ def apart(product: Callable, images: jax.Array, kernel: jax.Array) -> jax.Array:
     other member.
     """
 
-    def backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-        pull = jax.vjp(product, _clean(saved[0]), saved[1])[1]
+    def backward(saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, ...]:
+        images, kernel = saved
+        pull = jax.vjp(product, _clean(images), kernel)[1]
         return pull(_clean(gradient))[0], pull(gradient)[1]
 
     return with_gradient(lambda images, kernel: product(_clean(images), kernel), backward)(images, kernel)
