@@ -17,7 +17,7 @@ import pytest
 from flipjax.config import ConfigError
 from flipjax.sweep import __main__ as command
 from flipjax.sweep import launchers
-from flipjax.sweep.launchers import Jobs
+from flipjax.sweep.launchers import ShardPlan
 
 SLURM = pathlib.Path(__file__).parents[1] / "sweeps/clusters/one_node_slurm.sh"
 FAILING = ("sh", "-c", "echo no such pool; exit 2")
@@ -27,7 +27,7 @@ LOOK = 0.05
 def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_path, monkeypatch):
     killed = ("sh", "-c", 'if [ -e "$0" ]; then echo done; else touch "$0"; kill -9 $$; fi', str(tmp_path / "mark"))
     lines = []
-    jobs = Jobs((killed, FAILING), tmp_path / "logs", {})
+    jobs = ShardPlan((killed, FAILING), tmp_path / "logs", {})
     monkeypatch.setattr(launchers, "SECONDS_BETWEEN_LOOKS", LOOK)
     assert launchers.launch("local", jobs, say=lines.append) == {0: 0, 1: 2}
     assert any(line.startswith("shard 0 was ended with 137") for line in lines)
@@ -36,7 +36,7 @@ def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_pat
 
 def test_an_option_that_an_engine_lacks_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="--launcher_option"):
-        launchers.launch("local", Jobs((FAILING,), tmp_path, {"wings": "1"}), say=print)
+        launchers.launch("local", ShardPlan((FAILING,), tmp_path, {"wings": "1"}), say=print)
 
 
 LAUNCH = f"""
@@ -44,7 +44,7 @@ import json, pathlib, sys
 from flipjax.sweep import launchers
 launchers.SECONDS_BETWEEN_LOOKS = {LOOK}
 engine, logs, commands = sys.argv[1:]
-launchers.launch(engine, launchers.Jobs(json.loads(commands), pathlib.Path(logs), {{}}), say=print)
+launchers.launch(engine, launchers.ShardPlan(json.loads(commands), pathlib.Path(logs), {{}}), say=print)
 """
 
 

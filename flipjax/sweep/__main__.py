@@ -23,7 +23,7 @@ from flipjax.backend.start import start_backend
 from flipjax.config import ConfigError
 from flipjax.config.naming import known_groups
 from flipjax.config.plan import Plan, plan
-from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
+from flipjax.sweep.launchers import LAUNCHERS, ShardPlan, launch, shard_commands
 from flipjax.sweep.lock import Shard, read_shard
 
 ADVICE = "; what is done is safe, and the same command continues"
@@ -148,7 +148,7 @@ def _shard(options: argparse.Namespace, arguments: Sequence[str], folder: Path) 
             raise ConfigError("--launcher", "a number of --shards, and neither --shard nor --collect")
         pairs = dict(text.partition("=")[::2] for text in options.launcher_option)
         # The collecting run reports what the shards could not do.
-        launch(options.launcher, Jobs(shard_commands(arguments, options.shards), folder / "logs", pairs), say=say)
+        launch(options.launcher, ShardPlan(shard_commands(arguments, options.shards), folder / "logs", pairs), say=say)
     if options.shard is None:
         return None
     return read_shard(options.shard)

@@ -26,20 +26,20 @@ SECONDS_BETWEEN_LOOKS = 0.5
 TAIL = 4096
 """Bytes at the end of a log that are read for its last line."""
 
-Job = TypeVar("Job")
-"""What an engine knows of a shell line that it runs."""
+Handle = TypeVar("Handle")
+"""What an engine keeps of a shell line that it started: a process, a SLURM job or a Ray task."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Jobs:
-    """What an engine is to run."""
+class ShardPlan:
+    """The shards that an engine is to run."""
 
     commands: Sequence[Sequence[str]]
     """The command of each shard."""
     logs: Path
     """The folder of their logs."""
     options: Mapping[str, str]
-    """The engine's."""
+    """The engine's options, of `--launcher_option`."""
 
     def log(self, shard: int) -> Path:
         """Returns a shard's log file."""
@@ -51,38 +51,41 @@ class Jobs:
         return f"exec {shlex.join(self.commands[shard])} < /dev/null >> {log} 2>&1"
 
 
-class Engine(Protocol[Job]):
-    """Runs shell lines as jobs, whose type is its own."""
+class Engine(Protocol[Handle]):
+    """Runs shell lines as jobs.
 
-    def submit(self, lines: Sequence[str], /) -> Iterable[Job]:
-        """Starts a job for each line."""
+    Parameters are given by position (`/`), so that each engine can name its handles: process, job or task.
+    """
+
+    def submit(self, lines: Sequence[str], /) -> Iterable[Handle]:
+        """Starts a job for each line, in order, at the latest when its handle is asked for."""
         ...
 
-    def poll(self, job: Job, /) -> int | None:
+    def poll(self, handle: Handle, /) -> int | None:
         """Returns the exit code of a job, negative if a signal ended it; None while it runs."""
         ...
 
-    def name_of(self, job: Job, /) -> str:
+    def name_of(self, handle: Handle, /) -> str:
         """Returns what a user calls a job, to look for it."""
         ...
 
-    def close(self, jobs: Collection[Job], /) -> None:
-        """Asks the jobs that still run to stop after their epoch."""
+    def close(self, handles: Collection[Handle], /) -> None:
+        """Asks the jobs, which run as far as is known, to stop after their epoch."""
         ...
 
 
 @dataclasses.dataclass
-class ShardJob(Generic[Job]):
-    """A shard on its way."""
+class ShardState(Generic[Handle]):
+    """How far a shard is."""
 
     number: int
     """The number of the shard, from 0."""
     log: Path
     """The file that its output goes to."""
-    job: Job | None = None
-    """The engine's; None where it is to be started."""
+    handle: Handle | None = None
+    """The engine's, of its job; None where one is to be started."""
     code: int | None = None
-    """The exit code, once it has ended for good."""
+    """The exit code, once it has ended and is not started again."""
     restarts: int = 0
     """Times that it was started again."""
     last_line: str = ""
@@ -91,14 +94,24 @@ class ShardJob(Generic[Job]):
 
 def shard_commands(arguments: Sequence[str], count: int) -> list[list[str]]:
     """Returns each shard's command: the sweep's arguments without the launcher's."""
-    launchers = command.Parser(add_help=False)
+    sweep = [sys.executable, "-m", "flipjax.sweep", *_without_launcher_options(arguments)]
+    # With the variable WAITS a shard waits for the lock of an earlier one that outlived its launcher.
+    return [["env", f"{WAITS}=1", *sweep, "--shard", f"{index}/{count}"] for index in range(count)]
+
+
+def _without_launcher_options(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments that are not for the launcher, in order.
+
+    A parser that knows only the launcher's options returns all others, and finds both `--shards 2` and `--shards=2`.
+    """
+    parser = command.Parser(add_help=False)
     for option in ("--launcher", "--shards", "--launcher_option"):
-        launchers.add_argument(option)
-    line = [sys.executable, "-m", "flipjax.sweep", *launchers.parse_known_args(arguments)[1]]
-    return [["env", f"{WAITS}=1", *line, "--shard", f"{index}/{count}"] for index in range(count)]
+        parser.add_argument(option)
+    _, others = parser.parse_known_args(arguments)
+    return others
 
 
-def launch(kind: str, jobs: Jobs, *, say: Callable[[str], object]) -> dict[int, int]:
+def launch(kind: str, plan: ShardPlan, *, say: Callable[[str], object]) -> dict[int, int]:
     """Runs all shards with an engine, restarting killed or interrupted ones, and returns their exit codes.
 
     Reports each shard's progress from the last line of its log, and the process or job and the log of failures.
@@ -108,35 +121,49 @@ def launch(kind: str, jobs: Jobs, *, say: Callable[[str], object]) -> dict[int, 
         ModuleNotFoundError: the engine's package is missing.
     """
     try:
-        engine = LAUNCHERS[kind](jobs)
+        engine = LAUNCHERS[kind](plan)
     except (ValueError, RuntimeError) as error:
-        raise ConfigError("--launcher_option", f"options of {kind}", f"{dict(jobs.options)} ({error})") from error
-    shards = [ShardJob(number, jobs.log(number)) for number in range(len(jobs.commands))]
-    jobs.logs.mkdir(parents=True, exist_ok=True)
+        raise ConfigError("--launcher_option", f"options of {kind}", f"{dict(plan.options)} ({error})") from error
+    shards = [ShardState(number, plan.log(number)) for number in range(len(plan.commands))]
+    plan.logs.mkdir(parents=True, exist_ok=True)
     try:
         while any(shard.code is None for shard in shards):
-            _start(engine, [shard for shard in shards if shard.job is None], jobs)
+            _start(engine, [shard for shard in shards if shard.handle is None], plan)
             time.sleep(SECONDS_BETWEEN_LOOKS)
             for shard in shards:
-                if shard.code is None and shard.job is not None:
-                    _look(engine, shard, shard.job, say)
+                if shard.code is None:
+                    _look(engine, shard, say)
     finally:
-        engine.close([shard.job for shard in shards if shard.job is not None])
+        engine.close(_running_handles(shards))
     return {shard.number: shard.code for shard in shards if shard.code is not None}
 
 
-def _start(engine: Engine[Job], waiting: Sequence[ShardJob[Job]], jobs: Jobs) -> None:
-    """Starts the shards that wait, one by one: where one cannot start, those before it are ended."""
+def _start(engine: Engine[Handle], waiting: Sequence[ShardState[Handle]], plan: ShardPlan) -> None:
+    """Starts the shards that wait.
+
+    `submit` may start a job only when its handle is asked for. Each handle is therefore kept before the next is asked
+    for: if a job cannot start, `launch` still knows, and ends, those before it.
+    """
     if not waiting:
         return
-    started = engine.submit([jobs.line(shard.number) for shard in waiting])
-    for shard, job in zip(waiting, started, strict=True):
-        shard.job = job
+    handles = engine.submit([plan.line(shard.number) for shard in waiting])
+    for shard, handle in zip(waiting, handles, strict=True):
+        shard.handle = handle
 
 
-def _look(engine: Engine[Job], shard: ShardJob[Job], job: Job, say: Callable[[str], object]) -> None:
-    """Reports what a running shard last wrote, or how it ended; marks it to be started again if it was killed."""
-    code = engine.poll(job)
+def _running_handles(shards: Sequence[ShardState[Handle]]) -> list[Handle]:
+    """Returns the handles of the shards that have started and, as far as is known, not ended."""
+    handles = []
+    for shard in shards:
+        if shard.handle is not None and shard.code is None:
+            handles.append(shard.handle)
+    return handles
+
+
+def _look(engine: Engine[Handle], shard: ShardState[Handle], say: Callable[[str], object]) -> None:
+    """Reports what a started shard last wrote, or how it ended; marks it to be started again if it was killed."""
+    assert shard.handle is not None
+    code = engine.poll(shard.handle)
     if code is None:
         _report_progress(shard, say)
         return
@@ -145,19 +172,19 @@ def _look(engine: Engine[Job], shard: ShardJob[Job], job: Job, say: Callable[[st
         code = 128 - code
     was_killed = code == command.INTERRUPTED or code >= 128
     if was_killed and shard.restarts < RETRIES:
-        say(f"shard {shard.number} was ended with {code} ({engine.name_of(job)}); started again")
+        say(f"shard {shard.number} was ended with {code} ({engine.name_of(shard.handle)}); started again")
         shard.restarts += 1
-        shard.job = None
+        shard.handle = None
         return
     shard.code = code
     if code:
-        cause = f"({engine.name_of(job)}), see {shard.log}: {_last_line(shard.log)}"
+        cause = f"({engine.name_of(shard.handle)}), see {shard.log}: {_last_line(shard.log)}"
         say(f"shard {shard.number} ended with {code} {cause}")
     else:
         say(f"shard {shard.number} ended with 0")
 
 
-def _report_progress(shard: ShardJob[Job], say: Callable[[str], object]) -> None:
+def _report_progress(shard: ShardState[Handle], say: Callable[[str], object]) -> None:
     """Reports the last line of a shard's log once."""
     line = _last_line(shard.log)
     if line != shard.last_line:
@@ -181,9 +208,9 @@ def _last_line(path: Path) -> str:
 class Local:
     """Runs processes in their own sessions, so that Ctrl-C reaches them only through the launcher."""
 
-    def __init__(self, jobs: Jobs):
+    def __init__(self, plan: ShardPlan):
         """Starts nothing yet."""
-        if jobs.options:
+        if plan.options:
             raise ValueError("there are none")
 
     def submit(self, lines: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
@@ -213,14 +240,15 @@ class Slurm:
     Options: those of sbatch, such as `partition`, `gpus` and `time`; and `parallel`, the number of shards at once.
     """
 
-    def __init__(self, jobs: Jobs):
+    def __init__(self, plan: ShardPlan):
         """Starts nothing yet."""
         import submitit
 
+        # submitit warns whenever it cannot ask SLURM for the states of jobs, as on a cluster without accounting.
         logging.getLogger("submitit").setLevel(logging.ERROR)
-        self._executor = submitit.SlurmExecutor(folder=jobs.logs / "submitit")
-        options = dict(jobs.options)
-        parallel = int(options.pop("parallel", len(jobs.commands)))
+        self._executor = submitit.SlurmExecutor(folder=plan.logs / "submitit")
+        options = dict(plan.options)
+        parallel = int(options.pop("parallel", len(plan.commands)))
         self._executor.update_parameters(
             job_name="flipjax", time=24 * 60, array_parallelism=parallel, additional_parameters=options
         )
@@ -238,10 +266,8 @@ class Slurm:
     def poll(self, job: "submitit.Job[int]") -> int | None:
         """Returns the command's exit code; SIGKILL's for a job that ended without one."""
         if not job.done():
-            # Without accounting, SLURM forgets killed jobs, and submitit would wait forever.
-            line = ["squeue", "--noheader", "--jobs", job.job_id]
-            forgotten = job.state == "UNKNOWN" and not subprocess.run(line, capture_output=True).stdout.strip()
-            if forgotten and not job.done(force_check=True):
+            # `done` is asked anew, since the job may have ended in between.
+            if self._is_forgotten(job) and not job.done(force_check=True):
                 return -signal.SIGKILL
             return None
         try:
@@ -250,6 +276,17 @@ class Slurm:
         except Exception:
             # Killed, timed out or out of memory: the engine's log has the cause.
             return -signal.SIGKILL
+
+    @staticmethod
+    def _is_forgotten(job: "submitit.Job[int]") -> bool:
+        """Returns whether SLURM does not know a job: without accounting it forgets killed ones.
+
+        submitit would wait for them forever.
+        """
+        if job.state != "UNKNOWN":
+            return False
+        queue = subprocess.run(["squeue", "--noheader", "--jobs", job.job_id], capture_output=True).stdout
+        return not queue.strip()
 
     def name_of(self, job: "submitit.Job[int]") -> str:
         """Returns the job's number and state, as submitit writes them."""
@@ -268,12 +305,12 @@ class Ray:
     Options: the cluster's `address` (default: start one on this machine), and `gpus` and `cpus` per shard.
     """
 
-    def __init__(self, jobs: Jobs):
+    def __init__(self, plan: ShardPlan):
         """Connects to the cluster, or starts one."""
         import ray  # pyright: ignore[reportMissingImports]
 
         self._ray: Any = ray
-        options = {"cpus": "1", "address": "local", **jobs.options}
+        options = {"cpus": "1", "address": "local", **plan.options}
         address = options.pop("address")
         resources: dict[str, Any] = {f"num_{name}": float(count) for name, count in options.items()}
 
@@ -321,5 +358,5 @@ class Ray:
         self._ray.shutdown()
 
 
-LAUNCHERS: dict[str, Callable[[Jobs], Engine[Any]]] = {"local": Local, "slurm": Slurm, "ray": Ray}
+LAUNCHERS: dict[str, Callable[[ShardPlan], Engine[Any]]] = {"local": Local, "slurm": Slurm, "ray": Ray}
 """The engine of each `--launcher`."""
