@@ -1,6 +1,5 @@
 """The page of tuned methods: what was drawn, chosen and found."""
 
-import dataclasses
 from collections.abc import Mapping
 
 import pandas as pd
@@ -30,6 +29,8 @@ BEST = 12
 """Rows of the first table, at most."""
 LEAST_FLIP = "group/rare/fg_flip"
 """The quantity whose least means are the best."""
+DRAW_NAMES = ("method", "rho", "rule", "draw")
+"""The first columns of draws, which name a row."""
 
 
 def write_page(tuned: Tuned) -> str:
@@ -42,14 +43,14 @@ def make_document(tuned: Tuned) -> Document:
     records = member_quantities(tuned.results)
     protocol = tuned.protocol
     first_rule = protocol.rules[0]
-    draws = len(protocol.settings) // len(protocol.methods)
+    draws_per_method = len(protocol.settings) // len(protocol.methods)
     fact = (
-        f"{len(protocol.methods)} methods, {draws} random draws each, chosen on validation by "
+        f"{len(protocol.methods)} methods, {draws_per_method} random draws each, chosen on validation by "
         f"{' and '.join(protocol.rules)}; tested once, with fresh seeds. {tuned.fresh.statuses()}"
     )
     of_methods = f"Methods, each tuned by {first_rule}: difference from the first"
     of_tuning = f"Difference from {UNTUNED}"
-    best, *whole = result_tables(aggregate(tuned.results))
+    first_table, *later_tables = result_tables(aggregate(tuned.results))
     verdicts = [
         marked(
             f"{of_methods}; {legend(tuned.methods, 'comparisons of methods')}",
@@ -70,10 +71,10 @@ def make_document(tuned: Tuned) -> Document:
             *sentences.verdicts(tuned.tuning, axis="selection"),
         ],
         sections=[
-            Section("Found", [best, *_charts(tuned), *whole]),
+            Section("Found", [first_table, *_charts(tuned), *later_tables]),
             Section("Verdicts", verdicts),
-            Section("Chosen", [_table("The best draw by validation, a mean over its seeds", tuned.chosen)]),
-            Section("Drawn", [_ranges_table(protocol.ranges), _table("All draws; * chosen", tuned.draws, folded=True)]),
+            Section("Chosen", [_chosen_table(tuned.chosen)]),
+            Section("Drawn", [_ranges_table(protocol.ranges), _all_draws_table(tuned.draws)]),
         ],
         terms=["correct, flip, miss", "common, rare", "IoU gap", "95% interval", "verdict", "classes not learnt"],
         config=tuned.fresh.config_record.get("config", {}),
@@ -102,25 +103,43 @@ def _charts(tuned: Tuned) -> list[Chart]:
 
 
 def result_tables(summary: pd.DataFrame, *, best: int = BEST) -> list[PageBlock]:
-    """Returns the table of test results; if it is long, after one of the settings with the fewest flips."""
-    caption = "Test results: mean over fresh seeds"
-    whole = marked(caption, summary_table(summary))
-    axes = varying_axes(summary)
-    settings = summary[summary["quantity"] == LEAST_FLIP]
-    if "rho" in summary:
-        axes.append("rho")
-        settings = settings[settings["rho"] == settings["rho"].max()]
-    settings = settings[settings["mean"].notna()].sort_values("mean", kind="stable")[:best]
-    if len(whole.table.rows) <= best or settings.empty:
-        return [whole]
-    rows = settings[axes].merge(summary, on=axes)[list(summary)]
-    best_caption = f"The {len(settings)} with the least Flip in the rare groups"
-    if "rho" in summary:
-        best_caption += f" at rho {value_text('rho', rows['rho'].iloc[0])}"
+    """Returns the table of test results; if it is long, after one of the settings with the fewest flips.
+
+    Args:
+        summary: a row for each setting, rho and quantity.
+        best: rows of the table of the fewest flips, and of a table that is not long.
+    """
+    all_results = summary_table(summary)
+    fewest_flips = _settings_with_fewest_flips(summary, best)
+    if len(all_results.rows) <= best or fewest_flips.empty:
+        return [marked("Test results: mean over fresh seeds", all_results)]
     return [
-        marked(f"{best_caption}: mean over fresh seeds", summary_table(rows)),
-        dataclasses.replace(whole, caption=f"All t{whole.caption[1:]}", folded=True),
+        _fewest_flips_table(fewest_flips, summary),
+        marked("All test results: mean over fresh seeds", all_results, folded=True),
     ]
+
+
+def _settings_with_fewest_flips(summary: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Returns the columns that name the settings with the least mean of LEAST_FLIP, at the largest rho, best first."""
+    flips = summary[summary["quantity"] == LEAST_FLIP]
+    axes = varying_axes(summary)
+    if "rho" in summary:
+        # `varying_axes` leaves it out.
+        axes.append("rho")
+        flips = flips[flips["rho"] == flips["rho"].max()]
+    known = flips[flips["mean"].notna()]
+    # Stable: of equal means the first setting stays first.
+    return known.sort_values("mean", kind="stable")[axes][:count]
+
+
+def _fewest_flips_table(settings: pd.DataFrame, summary: pd.DataFrame) -> Numbers:
+    """Returns the table of all quantities of these settings, which are of one rho, in their order."""
+    caption = f"The {len(settings)} with the least Flip in the rare groups"
+    if "rho" in settings:
+        caption += f" at rho {value_text('rho', settings['rho'].iloc[0])}"
+    rows = settings.merge(summary, on=list(settings))
+    # Columns in the order of the summary: those before `quantity` are the axes.
+    return marked(f"{caption}: mean over fresh seeds", summary_table(rows[list(summary)]))
 
 
 def _lost(draws: pd.DataFrame) -> list[str]:
@@ -135,16 +154,26 @@ def _lost(draws: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _table(caption: str, draws: pd.DataFrame, *, folded: bool = False) -> Numbers:
-    """Returns a table of draws with their numbers and their validation; a folded one marks those that were chosen."""
-    names = [str(name) for name in draws if name not in ("chosen", "score")]
+def _chosen_table(chosen: pd.DataFrame) -> Numbers:
+    """Returns the table of the chosen draws."""
+    return Numbers("The best draw by validation, a mean over its seeds", _draw_cells(chosen, mark_chosen=False))
+
+
+def _all_draws_table(draws: pd.DataFrame) -> Numbers:
+    """Returns the table of all draws, which is long: it is folded, and its rows can be searched."""
+    return Numbers("All draws; * chosen", _draw_cells(draws, mark_chosen=True), folded=True, searched=True)
+
+
+def _draw_cells(draws: pd.DataFrame, *, mark_chosen: bool) -> TextTable:
+    """Returns draws with their numbers and their score in validation, which has a star if the draw was chosen."""
+    columns = [str(name) for name in draws if name not in ("chosen", "score")]
     rows = []
     for row in records_of(draws):
         validation = number(row["score"], ".4f")
-        if folded and row["chosen"]:
+        if mark_chosen and row["chosen"]:
             validation += "*"
-        rows.append([*(value_text(name, row[name]) for name in names), validation])
-    return Numbers(caption, TextTable([*names, "validation"], rows, 4), folded=folded, searched=folded)
+        rows.append([*(value_text(name, row[name]) for name in columns), validation])
+    return TextTable([*columns, "validation"], rows, names=len(DRAW_NAMES))
 
 
 def _ranges_table(ranges: Mapping[str, DrawRange]) -> Numbers:
