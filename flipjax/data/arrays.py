@@ -12,8 +12,16 @@ from numpy.typing import ArrayLike
 from flipjax.config import ConfigError
 from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.split import PARTS
-from flipjax.data.store import BadFilesError, names_of, pool_digest, pool_of, say_usual, usual_by_order, with_usual
+from flipjax.data.store import pool_digest, pool_of, problem_of_names, say_usual, usual_by_order, with_usual
 from flipjax.metrics.checks import to_array
+from flipjax.support.terminal import one_line
+
+ROOT_DIGITS = 16
+"""Hex digits of a pool's digest that stand for its folder in a configuration."""
+OBJECT_ALPHA = 127
+"""Alpha, of 255, above which a pixel is the object's."""
+SIDE_FACTOR = 8
+"""What divides the side of images, which networks halve several times."""
 
 
 class ArrayData(NamedTuple):
@@ -61,7 +69,7 @@ def keys_of(data: ArrayData | None) -> dict[str, object]:
     return {
         "pool.name": "arrays",
         "pool.size": int(data.pool.images.shape[1]),
-        "pool.root": catalog.content[:16],
+        "pool.root": catalog.content[:ROOT_DIGITS],
         "pool.classes": catalog.class_names,
         "pool.scene_kinds": catalog.scene_names,
         "pool.cue": "scene",
@@ -94,7 +102,7 @@ def from_arrays(
         class_names: F names.
         scene_names: S names.
         usual: the usual scene of each class, or a tuple of several; empty: scene i mod S for class i.
-        parts: (n,), the part of each image, `train`, `val` or `test`; empty: any.
+        parts: (n,), the part of each image, `train`, `val` or `test`, or "" of a free image; None: all are free.
         aspects: (n,), width by height of each photo before it became square, for `config.train.crop_in = "photo"`.
         clusters: (n,), integers or names, such as patients, whose images stay in one part; None: each image is its own.
 
@@ -113,7 +121,7 @@ def from_arrays(
         ('photo', 2, 32)
     """
     photos = _pixels("images", images, 3)
-    labels = _host("masks", masks)
+    given_masks = _host("masks", masks)
     y, class_names = _attribute("classes", classes, class_names, count=len(photos))
     scene, scene_names = _attribute("scenes", scenes, scene_names, count=len(photos))
     objects = _photo_items(
@@ -122,10 +130,11 @@ def from_arrays(
         parts=_parts(parts, count=len(photos)),
         clusters=_clusters(clusters, count=len(photos)),
     )
-    arrays = {"images": photos, "masks": _labels(labels, photos, y, class_names), "scenes": photos[:0]}
+    # A photo shows its own scene: the pool has no photos of scenes alone.
+    arrays = {"images": photos, "masks": _label_masks(given_masks, photos, y, class_names), "scenes": photos[:0]}
     if aspects is not None:
         arrays["aspects"] = _aspects(aspects, count=len(photos))
-    return _data(Catalog("arrays", "photo", class_names, scene_names, objects), usual, arrays)
+    return _finish(Catalog("arrays", "photo", class_names, scene_names, objects), usual, arrays)
 
 
 def from_cut_outs(
@@ -168,27 +177,31 @@ def from_cut_outs(
     if photos.shape[1:3] != rgba.shape[1:3]:
         raise ConfigError("scenes", f"the size of the cut-outs, {rgba.shape[1:3]}", photos.shape[1:3])
     alpha = rgba[..., 3]
-    _expect_objects("cut_outs", alpha > 127)
+    _expect_objects("cut_outs", alpha > OBJECT_ALPHA)
+    # Colours times alpha / 255, rounded: 127 is half of 255. A product of two bytes and 127 fit 16 bits.
     premultiplied = (rgba[..., :3].astype(np.uint16) * alpha[..., None] + 127) // 255
     objects = [PoolItem(f"cut-out {number}", y=int(class_number)) for number, class_number in enumerate(y)]
     scene_items = [PoolItem(f"scene {number}", scene=int(kind)) for number, kind in enumerate(kinds)]
     catalog = Catalog("arrays", "composite", class_names, scene_names, objects, scene_items)
-    return _data(catalog, usual, {"images": premultiplied.astype(np.uint8), "masks": alpha, "scenes": photos})
+    # The masks of a composite pool are alpha, since an object is blended into its scene.
+    return _finish(catalog, usual, {"images": premultiplied.astype(np.uint8), "masks": alpha, "scenes": photos})
 
 
-def _data(catalog: Catalog, usual: Sequence[str | tuple[str, ...]], arrays: Mapping[str, np.ndarray]) -> ArrayData:
-    """Returns the pool of arrays, which become read-only, and their catalog with its digest."""
-    labels = (1 + catalog.object_class).astype(np.uint8)
-    unknown = np.full(len(labels), np.nan, np.float32)
-    whole = {"labels": labels, "aspects": unknown, **arrays}
-    catalog = with_usual(dataclasses.replace(catalog, content=pool_digest(whole, catalog)), usual)
+def _finish(catalog: Catalog, usual: Sequence[str | tuple[str, ...]], arrays: Mapping[str, np.ndarray]) -> ArrayData:
+    """Returns the pool of arrays, which become read-only, and their catalog with its digest and usual scenes."""
+    image_labels = (1 + catalog.object_class).astype(np.uint8)
+    unknown_aspects = np.full(len(image_labels), np.nan, np.float32)
+    pool_arrays = {"labels": image_labels, "aspects": unknown_aspects, **arrays}
+    # The digest is of the data alone: which scenes are usual is part of the configuration.
+    catalog = dataclasses.replace(catalog, content=pool_digest(pool_arrays, catalog))
+    catalog = with_usual(catalog, usual)
     if not usual:
         say_usual(usual_by_order(catalog, "usual="))
     # Later changes would leave the digest as it is, and two runs with one digest pass for the same.
-    for array in whole.values():
+    for array in pool_arrays.values():
         array.flags.writeable = False
     # NumPy arrays, so that JAX starts no device before training.
-    return ArrayData(pool_of(whole, catalog.kind), catalog)
+    return ArrayData(pool_of(pool_arrays, catalog.kind), catalog)
 
 
 def _photo_items(y: np.ndarray, scene: np.ndarray, *, parts: list[int], clusters: list[str]) -> list[PoolItem]:
@@ -206,15 +219,17 @@ def _photo_items(y: np.ndarray, scene: np.ndarray, *, parts: list[int], clusters
     return items
 
 
-def _labels(masks: np.ndarray, images: np.ndarray, y: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
-    """Returns masks as labels, uint8 (n, H, H), 1 + class or 0."""
+def _label_masks(masks: np.ndarray, images: np.ndarray, y: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """Returns masks whose values are labels, uint8 (n, H, H), 1 + class or 0."""
     if masks.shape != images.shape[:3] or masks.dtype.kind not in "bui":
         raise ConfigError("masks", f"{images.shape[:3]} of bool or integers", f"{masks.shape} of {masks.dtype}")
-    label_of_image = 1 + y[:, None, None]
-    labels = np.where(masks, label_of_image, 0) if masks.dtype == bool else masks
+    image_labels = 1 + y[:, None, None]
+    labels = masks
+    if masks.dtype == bool:
+        labels = np.where(masks, image_labels, 0)
     if labels.min() < 0 or labels.max() > len(class_names):
         raise ConfigError("masks", f"labels from 0 to {len(class_names)}", f"{labels.min()} to {labels.max()}")
-    _expect_objects("masks", labels == label_of_image)
+    _expect_objects("masks", labels == image_labels)
     return labels.astype(np.uint8)
 
 
@@ -247,7 +262,7 @@ def _clusters(clusters: ArrayLike | None, *, count: int) -> list[str]:
 def _aspects(aspects: ArrayLike, *, count: int) -> np.ndarray:
     """Returns the ratios of width to height that a user gave, checked."""
     given = _host("aspects", aspects)
-    if given.dtype.kind not in "iu" and not jnp.issubdtype(given.dtype, jnp.floating):
+    if given.dtype.kind not in "iu" and not _is_floating(given):
         raise ConfigError("aspects", f"{count} numbers above 0", given.dtype)
     sides = np.array(given, np.float32)
     if sides.shape != (count,) or not (np.isfinite(sides) & (sides > 0)).all():
@@ -270,22 +285,42 @@ def _host(field: str, values: ArrayLike) -> np.ndarray:
         raise ConfigError(field, problem=str(error).removeprefix(f"{field}: ")) from error
 
 
+def _is_floating(array: np.ndarray) -> bool:
+    """Returns whether an array holds floats; JAX also knows bfloat16, which is no float to NumPy."""
+    return jnp.issubdtype(array.dtype, jnp.floating)
+
+
 def _pixels(field: str, values: ArrayLike, channels: int) -> np.ndarray:
     """Returns a copy of images as uint8 (n, H, H, channels); one channel becomes three equal ones."""
     images = _host(field, values)
-    if images.ndim == 3 and channels == 3:
-        images = images[..., None]
+    if channels == 3:
+        images = _in_colour(images)
     square = images.ndim == 4 and images.shape[1] == images.shape[2]
-    if square and channels == 3 and images.shape[3] == 1:
-        images = np.repeat(images, 3, axis=-1)
-    if not square or images.shape[3] != channels or images.shape[1] % 8 or not images.size:
+    if not square or images.shape[3] != channels or images.shape[1] % SIDE_FACTOR or not images.size:
         grey = ", or (n, H, H) in grey" if channels == 3 else ""
-        raise ConfigError(field, f"(n, H, H, {channels}){grey}, H a multiple of 8", images.shape)
+        raise ConfigError(field, f"(n, H, H, {channels}){grey}, H a multiple of {SIDE_FACTOR}", images.shape)
+    return _as_bytes(field, images)
+
+
+def _in_colour(images: np.ndarray) -> np.ndarray:
+    """Returns images with three channels; grey ones, (n, H, H) or (n, H, H, 1), have three equal channels."""
+    if images.ndim == 3:
+        images = images[..., None]
+    # Images of another form stay, so that the error says their shape.
+    square = images.ndim == 4 and images.shape[1] == images.shape[2]
+    if square and images.shape[3] == 1:
+        return np.repeat(images, 3, axis=-1)
+    return images
+
+
+def _as_bytes(field: str, images: np.ndarray) -> np.ndarray:
+    """Returns a copy of images in uint8; floats are from 0 to 1."""
     if images.dtype == np.uint8:
         return images.copy()
-    if not jnp.issubdtype(images.dtype, jnp.floating):
+    if not _is_floating(images):
         raise ConfigError(field, "uint8, or floats in [0, 1]", images.dtype)
     if images.dtype.itemsize < 4:
+        # In 16 bits the product with 255 would be rounded a first time.
         images = images.astype(np.float32)
     if not (images.min() >= 0 and images.max() <= 1):
         raise ConfigError(field, "uint8, or floats in [0, 1]", f"{images.dtype}, {images.min()} to {images.max()}")
@@ -299,13 +334,15 @@ def _attribute(
     given = _host(field, values)
     if given.shape != (count,):
         raise ConfigError(field, f"shape {(count,)}, a value for each image", given.shape)
-    allowed = [*range(len(names))] if given.dtype.kind in "iu" else [*names]
+    allowed: list[int] | list[str] = [*names]
+    if given.dtype.kind in "iu":
+        allowed = [*range(len(names))]
     unknown = {*given.tolist()}.difference(allowed)
     if unknown:
         raise ConfigError(field, f"numbers below {len(names)}, or {', '.join(names)}", min(unknown, key=str))
     numbers = np.array([allowed.index(value) for value in given.tolist()], np.int32)
     counts = Counter(names[int(number)] for number in numbers)
-    try:
-        return numbers, names_of("arrays", field, counts, tuple(names))
-    except BadFilesError as error:
-        raise ConfigError(field, problem=error.problems[0].partition(": ")[2]) from error
+    problem = problem_of_names(counts, tuple(names))
+    if problem:
+        raise ConfigError(field, problem=one_line(problem))
+    return numbers, tuple(names)

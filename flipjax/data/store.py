@@ -216,21 +216,27 @@ def names_of(source: object, field: str, counts: Mapping[str, int], asked: Seque
     Raises:
         BadFilesError: fewer than two names, a name without images, or a reserved name.
     """
+    problem = problem_of_names(counts, asked)
+    if problem:
+        raise BadFilesError(source, [f"{field}: {problem}"])
+    return tuple(asked or counts)
+
+
+def problem_of_names(counts: Mapping[str, int], asked: Sequence[str]) -> str:
+    """Returns why `names_of` refuses names, or nothing if it takes them."""
     names = tuple(asked or counts)
     counted = listed([f"{name} ({count})" for name, count in counts.items()])
     absent = [name for name in names if not counts.get(name)]
     bad = [name for name in names if name in RESERVED or "$" in name or not name.isprintable() or not name.strip()]
     if len({*names}) < max(2, len(names)):
         found = listed(asked) if asked else counted
-        problem = f"expected two or more that differ; found {found}"
-    elif absent:
-        problem = f"no image of {', '.join(absent)}; found {counted}"
-    elif bad:
+        return f"expected two or more that differ; found {found}"
+    if absent:
+        return f"no image of {', '.join(absent)}; found {counted}"
+    if bad:
         reason = f"the results use {', '.join(RESERVED)}, figures read $ as a formula, and a blank is no name"
-        problem = f"the name {bad[0]!r} cannot be used: {reason}; rename it"
-    else:
-        return names
-    raise BadFilesError(source, [f"{field}: {problem}"])
+        return f"the name {bad[0]!r} cannot be used: {reason}; rename it"
+    return ""
 
 
 def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
