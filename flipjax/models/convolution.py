@@ -1,7 +1,8 @@
 """Convolutions that stay fast on XLA:CPU: in a loop, in their gradients, and with few channels.
 
 Each has one form for a CPU, with gradients written out, and one for accelerators. `_correlate` sums the gradients
-of kernels. Forms of a CPU depend on `library.value`, the library of the program that is being traced.
+of kernels. The form on a CPU depends on `library.value`, the library of the program that is being traced:
+`backend.convolutions.with_library` sets it, and nothing in this module does.
 """
 
 import dataclasses
@@ -26,6 +27,8 @@ LANES = 16
 """Numbers of float32 in a vector of AVX-512: oneDNN's least number of columns in a product."""
 EIGEN_COLUMNS = 32
 """Columns of a product with which Eigen is fastest (sweeps/benchmarks/throughput/roofline.py)."""
+EIGEN_CHANNELS = 16
+"""Most channels with which XLA:CPU calls Eigen for a convolution's products. With more it calls YNNPACK."""
 BLOCKED = 2**19
 """Values of a batch above which a gradient on XLA:CPU is summed in blocks that stay in a core's cache."""
 
@@ -99,17 +102,18 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
 def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
     """Returns how many neighbouring pixels of a row to make at once, as columns of one product."""
     if library.value == ONEDNN:
-        wanted = max(1, LANES // outputs)
-    elif max(inputs, outputs) <= 16:
-        # XLA:CPU calls Eigen: wasted taps cost less than empty columns.
-        wanted = EIGEN_COLUMNS // outputs
+        full_product = max(1, LANES // outputs)
+    elif max(inputs, outputs) <= EIGEN_CHANNELS:
+        # Eigen: the zeros in a wider kernel cost less than empty columns.
+        full_product = EIGEN_COLUMNS // outputs
     else:
-        # It calls YNNPACK, which is fastest with a pixel a time.
-        wanted = 1
-    return max(pixels for pixels in (1, 2, 4) if pixels <= wanted and width % pixels == 0)
+        # YNNPACK is fastest with one pixel at a time.
+        full_product = 1
+    return max(pixels for pixels in (1, 2, 4) if pixels <= full_product and width % pixels == 0)
 
 
 def _convolve_forward(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves as `convolve` does, on a CPU."""
     if _are_photos(images):
         images = _with_fourth(images)
         kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
@@ -131,17 +135,22 @@ def _columns_at_once(
 ) -> jax.Array:
     """Convolves with a stride, `_pixels_at_once` of a row together, as further outputs of a wider kernel.
 
-    Two pixels at once by a row `a b c` of a kernel, whose outputs then lie beside one another:
+    For two pixels at once a row `a b c` of the kernel becomes two rows, each with zeros where only the other looks. The
+    two outputs lie beside one another.
 
-        first    a b c 0
-        second   0 a b c
+                 stride 1    stride 2
+        first    a b c 0     a b c 0 0
+        second   0 a b c     0 0 a b c
     """
     B, H, W, C = images.shape
     outputs = kernel.shape[-1]
     pixels = _pixels_at_once(W // stride, C, outputs)
     if pixels > 1:
-        ends = ((i * stride, (pixels - 1 - i) * stride) for i in range(pixels))
-        shifted = [jnp.pad(kernel, ((0, 0), end, (0, 0), (0, 0))) for end in ends]
+        shifted = []
+        for pixel in range(pixels):
+            zeros_before = pixel * stride
+            zeros_behind = (pixels - 1 - pixel) * stride
+            shifted.append(jnp.pad(kernel, ((0, 0), (zeros_before, zeros_behind), (0, 0), (0, 0))))
         kernel = lax.optimization_barrier(jnp.concatenate(shifted, axis=-1))
     rows = lax.conv_general_dilated(images, kernel, (stride, stride * pixels), padding, dimension_numbers=LAYOUT)
     return rows.reshape(B, H // stride, W // stride, outputs)
@@ -150,29 +159,49 @@ def _columns_at_once(
 def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Returns the gradient of a kernel of this shape: the images correlated with the output's gradient.
 
-    As in the forward pass several pixels of a row are taken at once, to fill the columns of a product.
+    As in the forward pass several pixels of a row are taken at once, to fill the columns of a product. Two of them:
+
+        gradient    g0 g1 g2 g3    becomes two pixels of twice the channels, (g0, g1) and (g2, g3)
+
+    The offsets of the second in a pair begin one column further to the right than those of the first.
     """
     H, W, C = images.shape[1:]
     height, width, _, O = shape  # noqa: E741
     margins = height // 2, width // 2
-    if library.value == XLA and O <= 16 < C:
-        # The two trade places, so that the wider one supplies the columns; the offsets change sign.
-        sums = _correlate(gradient, images, Offsets(margins))
-        return sums[:, ::-1, ::-1].transpose(1, 2, 3, 0)
+    if library.value == XLA and O <= EIGEN_CHANNELS < C:
+        return _kernel_gradient_swapped(images, gradient, margins)
     pixels = _pixels_at_once(W, C, O)
     columns = gradient.reshape(len(gradient), H, W // pixels, pixels * O)
     sums = _correlate(images, columns, Offsets(margins, steps=(1, pixels)))
-    # The kernel's offsets begin one column further to the right for each next pixel.
-    parts = [sums[:, :, i : i + width, i * O : (i + 1) * O] for i in range(pixels)]
-    return functools.reduce(jnp.add, parts).transpose(1, 2, 0, 3)
+    of_pixels = [sums[:, :, i : i + width, i * O : (i + 1) * O] for i in range(pixels)]
+    return functools.reduce(jnp.add, of_pixels).transpose(1, 2, 0, 3)
+
+
+def _kernel_gradient_swapped(images: jax.Array, gradient: jax.Array, margins: tuple[int, int]) -> jax.Array:
+    """Returns `_kernel_gradient` with the two correlated the other way round: the output's gradient moves.
+
+    So the images, which have more channels, supply the columns of a product. Moving the gradient to the left is moving
+    the images to the right, so that rows and columns of the sums come in reverse.
+    """
+    sums = _correlate(gradient, images, Offsets(margins))
+    return sums[:, ::-1, ::-1].transpose(1, 2, 3, 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Offsets:
     """The offsets at which two stacks of images are correlated, one of which moves over the other.
 
-    Across, with a margin of 1 and a step of 1, these are -1, 0 and 1: three, as in a kernel of three columns. With a
-    step of 2 the moving row is twice as long, and a pixel more of it lies over each fixed one: -1, 0, 1 and 2.
+    Across, a moving row (m) with a margin of one zero (.) on each side, and two fixed pixels (f) at each offset:
+
+        step 1         step 2
+        . m m .        . m m m m .
+        f f            f   f           offset -1
+          f f            f   f                 0
+            f f            f   f               1
+                             f   f             2
+
+    In general n fixed pixels span step (n - 1) + 1 of the step n + 2 margin places of the moving row, so that they fit
+    at 2 margin + step offsets. With a step of 1 and a margin of h // 2 these are the h of an odd kernel.
     """
 
     margins: tuple[int, int]
@@ -213,10 +242,10 @@ def _correlate_by_images(moving: jax.Array, fixed: jax.Array, offsets: Offsets) 
     if images == B:
         return _correlate_channels_in_rows(moving, fixed, offsets)
 
-    def add(index: jax.Array, total: jax.Array) -> jax.Array:
-        reached = lax.dynamic_slice_in_dim(moving, index * images, images)
-        block = lax.dynamic_slice_in_dim(fixed, index * images, images)
-        return total + _correlate_channels_in_rows(reached, block, offsets)
+    def add(block: jax.Array, total: jax.Array) -> jax.Array:
+        moving_block = lax.dynamic_slice_in_dim(moving, block * images, images)
+        fixed_block = lax.dynamic_slice_in_dim(fixed, block * images, images)
+        return total + _correlate_channels_in_rows(moving_block, fixed_block, offsets)
 
     zeros = jnp.zeros((moving.shape[-1], *offsets.shape, fixed.shape[-1]), moving.dtype)
     return lax.fori_loop(0, B // images, add, zeros)
@@ -232,63 +261,76 @@ def _images_at_once(moving: jax.Array, fixed: jax.Array) -> int:
 def _correlate_channels_in_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
     """Correlates as `_correlate` does, with the channels of a pixel beside one another in a row of one image.
 
-    Of channels r, g, b a moving row becomes `r0 g0 b0 r1 g1 b1 ...`, its batch the channels. The output's row has
-    offsets times channels values, of which oneDNN makes a stretch at once; were channels images of their own, its rows
-    would be as short as the offsets.
+    Of channels r, g, b a moving row becomes `r0 g0 b0 r1 g1 b1 ...`, and the batch becomes the channels. A step of one
+    pixel is then one of M places, and an output's row holds M values for each offset. oneDNN computes a stretch of a
+    row at once; were channels images of their own, its rows would be as short as the offsets.
     """
     B, H, W, M = moving.shape
     above, beside = offsets.margins
     down, across = offsets.steps
-    padding = (above, above), (beside * M, beside * M)
-
-    @materialised
-    def convolved(moving: jax.Array, fixed: jax.Array) -> jax.Array:
-        dilation = down, across * M
-        return lax.conv_general_dilated(moving, fixed, (1, 1), padding, rhs_dilation=dilation, dimension_numbers=LAYOUT)
-
     if B == 1:
-        # Else XLA computes what made them anew, in the shape of the rows.
+        # Without it XLA would run what made them a second time, in the shape of the rows.
         moving, fixed = lax.optimization_barrier((moving, fixed))
     in_rows = moving.transpose(1, 2, 3, 0).reshape(1, H, W * M, B)
-    sums = convolved(in_rows, fixed.transpose(1, 2, 0, 3))
+    as_kernel = fixed.transpose(1, 2, 0, 3)
+    margins = above, beside * M
+    sums = _convolve_spread(in_rows, as_kernel, margins=margins, steps=(down, across * M))
     return sums.reshape(*offsets.shape, M, -1).transpose(2, 0, 1, 3)
 
 
+def _convolve_spread(
+    images: jax.Array, kernel: jax.Array, *, margins: tuple[int, int], steps: tuple[int, int]
+) -> jax.Array:
+    """Convolves with margins of zeros and a kernel whose pixels stand `steps` apart, in a program of its own.
+
+    XLA would otherwise fold the transposes of its inputs into permuted dimensions, for which it has no fast path.
+    """
+    above, beside = margins
+    padding = (above, above), (beside, beside)
+
+    @materialised
+    def convolved(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(images, kernel, (1, 1), padding, rhs_dilation=steps, dimension_numbers=LAYOUT)
+
+    return convolved(images, kernel)
+
+
 def _correlate_by_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
-    """Correlates as `_correlate` does, in the form that is fast by XLA's own convolutions, a few rows at once."""
+    """Correlates as `_correlate` does, in the form that is fast by XLA's own convolutions, a few rows at once.
+
+    A block of fixed rows meets the moving rows over it, and `above` more on either side.
+    """
     H = fixed.shape[1]
     above, beside = offsets.margins
     down = offsets.steps[0]
-
-    def correlated(moving: jax.Array, fixed: jax.Array, *, margin: int) -> jax.Array:
-        options = {"padding": ((margin, margin), (beside, beside)), "rhs_dilation": offsets.steps}
-
-        # Written out, the transposes are not folded back into permuted dimensions of the convolution.
-        @materialised
-        def convolved(moving: jax.Array, fixed: jax.Array) -> jax.Array:
-            return lax.conv_general_dilated(moving, fixed, (1, 1), dimension_numbers=LAYOUT, **options)
-
-        return convolved(moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3))
-
     rows = _rows_at_once(moving, fixed)
     if rows == H:
-        return correlated(moving, fixed, margin=above)
+        return _correlate_rows(moving, fixed, offsets)
     padded = jnp.pad(moving, ((0, 0), (above, above), (0, 0), (0, 0)))
     padded, fixed = lax.optimization_barrier((padded, fixed))
+    within_block = Offsets(margins=(0, beside), steps=offsets.steps)
 
-    def add(index: jax.Array, total: jax.Array) -> jax.Array:
-        reached = lax.dynamic_slice_in_dim(padded, index * rows * down, rows * down + 2 * above, axis=1)
-        block = lax.dynamic_slice_in_dim(fixed, index * rows, rows, axis=1)
-        return total + correlated(reached, block, margin=0)
+    def add(block: jax.Array, total: jax.Array) -> jax.Array:
+        moving_rows = lax.dynamic_slice_in_dim(padded, block * rows * down, rows * down + 2 * above, axis=1)
+        fixed_rows = lax.dynamic_slice_in_dim(fixed, block * rows, rows, axis=1)
+        return total + _correlate_rows(moving_rows, fixed_rows, within_block)
 
     zeros = jnp.zeros((moving.shape[-1], *offsets.shape, fixed.shape[-1]), moving.dtype)
     return lax.fori_loop(0, H // rows, add, zeros)
 
 
+def _correlate_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
+    """Correlates all rows at once: channels of the moving images are the batch, the fixed images the kernel."""
+    as_images = moving.transpose(3, 1, 2, 0)
+    as_kernel = fixed.transpose(1, 2, 0, 3)
+    return _convolve_spread(as_images, as_kernel, margins=offsets.margins, steps=offsets.steps)
+
+
 def _rows_at_once(moving: jax.Array, fixed: jax.Array) -> int:
     """Returns the rows of a block: all where they fit `BLOCKED` values, otherwise those of a quarter of it or one.
 
-    Up to `BLOCKED` nothing is cut, although blocks are smaller: the default grid keeps its rounding.
+    Do not lower the first bound to that of a block: cut sums round otherwise, and recorded results of the default grid,
+    which stays below it, would change.
     """
     H = fixed.shape[1]
     values = max(moving.size, fixed.size)
@@ -298,6 +340,7 @@ def _rows_at_once(moving: jax.Array, fixed: jax.Array) -> int:
 
 
 def _convolve_backward(saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, ...]:
+    """Returns the gradients of `_convolve_forward`: of images, a convolution by the turned kernel; of the kernel."""
     images, kernel = saved
     image_gradient = _convolve_forward(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
     if not _are_photos(images):
@@ -346,20 +389,33 @@ def convolve_doubled(images: jax.Array, skip: jax.Array | None, kernel: jax.Arra
 
 
 def _double_by_corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolves doubled images, the four outputs about each corner between pixels at once."""
+    """Convolves doubled images, the four outputs about each corner between pixels at once.
+
+    With the corners at the edge there is one output too many on each side, which is cut off.
+    """
     B, H, W, _ = images.shape
-    outputs = kernel.shape[-1]
-    corners = _corners(images, lax.optimization_barrier(_fold(kernel))).reshape(B, H + 1, W + 1, 2, 2, outputs)
-    return corners.swapaxes(2, 3).reshape(B, 2 * H + 2, 2 * W + 2, outputs)[:, 1:-1, 1:-1]
+    O = kernel.shape[-1]  # noqa: E741
+    corners = _corners(images, lax.optimization_barrier(_fold(kernel)))  # (B, H + 1, W + 1, 4 O)
+    corners = corners.reshape(B, H + 1, W + 1, 2, 2, O)  # The corner's row and column, then the output's about it.
+    rows = corners.swapaxes(2, 3)  # (B, H + 1, 2, W + 1, 2, O)
+    doubled = rows.reshape(B, 2 * H + 2, 2 * W + 2, O)
+    return doubled[:, 1:-1, 1:-1]
 
 
 def _fold(kernel: jax.Array) -> jax.Array:
-    """Folds a kernel (3, 3, C, O) over doubled pixels into (2, 2, C, 4 O), for the four outputs about a corner."""
+    """Folds a kernel (3, 3, C, O) over doubled pixels into (2, 2, C, 4 O), for the four outputs about a corner.
+
+    Along one axis, by a kernel `a b c`, about the corner between two pixels p and q:
+
+        doubled pixels                 p p | q q
+        output just before it          a b   c       (a + b) p + c q
+        output just after it             a   b c     a p + (b + c) q
+    """
     for axis in (0, 1):
         first, middle, last = jnp.split(kernel, 3, axis)
-        above = jnp.concatenate([first + middle, last], axis)
-        below = jnp.concatenate([first, middle + last], axis)
-        kernel = jnp.stack([above, below], axis=-2)
+        output_before = jnp.concatenate([first + middle, last], axis)
+        output_after = jnp.concatenate([first, middle + last], axis)
+        kernel = jnp.stack([output_before, output_after], axis=-2)
     return kernel.reshape(2, 2, kernel.shape[2], -1)
 
 
@@ -371,7 +427,11 @@ def _corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _double_backward(saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, ...]:
-    # A pixel reaches 4 x 4 outputs: both gradients are those of a convolution with stride 2.
+    """Returns the gradients of `_double_by_corners`.
+
+    A pixel reaches 4 x 4 outputs (`_unfold`), and the next pixel those two further on: both gradients are those of a
+    convolution with stride 2.
+    """
     images, kernel = saved
     turned = lax.optimization_barrier(_unfold(kernel).swapaxes(2, 3))
     image_gradient = _columns_at_once(gradient, turned, [(1, 1)] * 2, stride=2)
@@ -380,7 +440,16 @@ def _double_backward(saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple
 
 
 def _unfold(kernel: jax.Array) -> jax.Array:
-    """Returns the weights (4, 4, C, O) by which a pixel, doubled, reaches the 4 x 4 outputs about it."""
+    """Returns the weights (4, 4, C, O) by which a pixel, doubled, reaches the 4 x 4 outputs about it.
+
+    Along one axis, by a kernel `a b c`, the pixel p reaches four outputs:
+
+        doubled pixels    . p p .
+        first output    a b c            c
+        second            a b c          b + c
+        third               a b c        a + b
+        fourth                a b c      a
+    """
     for axis in (0, 1):
         first, middle, last = jnp.split(kernel, 3, axis)
         kernel = jnp.concatenate([last, middle + last, first + middle, first], axis)
@@ -388,10 +457,13 @@ def _unfold(kernel: jax.Array) -> jax.Array:
 
 
 def _unfold_backward(sums: jax.Array) -> jax.Array:
-    """Returns the gradient of the kernel of `_unfold` from that of its result."""
+    """Returns the gradient of the kernel of `_unfold` from that of its result.
+
+    Each weight has the gradients of the outputs in whose sums it stands: `a` of the third and fourth, and so on.
+    """
     for axis in (0, 1):
-        one, two, three, four = jnp.split(sums, 4, axis)
-        sums = jnp.concatenate([three + four, two + three, one + two], axis)
+        first, second, third, fourth = jnp.split(sums, 4, axis)
+        sums = jnp.concatenate([third + fourth, second + third, first + second], axis)
     return sums
 
 
@@ -424,7 +496,7 @@ def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> ja
         return convolve(images, kernel)
     if not for_cpu():
         return convolve_on_accelerator(images, kernel, stride=stride)
-    # XLA keeps the gradient that it derives, and its programs their rounding, on which recorded studies rest.
+    # By XLA no gradient is written out: recorded results depend on the rounding of the one that it derives.
     forward = functools.partial(_with_stride, stride=stride)
     if library.value == ONEDNN:
         backward = functools.partial(_strided_backward, stride=stride)
@@ -433,15 +505,17 @@ def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> ja
 
 
 def _with_stride(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+    """Convolves with a stride and zero padding of half the kernel."""
     return lax.conv_general_dilated(images, kernel, (stride, stride), _margins(kernel), dimension_numbers=LAYOUT)
 
 
 def _strided_backward(saved: tuple[jax.Array, ...], gradient: jax.Array, *, stride: int) -> tuple[jax.Array, ...]:
+    """Returns the gradients of `_with_stride`: of images as XLA derives it, of the kernel as `_correlate` sums it."""
     images, kernel = saved
     height, width = kernel.shape[:2]
     of_images = jax.linear_transpose(lambda images: _with_stride(images, kernel, stride=stride), images)
     (image_gradient,) = of_images(gradient)
-    # The last offsets lie beyond the kernel.
+    # (C, h + stride - 1, w + stride - 1, O): a step adds stride - 1 offsets, which lie beyond the kernel.
     sums = _correlate(images, gradient, Offsets((height // 2, width // 2), steps=(stride, stride)))
     return image_gradient, sums[:, :height, :width].transpose(1, 2, 0, 3)
 
@@ -468,9 +542,10 @@ def multiply(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _multiply_backward(saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, ...]:
+    """Returns the gradients of `multiply`: that of the matrix is a correlation at a single offset."""
     images, kernel = saved
     inputs, outputs = kernel.shape
-    # The one of more channels moves: a stretch of a row is made of it.
+    # oneDNN computes a stretch of a row at once, which holds the channels of what moves: the one of more channels.
     if inputs >= outputs:
         kernel_gradient = _correlate(images, gradient, Offsets((0, 0)))[:, 0, 0]
     else:
@@ -501,27 +576,56 @@ def convolve_on_accelerator(images: jax.Array, kernel: jax.Array, *, stride: int
         >>> convolve_on_accelerator(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
         [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
+    forward = functools.partial(_convolve_groups, stride=stride, groups=groups)
 
-    def forward(images: jax.Array, kernel: jax.Array, all_groups: int = groups) -> jax.Array:
-        options = {"dimension_numbers": LAYOUT, "feature_group_count": all_groups}
-        return lax.conv_general_dilated(images, kernel, (stride, stride), _margins(kernel), **options)
-
-    def transposed(images: jax.Array, gradient: jax.Array, kernel: jax.Array, all_groups: int = groups) -> jax.Array:
-        # Of the kernel the shape alone is used.
-        return jax.linear_transpose(lambda kernel: forward(images, kernel, all_groups), kernel)(gradient)[0]
-
-    kernel_gradient = custom_vmap(lambda *arguments: transposed(*arguments))
+    @custom_vmap
+    def kernel_gradient(images: jax.Array, gradient: jax.Array, kernel: jax.Array) -> jax.Array:
+        return _kernel_gradient_of_groups(images, gradient, kernel, stride=stride, groups=groups)
 
     @kernel_gradient.def_vmap
-    def rule(members: int, batched: list[bool], *arguments: jax.Array) -> tuple[jax.Array, bool]:
+    def of_members(members: int, batched: list[bool], *arguments: jax.Array) -> tuple[jax.Array, bool]:
         stacked = spread(members, [*batched], [*arguments])
-        images, gradient, kernels = (jnp.moveaxis(value, 0, 3).reshape(*value.shape[1:4], -1) for value in stacked)
-        result = transposed(images, gradient, kernels, members * groups)
-        return jnp.moveaxis(result.reshape(*kernels.shape[:3], members, -1), 3, 0), True
+        images, gradient, kernel = (_members_as_groups(values) for values in stacked)
+        result = _kernel_gradient_of_groups(images, gradient, kernel, stride=stride, groups=members * groups)
+        return _groups_as_members(result, members), True
 
     def backward(saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, ...]:
         images, kernel = saved
         (image_gradient,) = jax.linear_transpose(lambda images: forward(images, kernel), images)(gradient)
         return image_gradient, kernel_gradient(images, gradient, kernel)
 
-    return with_gradient(lambda images, kernel: forward(images, kernel), backward)(images, kernel)
+    return with_gradient(forward, backward)(images, kernel)
+
+
+def _convolve_groups(images: jax.Array, kernel: jax.Array, *, stride: int, groups: int) -> jax.Array:
+    """Convolves each group of channels by itself, with a stride and zero padding of half the kernel."""
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        (stride, stride),
+        _margins(kernel),
+        dimension_numbers=LAYOUT,
+        feature_group_count=groups,
+    )
+
+
+def _kernel_gradient_of_groups(
+    images: jax.Array, gradient: jax.Array, kernel: jax.Array, *, stride: int, groups: int
+) -> jax.Array:
+    """Returns the gradient of the kernel of `_convolve_groups`, of which the shape and dtype alone are used."""
+
+    def convolved(kernel: jax.Array) -> jax.Array:
+        return _convolve_groups(images, kernel, stride=stride, groups=groups)
+
+    (kernel_gradient,) = jax.linear_transpose(convolved, kernel)(gradient)
+    return kernel_gradient
+
+
+def _members_as_groups(values: jax.Array) -> jax.Array:
+    """Lays the channels of members beside one another: (members, a, b, c, C) to (a, b, c, members * C)."""
+    return jnp.moveaxis(values, 0, 3).reshape(*values.shape[1:4], -1)
+
+
+def _groups_as_members(values: jax.Array, members: int) -> jax.Array:
+    """Undoes `_members_as_groups`: (a, b, c, members * C) to (members, a, b, c, C)."""
+    return jnp.moveaxis(values.reshape(*values.shape[:3], members, -1), 3, 0)

@@ -40,6 +40,7 @@ def depthwise(images: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.A
 
 
 def _backward(saved: tuple[jax.Array, ...], gradient: jax.Array, *, stride: int) -> tuple[jax.Array, ...]:
+    """Returns the gradients of `_forward`."""
     images, kernel = saved
     if library.value == ONEDNN:
         kernel_gradient = _kernel_gradient_by_rows(images, gradient, kernel.shape, stride=stride)
@@ -92,7 +93,8 @@ def _kernel_gradient_by_rows(
     right = stride * (W - 1) + 1
 
     def add(index: jax.Array, total: jax.Array) -> jax.Array:
-        image, row = index // H, index % H
+        image = index // H
+        row = index % H
         (seen,) = lax.dynamic_slice(padded, (image, stride * row, 0, 0), (1, height, *padded.shape[2:]))
         slope = lax.dynamic_slice(gradient, (image, row, 0, 0), (1, 1, W, C))[0, 0].astype(total.dtype)
         sums = [(seen[i, j : j + right : stride] * slope).sum(0) for i, j in np.ndindex(height, width)]
@@ -123,6 +125,7 @@ def taps(images: jax.Array, size: tuple[int, ...], *, stride: int = 1) -> list[j
 
 
 def _sum_of_taps(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+    """Convolves as the sum, over the taps of a kernel, of what each sees times its weights."""
     seen = taps(images, kernel.shape[:2], stride=stride)
     weights = kernel.reshape(len(seen), -1)
     return functools.reduce(jnp.add, map(jnp.multiply, seen, weights))
