@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from numpy.typing import ArrayLike
 
-from flipjax.intervene.centers import SUM, split_point
+from flipjax.intervene.centers import SUM_TOLERANCE, split_point
 from flipjax.intervene.regions import count_labels, find_regions, foreground, region_places, warn_of_objects
 from flipjax.intervene.scenes import check_floating, paste, soft_edge
 from flipjax.metrics import pixels
@@ -219,7 +219,7 @@ def _read_weights(weights: ArrayLike | None, draws: int) -> jax.Array:
     array = jnp.asarray(to_array(weights, name="weights"), jnp.float32)
     fits = array.shape == (draws,)
     if fits and not isinstance(array, Tracer):
-        fits = bool(array.min() >= 0 and abs(array.sum() - 1) <= SUM)
+        fits = bool(array.min() >= 0 and abs(array.sum() - 1) <= SUM_TOLERANCE)
     if not fits:
         raise ValueError(f"weights: expected {draws} numbers of 0 or more that sum to 1, found {array}.")
     return array
