@@ -78,7 +78,7 @@ def test_crops_in_photos_are_torchvisions(size, share):
     aspects = np.full(count, size[0] / size[1], np.float32)
     found = draw_boxes(key, np.ones((count, side, side), np.uint8), 1.0, (0.8, 1.0), (0.9, 1.1), aspects)
     draws = np.asarray(jax.random.uniform(key, (count, 41)), np.float64)[:, 1:].reshape(count, 4, 10)
-    height = side if size[0] == size[1] else geometry.PHOTO
+    height = side if size[0] == size[1] else geometry.ASSUMED_HEIGHT
     width = round(height * size[0] / size[1])
     scale = np.tile([side / height, side / width], 2)
     # float32 rounds a side or a corner otherwise now and then.

@@ -8,7 +8,7 @@ from jax import Array
 
 DRAWS = 10
 """Rectangles drawn for a crop; the first that qualifies is taken."""
-PHOTO = 512
+ASSUMED_HEIGHT = 512
 """Assumed height of a non-square photo in pixels, to which rectangles are rounded before checking that they fit."""
 Scalar = float | Array
 """A number, perhaps traced."""
@@ -91,8 +91,9 @@ def random_resized_crop(
     Draws ten rectangles, with uniform area in `scale` and log-uniform aspect ratio in `ratio`, and takes the first that
     fits and contains foreground. If none does, takes the largest central rectangle within `ratio` if it contains
     foreground, else the whole image. With `aspects` rectangles are drawn on the original photos, before they were
-    resized to squares; a 4:3 photo then mostly gives its central crop. Images are resampled bilinearly (enlarged only,
-    so without a filter), masks by the nearest pixel.
+    resized to squares. A 4:3 photo then mostly gives its central crop, because a nearly square rectangle of 0.8 or more
+    of its area is mostly taller than the photo. Images are resampled bilinearly (enlarged only, so without a filter),
+    masks by the nearest pixel.
 
     Args:
         key: PRNG key.
@@ -116,12 +117,13 @@ def random_resized_crop(
         ((1, 8, 8, 3), True, 2)
     """
     boxes = _draw_boxes(key, masks, probability, scale, ratio, aspects)
-    top, left, height, width = boxes.T[:, :, None]
+    top, left, height, width = boxes.T[:, :, None]  # Each (B, 1).
     _, H, W, _ = images.shape
     rows = _places(top, height, H)
     columns = _places(left, width, W)
     images = jnp.einsum("bih,bhwc->biwc", _bilinear(rows, top, height, H), images)
     images = jnp.einsum("bjw,biwc->bijc", _bilinear(columns, left, width, W), images)
+    # start - 0.5 < row < end - 0.5: half a pixel further it lies within the rectangle, and the floor is its pixel.
     nearest_rows = jnp.floor(rows + 0.5).astype(jnp.int32)
     nearest_columns = jnp.floor(columns + 0.5).astype(jnp.int32)
     masks = jnp.take_along_axis(masks, nearest_rows[:, :, None], axis=1)
@@ -144,7 +146,7 @@ def _draw_boxes(
         columns = jnp.full((B, 1), W, jnp.float32)
     else:
         # A square photo has the mask's pixels, so its rectangles are exactly those without `aspects`.
-        rows = jnp.where(aspects == 1, H, max(H, PHOTO))[:, None]
+        rows = jnp.where(aspects == 1, H, max(H, ASSUMED_HEIGHT))[:, None]
         columns = jnp.round(rows * aspects[:, None])
     # A single draw, since XLA:CPU compiles each use of the generator separately.
     draws = jax.random.uniform(key, (B, 1 + 4 * DRAWS))
@@ -191,7 +193,12 @@ def _central_boxes(rows: Array, columns: Array, ratio: tuple[float, float]) -> A
 
 
 def _holds_foreground(masks: Array, boxes: Array) -> Array:
-    """Returns whether each rectangle (B, N, 4) contains a pixel above 0, from a summed-area table."""
+    """Returns whether each rectangle (B, N, 4) contains a pixel above 0, from a summed-area table.
+
+    The table holds the number of such pixels above and to the left of each corner between pixels. Those inside are what
+    is above and to the left of the last corner, less what is above the first row and what is left of the first column;
+    what is both was taken twice, and is given back.
+    """
     B, H, W = masks.shape
     sums = jnp.pad(jnp.cumsum(jnp.cumsum(masks > 0, axis=1), axis=2), ((0, 0), (1, 0), (1, 0)))
     top, left, height, width = jnp.moveaxis(boxes, -1, 0)
