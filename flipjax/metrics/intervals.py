@@ -159,7 +159,8 @@ def estimate_mean(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimat
     rates = estimate_rates(ratio, clusters=clusters)
     value = _nanmean(rates.value)
     known = ~np.isnan(rates.low)
-    correlations = _correlations(_influence(_sum_clusters(ratio, clusters))[:, known])
+    influence = _influence(_sum_clusters(ratio, clusters))
+    correlations = _correlations(influence[:, known])
     below = (rates.value - rates.low)[known]
     above = (rates.high - rates.value)[known]
     # Rounding may make the sum of squares of no width negative.
@@ -223,7 +224,7 @@ def paired_p_values(old: Ratio, new: Ratio, *, clusters: ArrayLike | None = None
 
     value, variance, units = _paired_moments(old, new, clusters)
     # How far the middle of the interval is from 0, in standard errors.
-    middle = np.abs(value) * units / (units + 2)
+    middle = _shrunk_middle(np.abs(value), units)
     distance = np.divide(middle, np.sqrt(variance), out=np.zeros_like(middle), where=variance > 0)
     return np.where(np.isnan(value), np.nan, 2 * stdtr(units + 1, -distance))
 
@@ -235,9 +236,12 @@ def _paired_moments(old: Ratio, new: Ratio, clusters: ArrayLike | None) -> tuple
     largest = np.nan_to_num(np.abs(after.value - before.value)).max(0, initial=0)
     zero = np.zeros_like(largest)
     units = ((before.whole > 0) | (after.whole > 0)).sum(0)
-    # From the old to the new model the first added unit gains the largest difference, and the second loses it.
-    influence_before = _influence(_with_added_units(before, units, added_rates=(zero, largest)))
-    influence_after = _influence(_with_added_units(after, units, added_rates=(largest, zero)))
+    # The rates of two added units. One gains the largest difference from the old to the new model, the other loses it.
+    #               gains    loses
+    added_before = (zero, largest)
+    added_after = (largest, zero)
+    influence_before = _influence(_with_added_units(before, units, added_rates=added_before))
+    influence_after = _influence(_with_added_units(after, units, added_rates=added_after))
     value = after.total().value - before.total().value
     return value, _variance(influence_after - influence_before, units + 2), units
 
@@ -262,15 +266,15 @@ def paired_mean_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None
         return Estimate(value, math.nan, math.nan)
     has_rate = ((before.whole > 0) | (after.whole > 0)).any(1)
     units = int(has_rate.sum())
-    # The difference that each unit's influence implies: n times the influence more than the value. Influences sum to 0,
-    # so the mean of these differences is the value, and the value is as sure as the mean of n independent numbers.
+    # Pseudo-values, as of a jackknife: the value plus n times each unit's influence on it. Influences sum to 0, so the
+    # mean of the pseudo-values is the value, and the value is as sure as the mean of n independent numbers.
     influence = (_mean_influence(after) - _mean_influence(before))[has_rate]
-    implied_differences = value + units * influence
+    pseudo_values = value + units * influence
     # The difference between the means of a unit's own rates; 0 if either model lacks them all.
     own_differences = np.nan_to_num(mean_over_classes(after) - mean_over_classes(before))
-    largest = max(np.abs(own_differences).max(), np.abs(implied_differences).max())
-    with_added_units = np.append(implied_differences, [largest, -largest])
-    variance = with_added_units.var(ddof=1) / len(with_added_units)
+    largest = max(np.abs(own_differences).max(), np.abs(pseudo_values).max())
+    padded = np.append(pseudo_values, [largest, -largest])
+    variance = padded.var(ddof=1) / len(padded)
     return _students_t(np.array([value]), np.array([variance]), np.array([units])).at(0)
 
 
@@ -319,7 +323,10 @@ def _sum_clusters(ratio: Ratio, clusters: ArrayLike | None) -> Ratio:
 
 
 def _influence(sums: Ratio) -> np.ndarray:
-    """Returns how much each unit moves each rate from what the others say, (units, k): it sums to 0 over units."""
+    """Returns each unit's contribution to the error of each rate, (units, k): over units they sum to 0.
+
+    It is the unit's part less the rate times its whole, divided by the sum of all wholes.
+    """
     total = sums.whole.sum(0)
     residual = sums.part - np.nan_to_num(sums.total().value) * sums.whole
     return residual / np.where(total > 0, total, 1.0)
@@ -333,6 +340,7 @@ def _mean_influence(sums: Ratio) -> np.ndarray:
 def _nanmean(values: np.ndarray) -> float:
     """Returns the mean of the numbers that are not NaN; NaN if all are."""
     known = ~np.isnan(values)
+    # `divide` gives NaN where it divides by 0.
     return float(divide(values[known].sum(), known.sum()))
 
 
@@ -355,7 +363,7 @@ def _effective_units(sums: Ratio) -> np.ndarray:
     variance = _variance(_influence(sums), units)
     reduction = ndtri(1 - _TAIL) / stdtrit(np.maximum(units - 1, 1), 1 - _TAIL)
     effective = divide(value * (1 - value) * reduction**2, variance)
-    # Without variance the number is unlimited.
+    # Without variance `divide` gave NaN, and the number is unlimited.
     effective = np.nan_to_num(effective, nan=_LARGEST_SIZE)
     # Kish's number: shares vary most if each image flips as a whole or not at all.
     least = np.nan_to_num(divide(sums.whole.sum(0) ** 2, (sums.whole**2).sum(0)), nan=1.0)
@@ -380,9 +388,9 @@ def _beta_interval(value: np.ndarray, effective: np.ndarray) -> Estimates:
 
 
 def _variance(influence: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Returns the variance (k,) of rates, sums of the units' influences (rows), of which the number is `units` (k,).
+    """Returns the variance (k,) of rates, from the influence of each unit (rows, k) and the number of units (k,).
 
-    The influence of a unit that lacks a rate is 0, and those of all others sum to 0.
+    A unit that lacks a rate has no influence on it and is not counted, so that `units` may be less than the rows.
     """
     return (influence**2).sum(0) * divide(units, units - 1)
 
@@ -396,10 +404,14 @@ def _with_added_units(sums: Ratio, units: np.ndarray, *, added_rates: tuple[np.n
 
 
 def _students_t(value: np.ndarray, variance: np.ndarray, units: np.ndarray) -> Estimates:
-    """Returns differences (k,) with their intervals; two units added to `units` (k,) draw the middle towards 0."""
+    """Returns differences (k,) of `units` (k,) units with their intervals, by Student's t with two units added."""
     from scipy.special import stdtrit  # Imported here because it is slow.
 
-    number = units + 2
-    middle = value * units / number
-    half = stdtrit(number - 1, 1 - _TAIL) * np.sqrt(variance)
+    middle = _shrunk_middle(value, units)
+    half = stdtrit(units + 1, 1 - _TAIL) * np.sqrt(variance)
     return Estimates(value, np.maximum(middle - half, -1.0), np.minimum(middle + half, 1.0))
+
+
+def _shrunk_middle(value: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Returns the middles (k,) of the intervals of differences: the two added units, opposite, draw them towards 0."""
+    return value * units / (units + 2)
