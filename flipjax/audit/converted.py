@@ -71,7 +71,7 @@ def evaluate_weights(
         program, task = _load_task(planned.programs[0])
         if swapped is not None:
             check_scenes(task, swapped)
-        start = starting_weights(program.experiment, whole=True)
+        start = starting_weights(program.experiment, require_head=True)
         trained = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
         pool = program.experiment.pool
         options = {

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flipjax.backend.random import key_of
 from flipjax.config import FROZEN, ConfigError, Experiment
 from flipjax.config.program import Program, Setting
+from flipjax.config.sections import Recipe
 from flipjax.data import POOLS
 from flipjax.data.arrays import ArrayData
 from flipjax.data.correlation import Table, traced_table
@@ -52,6 +53,8 @@ def make_task(program: Program, data: ArrayData | None = None) -> tuple[Program,
     See the pools and `flipjax.data.split.split_pool` for errors.
     """
     spec = program.experiment.pool
+    # The pool is "arrays" if and only if data are given: this refuses both a pool without its arrays, and data beside
+    # another pool.
     if (spec.name == "arrays") != (data is not None):
         raise ConfigError("config.pool.name", "another source; arrays are given from Python, as data=", spec.name)
     if data is None:
@@ -59,40 +62,55 @@ def make_task(program: Program, data: ArrayData | None = None) -> tuple[Program,
     else:
         pool = jax.tree.map(jnp.asarray, data.pool)
         catalog = data.catalog
-    loaded, task = _divide(program, pool, catalog)
+    completed, task = _with_pool(program, pool, catalog)
     if program.experiment.model.title == FROZEN:
-        task = task._replace(pool=with_features(loaded, task.pool, task.catalog, task.parts))
-    return loaded, task
+        task = task._replace(pool=with_features(completed, task.pool, task.catalog, task.parts))
+    return completed, task
 
 
-def _divide(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, Task]:
-    """Divides a pool into its parts, and completes the program with its groups and mirrored labels.
+def _with_pool(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, Task]:
+    """Checks a pool, completes the program with what it tells, and returns both."""
+    if program.experiment.train.crop_in == "photo":
+        _require_aspects(pool, catalog)
+    check_pool(program, catalog)
+    parts = _parts_of(program, catalog)
+    # A pool shows its cue at one strength: members of another are in another program, so that the first has that of
+    # Training and tests set each member's own strength of the cue. Images that are shown without a member, as in the
+    # gallery, have that of the first.
+    shown = at_strength(pool, program.settings[0].cue.cue_strength)
+    return _complete(program, catalog, parts), Task(shown, catalog, parts)
 
-    The pool shows the cue at the strength of the first member.
-    """
-    spec = program.experiment
-    if spec.train.crop_in == "photo" and pool.aspects is None:
+
+def _require_aspects(pool: Pool, catalog: Catalog) -> None:
+    """Raises ConfigError if a pool lacks the shapes of its photos."""
+    if pool.aspects is None:
         problem = f"photo needs the shapes of the photos, which {catalog.source} lacks; prepare it anew, or set square"
         raise ConfigError("config.train.crop_in", problem=problem)
-    check_pool(program, catalog)
-    pool = at_strength(pool, program.settings[0].cue.cue_strength)
-    parts = make_parts(catalog, spec.split, rho=program.rhos[0])
+
+
+def _parts_of(program: Program, catalog: Catalog) -> Parts:
+    """Divides a program's pool.
+
+    Only folds of a composite pool use rho here, and with folds a configuration has one level of it.
+    """
+    return make_parts(catalog, program.experiment.split, rho=program.rhos[0])
+
+
+def _complete(program: Program, catalog: Catalog, parts: Parts) -> Program:
+    """Returns the program with what only its pool tells: groups, mirrored labels, and whether members have a rho."""
+    spec = program.experiment
     mirror = ()
     if spec.train.mirror_labels == "exchange":
         mirror = name_pairs(("background", *catalog.class_names))
-    experiment = dataclasses.replace(
-        spec,
-        groups=catalog.groups,
-        mirror=mirror,
-        # The fold is in the tables, so that folds share compiled programs.
-        split=dataclasses.replace(spec.split, fold=0),
-    )
+    # The tables hold the fold's images. Without its number, the experiments of all folds are equal and share one
+    # compiled program.
+    split = dataclasses.replace(spec.split, fold=0)
+    experiment = dataclasses.replace(spec, groups=catalog.groups, mirror=mirror, split=split)
     settings = program.settings
-    if spec.split.folds and catalog.kind == "photo":
+    if parts.found_images is not None and catalog.kind == "photo":
         # Photos as they are found have a scene of their own, so no member has a rho.
         settings = tuple(_without_rho(setting) for setting in settings)
-    loaded = dataclasses.replace(program, experiment=experiment, settings=settings)
-    return loaded, Task(pool, catalog, parts)
+    return dataclasses.replace(program, experiment=experiment, settings=settings)
 
 
 def _without_rho(setting: Setting) -> Setting:
@@ -113,18 +131,18 @@ def outline_task(program: Program) -> tuple[Program, Task] | None:
     spec = program.experiment
     if spec.pool.name != "synthetic" or spec.model.title == FROZEN:
         return None
-    return _divide(program, outline_synthetic(spec.pool), list_synthetic(spec.pool))
+    return _with_pool(program, outline_synthetic(spec.pool), list_synthetic(spec.pool))
 
 
-def starting_weights(experiment: Experiment, pool: Pool | None = None, *, whole: bool = False) -> Weights:
+def starting_weights(experiment: Experiment, pool: Pool | None = None, *, require_head: bool = False) -> Weights:
     """Returns the parameters and statistics that do not depend on a member's key, or none.
 
     They are those of the file `model.weights`, or the projection of frozen features.
 
     Args:
         experiment: with the groups of its pool.
-        pool: that of the task, whose features tell their projection.
-        whole: whether an encoder alone is an error.
+        pool: that of the task, whose features hold their projection.
+        require_head: whether a file of an encoder alone is an error.
 
     Raises:
         ConfigError: the file does not hold weights of the model.
@@ -132,12 +150,13 @@ def starting_weights(experiment: Experiment, pool: Pool | None = None, *, whole:
     model = experiment.model
     if pool is not None and pool.features is not None:
         kernel, bias = pool.features.projection
-        return Weights({}, {"projection": {"kernel": kernel, "bias": bias}})
+        return Weights(params={}, statistics={"projection": {"kernel": kernel, "bias": bias}})
     if not model.weights:
         return NO_WEIGHTS
     try:
+        # Networks of `segmentation_models_pytorch` are named smp_ENCODER.
         encoder = model.name.removeprefix("smp_")
-        return load_weights(model.weights, encoder=encoder, num_classes=experiment.num_classes, whole=whole)
+        return load_weights(model.weights, encoder=encoder, num_classes=experiment.num_classes, whole=require_head)
     except WeightsError as error:
         raise ConfigError("config.model.weights", problem=str(error)) from error
 
@@ -162,32 +181,44 @@ def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[fl
     """
     rho = setting.condition.rho
     seed = setting.condition.seed
-    recipe = setting.recipe
+    # With a rho or a seed that may be traced, JAX chooses the images; with Python numbers NumPy does, and errors can
+    # name the numbers.
     if isinstance(rho, jax.Array) or isinstance(seed, jax.Array):
-        _check_traceable(task)
-        split = task.parts.split
-        rows, groups, possible = traced_table(task.catalog, split, rho=rho, seed=seed, n_train=n_train)
-        # At a rho that the pool does not allow the member diverges in its first epoch.
-        rate = jnp.where(possible, recipe.learning_rate, jnp.nan)
-        recipe = dataclasses.replace(recipe, learning_rate=rate)
+        rows, groups, recipe = _traced_images(setting, task, n_train=n_train)
     else:
         rare_kept = setting.thinning.rare_kept
         if isinstance(rare_kept, jax.Array):
             raise ConfigError("config.split.rare_kept", "a Python number, since it chooses images", "a JAX array")
         table = task.parts.training_table(rho=rho, rare_kept=rare_kept, seed=seed, n_train=n_train, rhos=rhos)
         check_places(task.pool, table.rows)
-        rows = table.rows
-        groups = table.groups
+        rows = jnp.asarray(table.rows)
+        groups = jnp.asarray(table.groups)
+        recipe = setting.recipe
     as_float32 = functools.partial(jax.tree.map, jnp.float32)
     return Member(
         key=key_of(seed),
-        rows=jnp.asarray(rows),
-        groups=jnp.asarray(groups),
+        rows=rows,
+        groups=groups,
         recipe=as_float32(recipe),
         knobs=as_float32(setting.knobs),
         augmentation=as_float32(setting.augmentation),
         cue=as_float32(setting.cue),
     )
+
+
+def _traced_images(setting: Setting, task: Task, *, n_train: int) -> tuple[jax.Array, jax.Array, Recipe]:
+    """Returns the training rows and groups of a member whose rho or seed is a JAX array, and its recipe.
+
+    `rare_kept` is not read: it needs folds, which `_check_traceable` refuses.
+    """
+    _check_traceable(task)
+    condition = setting.condition
+    rows, groups, possible = traced_table(
+        task.catalog, task.parts.split, rho=condition.rho, seed=condition.seed, n_train=n_train
+    )
+    # At a rho that the pool does not allow the member diverges in its first epoch.
+    rate = jnp.where(possible, setting.recipe.learning_rate, jnp.nan)
+    return rows, groups, dataclasses.replace(setting.recipe, learning_rate=rate)
 
 
 def _check_traceable(task: Task) -> None:
@@ -222,9 +253,10 @@ def check_sizes_of(program: Program) -> None:
     """
     catalog = list_pool(program.experiment.pool)
     check_pool(program, catalog)
-    parts = make_parts(catalog, program.experiment.split, rho=program.rhos[0])
+    parts = _parts_of(program, catalog)
     n_train = training_size(program, parts)
     for rho in program.rhos:
+        # Whether the pool has enough images depends on their numbers alone, which no seed changes; 1.0 keeps all.
         parts.training_table(rho=rho, rare_kept=1.0, seed=0, n_train=n_train, rhos=program.rhos)
 
 
