@@ -194,7 +194,7 @@ def audit_with(
     read_groups_of = functools.partial(_read_groups, options.groups, names, table)
     gates = make_gates(fail_above, fail_below)
     settled = None
-    if opened.encoding.classes and not opened.encoding.name_count:
+    if opened.encoding.settled:
         settled = settle(options, opened, opened.encoding, gates, read_groups_of)
     else:
         # What can be refused without the classes is refused before counting.
@@ -329,9 +329,9 @@ def _with_classes(opened: OpenedPairs, tally: Tally) -> Encoding:
     encoding = opened.encoding
     # As many as the values need, unless there are more names or an option says it.
     count = tally.needed
-    if encoding.name_count and count <= encoding.name_count:
+    if encoding.unresolved_names and count <= encoding.unresolved_names:
         # The names are of all classes.
-        count = encoding.name_count
+        count = encoding.unresolved_names
     elif encoding.classes:
         count = encoding.classes
     check_matrices(len(opened.pairs), count)

@@ -29,7 +29,7 @@ def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> st
     if sizes > 1:
         size = f"{sizes} different sizes"
     classes = ""
-    if encoding.classes and not encoding.name_count:
+    if encoding.settled:
         classes = f", {encoding.classes} classes"
     form = encoding.spec.kind
     if form != "masks":

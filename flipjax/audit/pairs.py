@@ -152,7 +152,7 @@ class Fit:
     """A sentence on axes that were turned by nnU-Net's rule, or nothing."""
 
 
-def fit_axes(pairs: Sequence[Pair], kind: str, *, channels: str | None = None, axes: str | None = None) -> Fit:
+def fit_axes(pairs: Sequence[Pair], kind: str, *, channels: str | None = None, axis_order: str | None = None) -> Fit:
     """Finds the class axis of predictions, and the order of the axes of volumes in arrays beside NIfTI.
 
     NIfTI has the axes X, Y, Z. Arrays do not say theirs: most programs write X, Y, Z or Z, Y, X, and where both fit the
@@ -162,18 +162,18 @@ def fit_axes(pairs: Sequence[Pair], kind: str, *, channels: str | None = None, a
         pairs: by name.
         kind: of the predictions.
         channels: `first` or `last`, if given.
-        axes: the order of the axes of space in npy and npz files beside NIfTI, such as `zyx`, if given.
+        axis_order: the order of the axes of space in npy and npz files beside NIfTI, such as `zyx`, if given.
 
     Raises:
         AuditError: predictions do not fit the labels, or fit them in several ways.
     """
     has_loose_arrays = any(_is_loose(pair) for pair in pairs)
-    if axes is not None and not has_loose_arrays:
-        raise AuditError(f"--axes: expected npy or npz files of volumes beside NIfTI, found none for {axes}")
+    if axis_order is not None and not has_loose_arrays:
+        raise AuditError(f"--axes: expected npy or npz files of volumes beside NIfTI, found none for {axis_order}")
     of_nnunet = all(pair.prediction.of_nnunet for pair in pairs)
     orders = (STORED,)
-    if axes is not None:
-        orders = (axes,)
+    if axis_order is not None:
+        orders = (axis_order,)
     elif has_loose_arrays:
         orders = (STORED, REVERSED)
     class_axes = ("last", "first")
@@ -183,14 +183,14 @@ def fit_axes(pairs: Sequence[Pair], kind: str, *, channels: str | None = None, a
         class_axes = (channels,)
     fits = [_fit(pairs, axis, order) for order in orders for axis in class_axes]
     fitting = [fit for fit in fits if not fit.misfits]
-    if has_loose_arrays and axes is None and of_nnunet:
+    if has_loose_arrays and axis_order is None and of_nnunet:
         by_rule = [fit for fit in fitting if fit.class_axis == "first" and fit.order == REVERSED]
         if by_rule:
             fact = (
                 f"Axes of {pairs[0].prediction} and the like, as nnU-Net writes them: (C, Z, Y, X); --axes sets others."
             )
             return dataclasses.replace(by_rule[0], fact=fact)
-    if axes is None and any(fit.order != STORED for fit in fitting):
+    if axis_order is None and any(fit.order != STORED for fit in fitting):
         raise AuditError(_ask_for_axes(pairs, class_axes))
     if len(fitting) == 1:
         return fitting[0]

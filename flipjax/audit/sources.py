@@ -36,8 +36,8 @@ class Source:
     """The images by name; the broken ones are missing."""
     named: bool = True
     """Whether they have names; those of a stack without are numbers, their positions."""
-    axes: int = 2
-    """Axes of space: 2 of images, 3 of volumes."""
+    spatial_ndim: int = 2
+    """The number of axes of space: 2 of images, 3 of volumes."""
     coco: Coco | None = None
     """Categories of a COCO file."""
     organs: tuple[str, ...] | None = None
@@ -60,7 +60,7 @@ def open_source(
     path: Path,
     *,
     kind: str,
-    axes: int | None = None,
+    spatial_ndim: int | None = None,
     label_map: LabelMap | None = None,
     truth: Coco | None = None,
     pattern: re.Pattern[str] | None = None,
@@ -72,7 +72,7 @@ def open_source(
     Args:
         path: a folder, whose subfolders count, of npy, npz, NIfTI and for class indices PNG files; or one of them.
         kind: of the array, which names it in an npz that holds several: logits, probabilities, masks or labels.
-        axes: of space, 2 or 3; None: as the shapes say, where a file of three axes is a stack of images.
+        spatial_ndim: 2 or 3; None: as the shapes say, where a file of three axes is a stack of images.
         label_map: of the values; a JSON has its own.
         truth: for COCO predictions, the categories of the labels.
         pattern: of `read_pattern`; the names of files.
@@ -86,7 +86,7 @@ def open_source(
             raise AuditError(f"{path}: expected --kind masks and --labels in COCO's panoptic or instances format, too")
         return _open_coco(path, truth)
     if path.is_dir():
-        return _open_folder(path, kind=kind, axes=axes, label_map=label_map, pattern=pattern)
+        return _open_folder(path, kind=kind, spatial_ndim=spatial_ndim, label_map=label_map, pattern=pattern)
     if pattern is not None:
         raise AuditError(f"--names: expected folders of files, found {path}")
     if not path.is_file() or suffix_of(path) not in formats.suffixes_of(kind):
@@ -97,10 +97,12 @@ def open_source(
     if formats.format_of(path).stacks:
         with naming(path):
             stack = Stack(path, kind)
-        of_image = _axes_of_file(stack.values.shape, kind, axes)
+        of_image = _spatial_ndim_of_file(stack.values.shape, kind, spatial_ndim)
         if len(stack.values.shape) == of_image + (kind in SCORES) + 1:
-            return _open_stack(path, stack, axes=of_image, label_map=label_map)
-    source = _open_files(path.parent, {path.stem: Path(path.name)}, kind=kind, axes=axes, label_map=label_map)
+            return _open_stack(path, stack, spatial_ndim=of_image, label_map=label_map)
+    source = _open_files(
+        path.parent, {path.stem: Path(path.name)}, kind=kind, spatial_ndim=spatial_ndim, label_map=label_map
+    )
     return dataclasses.replace(source, path=path)
 
 
@@ -112,16 +114,16 @@ def _open_coco(path: Path, truth: Coco | None) -> Source:
         return Source(path, find_images(path, content, categories, predicted=truth is not None), coco=categories)
 
 
-def _axes_of_file(shape: Sequence[int], kind: str, axes: int | None) -> int:
-    """Returns the axes of space of a file that may be a stack: three axes of class indices are a stack of images."""
-    if axes is not None:
-        return axes
+def _spatial_ndim_of_file(shape: Sequence[int], kind: str, spatial_ndim: int | None) -> int:
+    """Returns the number of axes of space of a file that may be a stack: of class indices, three axes are a stack."""
+    if spatial_ndim is not None:
+        return spatial_ndim
     if len(shape) - (kind in SCORES) > 3:
         return 3
     return 2
 
 
-def _open_stack(path: Path, stack: Stack, *, axes: int, label_map: LabelMap | None) -> Source:
+def _open_stack(path: Path, stack: Stack, *, spatial_ndim: int, label_map: LabelMap | None) -> Source:
     """Opens a file that holds all images, one a row."""
     count, *shape = stack.values.shape
     if not stack.values.size or len(stack.names or range(count)) != count:
@@ -132,11 +134,11 @@ def _open_stack(path: Path, stack: Stack, *, axes: int, label_map: LabelMap | No
     rows = {}
     for i, name in enumerate(names):
         rows[name] = StoredArray(f"{path} row {i}", (*shape,), functools.partial(stack.row, i), label_map)
-    return Source(path, rows, named=bool(stack.names), axes=axes, stacked=True)
+    return Source(path, rows, named=bool(stack.names), spatial_ndim=spatial_ndim, stacked=True)
 
 
 def _open_folder(
-    path: Path, *, kind: str, axes: int | None, label_map: LabelMap | None, pattern: re.Pattern[str] | None
+    path: Path, *, kind: str, spatial_ndim: int | None, label_map: LabelMap | None, pattern: re.Pattern[str] | None
 ) -> Source:
     """Opens a folder with a file for each image, or with one for each organ of a volume."""
     below = files_below(path)
@@ -152,7 +154,7 @@ def _open_folder(
     if not usable:
         _refuse_types(path, kind, [])
     named = name_files(path, usable, pattern)
-    source = _open_files(path, named, kind=kind, axes=axes, label_map=label_map)
+    source = _open_files(path, named, kind=kind, spatial_ndim=spatial_ndim, label_map=label_map)
     return dataclasses.replace(source, left_out=len(files) - len(named), hidden=hidden)
 
 
@@ -168,7 +170,7 @@ def _open_organs(path: Path, cases: CaseMasks) -> Source:
         load = functools.partial(read_case, masks, numbers, shape, case=case, overlaps=overlaps)
         images[case] = StoredArray(str(path / case), shape, load, spacing=header.spacing, affine=header.affine)
     organs = tuple(next(iter(cases.values())))
-    return Source(path, images, axes=3, organs=organs, overlaps=overlaps)
+    return Source(path, images, spatial_ndim=3, organs=organs, overlaps=overlaps)
 
 
 def _is_file(path: Path) -> bool:
@@ -186,7 +188,7 @@ def _refuse_types(path: Path, kind: str, names: Sequence[str]) -> None:
 
 
 def _open_files(
-    folder: Path, named: dict[str, Path], *, kind: str, axes: int | None, label_map: LabelMap | None
+    folder: Path, named: dict[str, Path], *, kind: str, spatial_ndim: int | None, label_map: LabelMap | None
 ) -> Source:
     """Reads the headers of files with one image each; those that are broken are listed, not raised."""
     headers: dict[str, Header] = {}
@@ -196,15 +198,15 @@ def _open_files(
             headers[name] = formats.read_header(folder / file, kind)
         except BrokenFileError as error:
             broken.append(error)
-    if axes is None:
+    if spatial_ndim is None:
         of_files = [shapes.axes_of(header.shape, named[name], kind) for name, header in headers.items()]
-        axes = 3 if 3 in of_files else 2
+        spatial_ndim = 3 if 3 in of_files else 2
     images = {}
     palettes = {}
     for name, header in headers.items():
         file = folder / named[name]
         try:
-            shape = shapes.image_shape(file, header, kind, axes)
+            shape = shapes.image_shape(file, header, kind, spatial_ndim)
         except BrokenFileError as error:
             broken.append(error)
             continue
@@ -215,11 +217,11 @@ def _open_files(
             shape,
             functools.partial(formats.read_values, file, kind, shape),
             label_map,
-            spacing=header.spacing and header.spacing[:axes],
+            spacing=header.spacing and header.spacing[:spatial_ndim],
             affine=header.affine,
             of_nnunet=header.array_name in shapes.NNUNET_ARRAYS,
         )
-    return Source(folder, images, axes=axes, palettes=palettes, broken=tuple(broken))
+    return Source(folder, images, spatial_ndim=spatial_ndim, palettes=palettes, broken=tuple(broken))
 
 
 def check_colours(predictions: Source, labels: Source) -> None:
@@ -274,7 +276,7 @@ def find_volumes(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | 
     if not folder.is_dir():
         types = " ".join(formats.suffixes_of(INTENSITIES))
         raise AuditError(f"--images: expected a folder of volumes ({types}), found {folder}")
-    volumes = open_source(folder, kind=INTENSITIES, axes=3, pattern=pattern)
+    volumes = open_source(folder, kind=INTENSITIES, spatial_ndim=3, pattern=pattern)
     raise_broken(volumes.broken)
     without_volume = [name for name in names if not volumes.named or name not in volumes.images]
     if without_volume:
@@ -314,7 +316,7 @@ def predicted_source(
     for name, array in labels.images.items():
         load = functools.partial(_predicted, predict, readers[name])
         images[name] = StoredArray(f"the prediction of {folder / name}", (*array.shape, classes), load, of_model=True)
-    return Source(folder, images, axes=labels.axes)
+    return Source(folder, images, spatial_ndim=labels.spatial_ndim)
 
 
 def _predicted(predict: Callable[[np.ndarray], np.ndarray], read: Callable[[], np.ndarray]) -> np.ndarray:
@@ -324,7 +326,7 @@ def _predicted(predict: Callable[[np.ndarray], np.ndarray], read: Callable[[], n
 def _readers_of(folder: Path, labels: Source, pattern: re.Pattern[str] | None) -> dict[str, Callable[[], np.ndarray]]:
     """Returns functions that read what a model sees, by name."""
     names = tuple(labels.images)
-    if labels.axes == 2:
+    if labels.spatial_ndim == 2:
         photos = find_photos(folder, names, pattern)
         return {name: functools.partial(formats.read_photo, photo) for name, photo in photos.items()}
     volumes = find_volumes(folder, names, pattern)
