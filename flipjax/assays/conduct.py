@@ -45,6 +45,16 @@ Asked = ParamSpec("Asked")
 """The options as keyword arguments."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedNetworks:
+    """The networks that an assay trained."""
+
+    network: Network
+    """The network that its verdict is on."""
+    stages: Sequence[TrainedStage]
+    """All stages, those of the population first."""
+
+
 def takes_options(
     build: Callable[Asked, Options],
 ) -> Callable[[Callable[[Source, Options], Assay]], Callable[Concatenate[Source, Asked], Assay]]:
@@ -55,11 +65,11 @@ def takes_options(
         def call(data: Source, /, *args: Asked.args, **options: Asked.kwargs) -> Assay:
             return body(data, build(*args, **options))
 
-        first, *_ = inspect.signature(body).parameters.values()
-        named = inspect.signature(build).parameters.values()
-        # `help(assay)` and the pages then show every option, which `Options` alone defines. A function's own attributes
-        # are its `vars`; type checkers know none of them.
-        vars(call)["__signature__"] = inspect.Signature([first, *named], return_annotation=Assay)
+        images, *_ = inspect.signature(body).parameters.values()
+        options = inspect.signature(build).parameters.values()
+        # `help(assay)` and the pages then show every option, which `Options` alone defines. This is
+        # `call.__signature__ = ...`, written so that type checkers accept it.
+        vars(call)["__signature__"] = inspect.Signature([images, *options], return_annotation=Assay)
         return call
 
     return decorate
@@ -106,8 +116,7 @@ def conduct(data: Source, options: Options) -> Assay:
     begun = time.monotonic()
     check_options(options)
     folder = out_folder(data, options)
-    # Before the pool is read: the number of devices cannot change later. A wave has FEWEST seeds at most.
-    start_backend(PopulationSpec(), FEWEST)
+    _start_devices()
     images = read_images(data, options)
     journal = open_journal(folder, images, options)
     make_folder(folder)
@@ -134,14 +143,15 @@ def conduct(data: Source, options: Options) -> Assay:
         remedies = train_in_order(journal, network, planned)
         judged = _with_remedies(judged, experiment, network, planned, remedies)
         stages += remedies
-    return _write(judged, begun, Trained(network, stages))
+    return _write(judged, begun, TrainedNetworks(network, stages))
 
 
 def outline(data: Source, options: Options) -> Iterator[str]:
     """Yields what an assay would train."""
     check_options(options)
-    start_backend(PopulationSpec(), FEWEST)
+    _start_devices()
     images = read_images(data, options)
+    # One permutation, the least: the preview does not show p, which alone needs them.
     association = associate(images.units, images.catalog.groups.usual, seed=options.seed, permutations=1)
     yield f"{images.source}: {images.count} images, read at {images.size} x {images.size} pixels"
     yield from images.notes
@@ -150,6 +160,7 @@ def outline(data: Source, options: Options) -> Iterator[str]:
         yield f"nothing would be trained: {obstacle.reason} {obstacle.help}"
         return
     yield from notes_on_empty_groups(images, association)
+    # Read, or made in memory alone: a preview writes nothing.
     journal = open_journal(out_folder(data, options), images, options)
     network = first_network(data, images, options)
     side_by_side = "one network" if journal.wave == 1 else f"{journal.wave} networks"
@@ -158,6 +169,14 @@ def outline(data: Source, options: Options) -> Iterator[str]:
         f"are learnt; then as many on each of {network.folds} folds, wave after wave, until the verdict is sure, "
         f"{options.seeds} seeds are trained or {duration(options.budget)} are over; then what ends the use, if any"
     )
+
+
+def _start_devices() -> None:
+    """Starts JAX with a device for each member that trains at once: in a wave, the FEWEST seeds of a verdict at most.
+
+    It comes before the images are read, since the number of devices cannot change once JAX has started.
+    """
+    start_backend(PopulationSpec(), members=FEWEST)
 
 
 def _without_networks(experiment: Experiment) -> Assay:
@@ -223,11 +242,12 @@ def _with_verdict(untrained: Assay, experiment: Experiment, trial: Trial, popula
 
 
 def _remedy_stages(journal: Journal, network: Network) -> list[Stage]:
-    """Returns what tells how the use ends: each setting has a wave before any has a second, up to FEWEST seeds."""
+    """Returns the stages of the remedies: each setting has a wave before any has a second, up to FEWEST seeds."""
     settings = remedy.settings_of(network.images.catalog.kind, network.name)
     stages = []
     for number in range(journal.waves_of(FEWEST)):
-        stages += [wave(setting, number, seeds=journal.wave, folds=network.folds) for setting in settings]
+        for setting in settings:
+            stages.append(wave(setting, number, seeds=journal.wave, folds=network.folds))
     return stages
 
 
@@ -241,11 +261,11 @@ def _with_remedies(
     """Returns the assay with what ends the use of its attribute.
 
     Args:
-        judged: with its verdict.
-        experiment: what it is of.
-        network: that was trained.
-        planned: all stages that tell.
-        trained: the first of them, for which the budget had time.
+        judged: the assay with its verdict.
+        experiment: the images, options, journal and association of the assay.
+        network: the network that was trained.
+        planned: all stages that the remedies need.
+        trained: the first of these, for which the budget had time.
     """
     units = network.images.units
     rare = experiment.association.rare
@@ -254,7 +274,8 @@ def _with_remedies(
     for setting, stages in by_setting(trained).items():
         outcomes = outcomes_of(stages, images=network.images.count)
         level = remedy.measure_level(setting.name, setting.rare_kept, units, rare, outcomes)
-        if setting.method == "ce":
+        # Levels of counter-examples train as the population does; the others have a method against flips.
+        if setting.method == EVERYTHING.method:
             levels.append(level)
         else:
             methods.append(level)
@@ -294,23 +315,13 @@ def _training_with_remedies(
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
-    """What an assay trained."""
-
-    network: Network
-    """The network that its verdict is on."""
-    stages: Sequence[TrainedStage]
-    """All stages, those of the population first."""
-
-
-def _write(assay: Assay, begun: float, trained: Trained | None = None) -> Assay:
+def _write(assay: Assay, begun: float, trained: TrainedNetworks | None = None) -> Assay:
     """Writes page, images and record of an assay, and returns it with its duration.
 
     Args:
-        assay: with its verdict.
-        begun: when it began, of `time.monotonic()`.
-        trained: its networks, if any.
+        assay: the assay with its verdict.
+        begun: `time.monotonic()` when it began.
+        trained: its networks, if it trained any.
     """
     # The page needs matplotlib.
     from flipjax.assays.page import write_assay

@@ -54,9 +54,14 @@ SHOWN_TABLES = ".results .members .history .images .scores .summary .differences
 class StoredRun:
     """The results of a run folder, read once, and the tables that follow from them; see `load`.
 
-    Of all selection rules: `results`, then `marked` with what was not learnt, and its means `summary`. Of the first
-    rule, for the page: `first_rule_rows` of `marked`, their means `first_rule_means`, and the same rows with all
-    quantities of a member in one row, `member_rows`. Verdicts are in `trend`, `comparison` and `selection`.
+    Each table follows from another:
+
+    - `marked`: `results` with the status of members that did not learn.
+    - `summary`: means of `marked`, of all selection rules.
+    - `differences`: tests of `marked`; its tables are `trend`, `comparison` and `selection`.
+    - `first_rule_rows`: rows of `marked` under the first selection rule, for the page.
+    - `first_rule_means`: means of `first_rule_rows`.
+    - `member_rows`: `first_rule_rows` with all quantities of a member in one row.
 
     See `flipjax.run` for an example.
     """
@@ -71,10 +76,12 @@ class StoredRun:
         for path, cell in _read_cells(folder):
             _require_same_config(cell, self.config_record)
             self.cells[path] = cell
+        # The members without results of an ended run, such as those of a program that failed.
         self._blank = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
         stored = sum(len(cell.members) for cell in self.cells.values())
         stored += sum(len(results.member) for results in self._blank)
         planned = planned_members(self.config_record, stored=stored)
+        # results.csv is written after the results of all members, so that with it none may be absent.
         if (folder / "results.csv").is_file() and stored < planned:
             expected = f"{folder / 'cells'}: expected the results of {planned} members"
             raise DamagedError(f"{expected}; found {stored}; the run's command makes them again")
@@ -132,6 +139,7 @@ class StoredRun:
     @cached_property
     def members(self) -> pd.DataFrame:
         """One row per member: varied axes, status, epochs, and the epoch kept by the first rule."""
+        # The rows of a member begin with those of the first rule, and the first of them is kept.
         rows = self.results.drop_duplicates("member").set_index("member")
         varied = []
         for name in axes_of(self.results):
@@ -305,9 +313,9 @@ class StoredRun:
         settings = flips.sort_values("mean")
         if len(settings) <= MOST_SHOWN_SETTINGS or not names:
             return None
-        # NaN comes last, and settings without a mean show little.
-        with_mean = max(SAMPLED_SETTINGS, settings["mean"].count())
-        places = np.linspace(0, with_mean - 1, SAMPLED_SETTINGS).astype(int)
+        # Settings without a mean come last and show little: they are taken only where too few have one.
+        candidates = max(SAMPLED_SETTINGS, settings["mean"].count())
+        places = np.linspace(0, candidates - 1, SAMPLED_SETTINGS).astype(int)
         return settings[names].iloc[places].sort_index()
 
     def statuses(self) -> str:
@@ -413,9 +421,9 @@ def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
 def _require_same_config(cell: Cell, config_record: Mapping[str, object]) -> None:
     """Raises DamagedError if a cell belongs to another configuration than that of config.json."""
     # The identity of a program begins with the digest of its configuration.
-    program = str(cell.results.program)
+    identity = str(cell.results.program)
     config = config_record.get("config")
-    if program and isinstance(config, dict) and not program.startswith(f"{digest_of(config)}/"):
+    if identity and isinstance(config, dict) and not identity.startswith(f"{digest_of(config)}/"):
         raise DamagedError(f"{cell.path}: expected results of the configuration in config.json; found another run's")
 
 
@@ -449,8 +457,8 @@ def units(columns: Iterable[str]) -> dict[str, str]:
 def write_images(run: StoredRun) -> Path | None:
     """Writes the images of a run into its folder as `images.parquet`, and returns the path.
 
-    Returns None without pyarrow, or above MOST_IMAGE_ROWS, because large grids would wait for it; then the file of an
-    earlier, smaller run is removed. `StoredRun.images` still computes them.
+    Returns None without pyarrow. Returns None, too, without any rows, and above MOST_IMAGE_ROWS, because large grids
+    would wait for it; then the file of an earlier run is removed. `StoredRun.images` still computes them.
     """
     if importlib.util.find_spec("pyarrow") is None:
         return None
