@@ -43,23 +43,16 @@ def with_features(program: Program, pool: Pool, catalog: Catalog, parts: Parts) 
         ConfigError: the package of the encoder's weights is absent, damaged or of another version.
     """
     encoder = jax.tree.map(jnp.asarray, frozen.encoder_weights())
-    fitted = parts.training_table(
-        rho=min(program.rhos),
-        rare_kept=1.0,
-        seed=program.experiment.split.seed,
-        n_train=parts.training_size(program.rhos),
-        rhos=program.rhos,
-    )
-    chosen = np.unique(fitted.rows, axis=0)
-    chosen = chosen[np.linspace(0, len(chosen) - 1, min(FITTED, len(chosen))).round().astype(int)]
-    projection = frozen.fit_projection(_maps_of(encoder, pool, chosen))
+    projection = frozen.fit_projection(_maps_of(encoder, pool, _rows_to_fit(program, parts)))
     rows = _rows_of(program, catalog, parts)
     side = pool.images.shape[1] // frozen.REDUCTION
     maps = _shared_array((2, len(rows), side, side, frozen.COMPONENTS))
+    encode = compiled(_encode_both_sides)
+    project = compiled(_project_both_sides)
     for batch in _batches(rows):
-        encoded = compiled(_encode_both_sides)(encoder, pool, batch.rows)
-        made = np.asarray(compiled(_project_both_sides)(projection, encoded))
-        maps[:, batch.start : batch.start + batch.count] = made[:, : batch.count]
+        batch_maps = np.asarray(project(projection, encode(encoder, pool, batch.rows)))
+        maps[:, batch.start : batch.start + batch.count] = batch_maps[:, : batch.count]
+    # By object and scene. A photo's scene is -1, which as an index is the last column: in a photo pool the only one.
     places = np.full((len(catalog.objects), max(1, len(catalog.scenes))), -1, np.int32)
     places[rows[:, 0], rows[:, 1]] = np.arange(len(rows))
     maps.flags.writeable = False
@@ -96,10 +89,25 @@ def check_places(pool: Pool, rows: np.ndarray) -> None:
         raise ConfigError("config.axes", expected, "another rho or seed")
 
 
-def _rows_of(program: Program, catalog: Catalog, parts: Parts) -> np.ndarray:
-    """Returns the different rows (n, 2) of a program's tables, sorted; of photos, and with folds, those of all images.
+def _rows_to_fit(program: Program, parts: Parts) -> np.ndarray:
+    """Returns the rows (n, 2) of the training images that fit the projection: at most `FITTED`, spread evenly."""
+    training = parts.training_table(
+        rho=min(program.rhos),
+        rare_kept=1.0,
+        seed=program.experiment.split.seed,
+        n_train=parts.training_size(program.rhos),
+        rhos=program.rhos,
+    )
+    rows = np.unique(training.rows, axis=0)
+    places = np.linspace(0, len(rows) - 1, min(FITTED, len(rows)))
+    return rows[places.round().astype(int)]
 
-    So the folds of a pool have arrays of one shape, and share compiled programs.
+
+def _rows_of(program: Program, catalog: Catalog, parts: Parts) -> np.ndarray:
+    """Returns the rows (n, 2), each once, of the images whose features a program needs.
+
+    In a photo pool, and with folds, these are all images, so that all folds have arrays of one shape and share compiled
+    programs. Otherwise they are the rows in any table of the program, sorted.
     """
     if parts.found_images is not None:
         return parts.found_images.rows
@@ -142,16 +150,21 @@ class _Batch:
 
 
 def _batches(rows: np.ndarray) -> Iterator[_Batch]:
+    """Yields rows (n, 2) in batches of `AT_ONCE`."""
     for start in range(0, len(rows), AT_ONCE):
         batch = rows[start : start + AT_ONCE]
         yield _Batch(start, len(batch), np.resize(batch, (AT_ONCE, 2)))
 
 
 def _maps_of(encoder: PyTree, pool: Pool, rows: np.ndarray) -> Iterator[list[np.ndarray]]:
-    """Yields the encoder's maps of rows, batch by batch."""
+    """Yields the encoder's maps of rows as they are, batch by batch.
+
+    Those of the mirror images are computed too and dropped: the same compiled program serves the features.
+    """
+    encode = compiled(_encode_both_sides)
     for batch in _batches(rows):
-        encoded = compiled(_encode_both_sides)(encoder, pool, batch.rows)
-        yield [np.asarray(part)[0, : batch.count] for part in encoded]
+        of_both_sides = encode(encoder, pool, batch.rows)
+        yield [np.asarray(maps)[0, : batch.count] for maps in of_both_sides]
 
 
 def _encode_both_sides(encoder: PyTree, pool: Pool, rows: jax.Array) -> list[jax.Array]:
