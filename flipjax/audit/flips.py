@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -126,41 +126,25 @@ class GroupFlip:
 
     def row(self) -> dict[str, object]:
         """Returns the row of flips_by_group.csv."""
-        value, low, high = self.here
-        change, change_low, change_high = self.difference
-        return {
-            "class": self.class_name,
-            "group": self.group,
-            "images": self.images,
-            "flip": value,
-            "low": low,
-            "high": high,
-            "others": self.elsewhere.value,
-            "others_images": self.other_images,
-            "difference": change,
-            "difference_low": change_low,
-            "difference_high": change_high,
-            "p": self.p,
-            "q": self.q,
-        }
+        return {column: value_of(self) for column, value_of in COLUMNS.items()}
 
 
-COLUMNS = (
-    "class",
-    "group",
-    "images",
-    "flip",
-    "low",
-    "high",
-    "others",
-    "others_images",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "p",
-    "q",
-)
-"""Columns of flips_by_group.csv, which has them without rows, too."""
+COLUMNS: Mapping[str, Callable[[GroupFlip], object]] = {
+    "class": lambda row: row.class_name,
+    "group": lambda row: row.group,
+    "images": lambda row: row.images,
+    "flip": lambda row: row.here.value,
+    "low": lambda row: row.here.low,
+    "high": lambda row: row.here.high,
+    "others": lambda row: row.elsewhere.value,
+    "others_images": lambda row: row.other_images,
+    "difference": lambda row: row.difference.value,
+    "difference_low": lambda row: row.difference.low,
+    "difference_high": lambda row: row.difference.high,
+    "p": lambda row: row.p,
+    "q": lambda row: row.q,
+}
+"""What each column of flips_by_group.csv holds of a comparison."""
 
 
 def compare_groups(
@@ -290,6 +274,7 @@ def group_table(compared: Sequence[GroupFlip]) -> pd.DataFrame:
     `low`, `high`; `others`, that of the other groups, with `others_images`; `difference`, `difference_low`,
     `difference_high`; `p` and `q`.
     """
+    # Of no rows, pandas would make no columns.
     table = pd.DataFrame([row.row() for row in compared if not row.repeats], columns=list(COLUMNS))
     bound = np.nan_to_num(np.maximum(table["difference_low"], -table["difference_high"]), nan=0)
     # Of differences that are not sure, the larger comes first, not the one that is nearly sure to be none.

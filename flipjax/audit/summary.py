@@ -55,7 +55,7 @@ class Summary:
 
 
 def summarize_audit(
-    images: Images,
+    weighted: Images,
     measured: Measurements,
     objects: Objects,
     *,
@@ -67,15 +67,15 @@ def summarize_audit(
     """Returns all numbers of an audit, without those of empty groups.
 
     Args:
-        images: n images, whose pixels count by their size if that differs.
-        measured: the images as they were read, with each pixel counted once.
+        weighted: n images, each pixel counted by its size if sizes differ; rates of pixels are of them.
+        measured: the same images as they were read, each pixel counted once; has their clusters and pairs.
         objects: the segments of the images.
         compared: Flip by class and group.
         common_and_rare: images in `common` and in `rare` groups by class.
         kinds: mirrored and shifted labels.
         samples: resamples for intervals of what is no rate.
     """
-    summary = _pixel_summary(images, measured, samples=samples)
+    summary = _pixel_summary(weighted, measured, samples=samples)
     for key, estimate in objects.rates.items():
         summary.add(key, estimate)
     if kinds is not None:
@@ -87,20 +87,22 @@ def summarize_audit(
     return summary
 
 
-def _pixel_summary(images: Images, measured: Measurements, *, samples: int) -> Summary:
+def _pixel_summary(weighted: Images, measured: Measurements, *, samples: int) -> Summary:
     """Returns the quantities of the images; rates have a closed form of `metrics.intervals`, others a bootstrap."""
-    groups = [group for group in images.group_names if images.in_group(group).any()]
-    # The only row is that of all images; resamples would have more.
-    summary = Summary({evaluated.name: evaluated.value[0].tolist() for evaluated in evaluate(images, groups=groups)})
+    groups = [group for group in weighted.group_names if weighted.in_group(group).any()]
+    summary = Summary()
+    for evaluated in evaluate(weighted, groups=groups):
+        # The only row is that of all images; resamples would have more.
+        summary.values[evaluated.name] = evaluated.value[0].tolist()
     # One image has no interval.
-    if len(images) < 2:
+    if len(weighted) < 2:
         return summary
-    rates = rate_intervals(images, groups, dependent_images(measured))
-    bootstrapped = [name for name in interval_names(images) if name in summary.values and name not in rates]
+    rates = rate_intervals(weighted, groups, dependent_images(measured))
+    bootstrapped = [name for name in interval_names(weighted) if name in summary.values and name not in rates]
     drawn = {}
     if bootstrapped:
         drawn = image_intervals(
-            images,
+            weighted,
             bootstrapped,
             generator=np.random.default_rng(SEED_WORDS),
             samples=samples,
@@ -125,18 +127,13 @@ def known_keys(class_names: Sequence[str], background: Background, groups: Image
         groups: of the images.
         anatomy: of the classes; false if there is none.
     """
-    C = len(class_names)
-    foreground = np.flatnonzero(is_foreground(C, background)).tolist()
-    # Which quantities there are depends on their functions: an image without pixels has them all.
-    empty = Decomposition(np.zeros((1, C, C), np.int64), np.zeros(1), background)
-    first = None
-    if groups.numbers is not None:
-        first = groups.numbers[:1]
-    images = read_images(empty, first, class_names=class_names, all_groups=groups.all_groups)
-    numbers = [evaluated.name for evaluated in evaluate(images) if evaluated.value.ndim == 1]
-    keys = set(with_names(dict.fromkeys(numbers), key_names(groups, foreground, class_names)))
+    foreground = np.flatnonzero(is_foreground(len(class_names), background)).tolist()
+    pixel_keys = _pixel_keys(class_names, background, groups)
+    keys = set(with_names(dict.fromkeys(pixel_keys), key_names(groups, foreground, class_names)))
+    # A name with <foreground> stands for keys of each class, which are added below.
     keys.update(key for key in (*AUDIT_QUANTITIES, *REGION_QUANTITIES) if "<" not in key)
-    keys.update(SegmentCounts.empty(C).ratios(class_names, foreground))
+    # Here, too, keys depend on the classes alone.
+    keys.update(SegmentCounts.empty(len(class_names)).ratios(class_names, foreground))
     group_names = images_by_group(groups, foreground, class_names).keys()
     if not group_names:
         # Among AUDIT_QUANTITIES.
@@ -148,6 +145,22 @@ def known_keys(class_names: Sequence[str], background: Background, groups: Image
     if not anatomy:
         keys.difference_update(FLIP_KINDS)
     return keys
+
+
+def _pixel_keys(class_names: Sequence[str], background: Background, groups: ImageGroups) -> list[str]:
+    """Returns the keys of the quantities of images that are one number each, not one for each tenth.
+
+    The keys are those that `evaluate` gives of one image without pixels: they depend on the classes and on all groups,
+    not on what images show, and no list of them has to be kept beside the quantities.
+    """
+    C = len(class_names)
+    no_pixels = Decomposition(np.zeros((1, C, C), np.int64), np.zeros(1), background)
+    group_of_image = None
+    if groups.numbers is not None:
+        # Any group does, since `all_groups` says which there are.
+        group_of_image = groups.numbers[:1]
+    image = read_images(no_pixels, group_of_image, class_names=class_names, all_groups=groups.all_groups)
+    return [evaluated.name for evaluated in evaluate(image) if evaluated.value.ndim == 1]
 
 
 def dependent_images(measured: Measurements) -> np.ndarray | None:
