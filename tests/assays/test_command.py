@@ -133,7 +133,9 @@ class Continued:
 
 def kill_in(stage, folder, out):
     """Types the command of an assay, and ends it with SIGKILL once a checkpoint of a stage is written."""
-    line = [sys.executable, "-m", "flipjax", "assay", folder, "--attribute", "scanner", "--clusters", "patient"]
+    # On a busy machine, too, this process sees the checkpoint before the stage ends.
+    line = ["nice", "-n", "10"]
+    line += [sys.executable, "-m", "flipjax", "assay", folder, "--attribute", "scanner", "--clusters", "patient"]
     line += ["--out", out, *(f"--{name}={value}" for name, value in SMALL.items())]
     log = out.with_suffix(".log")
     with log.open("w") as stream:
