@@ -24,8 +24,8 @@ from flipjax.assays.results import Assay, Training, group_rows, image_rows, writ
 from flipjax.assays.sentences import advise, duration, findings
 from flipjax.assays.verdict import UNKNOWN, AssayVerdict
 from flipjax.assays.waves import (
-    Experiment,
-    Population,
+    AssayExperiment,
+    AssayPopulation,
     Trial,
     choose_network,
     seeds_that_tell,
@@ -123,7 +123,7 @@ def conduct(data: Source, options: Options) -> Assay:
     journal.write()
     association = associate(images.units, images.catalog.groups.usual, seed=options.seed)
     say(f"{options.attribute}: Cramer's V {association.cramers_v:.2f} with the class (p {association.p:.3g})")
-    experiment = Experiment(data, images, options, journal, association)
+    experiment = AssayExperiment(data, images, options, journal, association)
     untrained = _without_networks(experiment)
     obstacle = find_obstacle(images, association)
     if obstacle is not None:
@@ -179,7 +179,7 @@ def _start_devices() -> None:
     start_backend(PopulationSpec(), members=FEWEST)
 
 
-def _without_networks(experiment: Experiment) -> Assay:
+def _without_networks(experiment: AssayExperiment) -> Assay:
     """Returns the assay of association and cues alone, without a verdict."""
     images = experiment.images
     options = experiment.options
@@ -206,7 +206,7 @@ def _without_networks(experiment: Experiment) -> Assay:
     )
 
 
-def _with_verdict(untrained: Assay, experiment: Experiment, trial: Trial, population: Population) -> Assay:
+def _with_verdict(untrained: Assay, experiment: AssayExperiment, trial: Trial, population: AssayPopulation) -> Assay:
     """Returns the assay with the verdict on its population, and what would tell where it cannot be told."""
     association = experiment.association
     network = trial.network
@@ -253,7 +253,7 @@ def _remedy_stages(journal: Journal, network: Network) -> list[Stage]:
 
 def _with_remedies(
     judged: Assay,
-    experiment: Experiment,
+    experiment: AssayExperiment,
     network: Network,
     planned: Sequence[Stage],
     trained: Sequence[TrainedStage],

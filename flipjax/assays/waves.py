@@ -39,7 +39,7 @@ from flipjax.support.terminal import say
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Experiment:
+class AssayExperiment:
     """An assay before its networks.
 
     Attributes:
@@ -80,7 +80,7 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Population:
+class AssayPopulation:
     """The networks that the verdict is on, after a wave.
 
     Attributes:
@@ -104,7 +104,7 @@ class Population:
     step: Step
 
 
-def choose_network(experiment: Experiment) -> Trial:
+def choose_network(experiment: AssayExperiment) -> Trial:
     """Tries the small U-Net on the first fold, and frozen features where it does not learn the classes there.
 
     A whole population of networks that do not learn would only take longer.
@@ -128,7 +128,7 @@ def choose_network(experiment: Experiment) -> Trial:
     return dataclasses.replace(second, notes=(f"{accuracy}: the verdict is on {larger.words}.",))
 
 
-def _try_network(experiment: Experiment, network: Network) -> Trial:
+def _try_network(experiment: AssayExperiment, network: Network) -> Trial:
     """Trains the networks of the first fold."""
     first = wave(EVERYTHING, 0, seeds=experiment.journal.wave, folds=network.folds)
     trained = experiment.journal.train(network, first_fold(first))
@@ -139,7 +139,7 @@ def _try_network(experiment: Experiment, network: Network) -> Trial:
     return Trial(network, trained, learnt)
 
 
-def train_population(experiment: Experiment, trial: Trial) -> Population:
+def train_population(experiment: AssayExperiment, trial: Trial) -> AssayPopulation:
     """Trains waves until the verdict is sure, or until more of them cannot make it so."""
     journal = experiment.journal
     network = trial.network
@@ -162,7 +162,9 @@ def train_population(experiment: Experiment, trial: Trial) -> Population:
     return population
 
 
-def _measure(experiment: Experiment, network: Network, stages: Sequence[TrainedStage], *, waves: int) -> Population:
+def _measure(
+    experiment: AssayExperiment, network: Network, stages: Sequence[TrainedStage], *, waves: int
+) -> AssayPopulation:
     """Measures the networks of some waves on the images that they tested."""
     options = experiment.options
     association = experiment.association
@@ -180,7 +182,7 @@ def _measure(experiment: Experiment, network: Network, stages: Sequence[TrainedS
         if not learnt.enough:
             reason = not_learnt_sentence(learnt)
             step = Step.NOT_LEARNT
-        return Population(stages, waves, outcomes, None, learnt, AssayVerdict(UNKNOWN, reason), None, step)
+        return AssayPopulation(stages, waves, outcomes, None, learnt, AssayVerdict(UNKNOWN, reason), None, step)
     verdict = judge_contrast(contrast, learnt, margin=options.margin, attribute=options.attribute)
     outlook = look_ahead(contrast, cluster_counts(network.images), margin=options.margin)
     # A wave that is trained costs nothing, and nothing is known of those after it.
@@ -194,10 +196,10 @@ def _measure(experiment: Experiment, network: Network, stages: Sequence[TrainedS
         allowed=journal.wave * journal.waves_of(options.seeds),
         affordable=journal.wave * affordable,
     )
-    return Population(stages, waves, outcomes, contrast, learnt, verdict, outlook, step)
+    return AssayPopulation(stages, waves, outcomes, contrast, learnt, verdict, outlook, step)
 
 
-def seeds_that_tell(experiment: Experiment, network: Network, population: Population) -> tuple[int, float]:
+def seeds_that_tell(experiment: AssayExperiment, network: Network, population: AssayPopulation) -> tuple[int, float]:
     """Returns the seeds that would tell, in whole waves, and the budget that they need, in seconds."""
     journal = experiment.journal
     seeds = FEWEST

@@ -25,7 +25,7 @@ VOID_NAME = "void"
 LARGEST_ID = (1 << 24) - 1
 """The largest id of a segment, which a pixel of 24 bits holds."""
 BESIDE_RESULTS = "expected --labels in COCO's instances format beside results"
-"""What the categories of results need."""
+"""The error where COCO results come without the labels that name their categories."""
 LEAST_SCORE = 0.5
 """Lowest score of a COCO result that counts. Higher scores cover lower ones."""
 
@@ -55,7 +55,7 @@ class Coco:
 
 
 Content: TypeAlias = JsonObject | list[JsonObject]
-"""What a JSON holds: an object of categories, images and annotations, or a list of results."""
+"""A COCO JSON: an object with categories, images and annotations, or a list of results."""
 
 
 def read_categories(path: Path, content: Content) -> Coco:

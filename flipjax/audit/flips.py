@@ -118,7 +118,7 @@ class GroupFlip:
 
     @property
     def repeats(self) -> bool:
-        """Whether it says what its one rival's row says, which is kept: of two groups, that of more flips."""
+        """Whether the row mirrors that of the only other group, which flips more and is kept."""
         if len(self.rivals) != 1:
             return False
         change = self.difference.value
@@ -144,7 +144,7 @@ COLUMNS: Mapping[str, Callable[[GroupFlip], object]] = {
     "p": lambda row: row.p,
     "q": lambda row: row.q,
 }
-"""What each column of flips_by_group.csv holds of a comparison."""
+"""The columns of flips_by_group.csv, and the value of a comparison in each."""
 
 
 def compare_groups(

@@ -10,7 +10,7 @@ import pandas as pd
 
 from flipjax.audit.names import check_names, stem_of
 from flipjax.audit.problems import AuditError, BrokenFileError
-from flipjax.data.tables import Table, TableError, read_table
+from flipjax.data.tables import CsvTable, TableError, read_table
 from flipjax.support.terminal import listed
 
 NAME = "name"
@@ -27,7 +27,7 @@ class ImageTable:
     """Sentences on rows that are of no image."""
 
 
-def open_table(path: Path) -> Table:
+def open_table(path: Path) -> CsvTable:
     """Reads a table of a user; raises BrokenFileError if it is none."""
     try:
         return read_table(path)
@@ -76,7 +76,7 @@ class _Keyed:
 
     path: Path
     """Its file."""
-    table: Table
+    table: CsvTable
     """Its rows."""
     keys: Sequence[str]
     """The image or patient of each row."""
@@ -116,7 +116,7 @@ def _listed_or_none(names: Collection[str]) -> str:
     return listed(sorted(names))
 
 
-def _image_keys(table: Table, names: Sequence[str]) -> list[str]:
+def _image_keys(table: CsvTable, names: Sequence[str]) -> list[str]:
     """Returns the image that each row means: by its name, by a path, or by the last part of a path."""
     audited = {*names}
     return [_resolved(row.cells[NAME], audited) for row in table.rows]
@@ -133,7 +133,7 @@ def _resolved(name: str, audited: Collection[str]) -> str:
 
 
 def _by_patient(
-    path: Path, table: Table, names: Sequence[str], of_images: pd.DataFrame, clusters: str | None
+    path: Path, table: CsvTable, names: Sequence[str], of_images: pd.DataFrame, clusters: str | None
 ) -> tuple[_Keyed, list[str]]:
     """Returns a table with a row a patient, and the patient of each image.
 
@@ -180,7 +180,7 @@ def _patients_in_names(path: Path, patients: Sequence[str], names: Sequence[str]
     return patient_of_image
 
 
-def _column_of(path: Path, table: Table, patients: Sequence[str]) -> str:
+def _column_of(path: Path, table: CsvTable, patients: Sequence[str]) -> str:
     """Returns the column that holds all patients, each once; raises AuditError without one, or with several."""
     asked = {*patients}
     columns = []

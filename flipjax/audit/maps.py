@@ -48,7 +48,7 @@ def rank_of_image(whole: int, segments: int, correct: float) -> Rank:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class PictureLayout:
     """Which pixels of an image, or of one slice of a volume, a picture shows, and where."""
 
     rows: np.ndarray
@@ -100,7 +100,7 @@ class Layout:
         return sides[0], sides[1]
 
 
-def layout_of_image(shape: Sequence[int]) -> Layout:
+def layout_of_image(shape: Sequence[int]) -> PictureLayout:
     """Returns the layout of an image, thinned to LARGEST_SIDE.
 
     Example:
@@ -108,12 +108,12 @@ def layout_of_image(shape: Sequence[int]) -> Layout:
         [0, 3, 6]
     """
     step = math.ceil(max(shape) / LARGEST_SIDE)
-    return Layout(np.arange(0, shape[0], step), np.arange(0, shape[1], step))
+    return PictureLayout(np.arange(0, shape[0], step), np.arange(0, shape[1], step))
 
 
 def choose_layout(
     wrong: np.ndarray, *, affine: np.ndarray | None = None, spacing: Sequence[float] | None = None
-) -> Layout:
+) -> PictureLayout:
     """Returns the layout of a volume: of all views and slices that with the largest area that is wrong.
 
     Args:
@@ -133,9 +133,9 @@ def choose_layout(
     if affine is None:
         number = int(wrong.sum((0, 1)).argmax())
         rows, columns = _indices(wrong.shape, sizes, 0, 1)
-        return Layout(rows, columns, number=number)
+        return PictureLayout(rows, columns, number=number)
     direction, backwards = _directions(affine)
-    best: tuple[float, Layout] | None = None
+    best: tuple[float, PictureLayout] | None = None
     for view, bodies in VIEWS.items():
         axis, row_axis, column_axis = (direction.index(body) for body in bodies)
         areas = wrong.sum((row_axis, column_axis)) * sizes[row_axis] * sizes[column_axis]
@@ -145,7 +145,7 @@ def choose_layout(
         rows, columns = _indices(wrong.shape, sizes, row_axis, column_axis)
         rows = rows[::-1] if backwards[row_axis] else rows
         columns = columns[::-1] if backwards[column_axis] else columns
-        best = (float(areas[number]), Layout(rows, columns, row_axis, column_axis, axis, number, view))
+        best = (float(areas[number]), PictureLayout(rows, columns, row_axis, column_axis, axis, number, view))
     assert best is not None
     return best[1]
 
@@ -175,7 +175,7 @@ def _indices(shape: Sequence[int], sizes: np.ndarray, row_axis: int, column_axis
 class Picture:
     """What the page shows of an image, or of a slice of a volume."""
 
-    layout: Layout
+    layout: PictureLayout
     """Where its pixels come from."""
     truth: np.ndarray
     """Class indices (h, w); any value where ignored."""
@@ -274,7 +274,7 @@ def make_pictures(
 
 
 def _take(
-    layout: Layout, prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec, risk: np.ndarray | None
+    layout: PictureLayout, prediction: np.ndarray, labels: np.ndarray, spec: LabelSpec, risk: np.ndarray | None
 ) -> Picture:
     """Returns the pixels of a layout, copies of their own."""
     truth = layout.cut(labels)

@@ -1,4 +1,4 @@
-"""Which axes of a file's array are those of one image: formats add axes of length 1, and models batches of one."""
+"""Finds the axes of one image in a file's array; formats add axes of length 1, and models add batches of one."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -40,7 +40,7 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class CsvTable:
     """The rows of a CSV, without those that are empty."""
 
     columns: tuple[str, ...]
@@ -57,12 +57,12 @@ class Table:
             return alike[0]
         return None
 
-    def renamed(self, names: Sequence[str]) -> "Table":
+    def renamed(self, names: Sequence[str]) -> "CsvTable":
         """Returns the table with these names in the place of columns that differ from them in case."""
         new_names = {self.column(name): name for name in names}
         columns = tuple(new_names.get(column, column) for column in self.columns)
         rows = [Row(row.line, dict(zip(columns, row.cells.values(), strict=True))) for row in self.rows]
-        return Table(columns, tuple(rows))
+        return CsvTable(columns, tuple(rows))
 
     def numbers(self, column: str) -> list[float | None]:
         """Returns the numbers of a column, None for empty cells.
@@ -89,7 +89,7 @@ class Table:
         return numbers
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> CsvTable:
     """Reads a table from a file.
 
     Raises:
@@ -99,7 +99,7 @@ def read_table(path: Path) -> Table:
     return parse_table(path.read_bytes())
 
 
-def parse_table(content: bytes) -> Table:
+def parse_table(content: bytes) -> CsvTable:
     r"""Reads a table from the content of a file.
 
     Raises:
@@ -135,7 +135,7 @@ def parse_table(content: bytes) -> Table:
             raise TableError(f"line {line + first_line - 1} has more fields than there are columns")
         cells += [""] * (len(header) - len(cells))
         rows.append(Row(line + first_line - 1, dict(zip(header, cells, strict=True))))
-    return _without_unnamed(Table(tuple(header or ()), tuple(rows)))
+    return _without_unnamed(CsvTable(tuple(header or ()), tuple(rows)))
 
 
 def _decoded(content: bytes) -> str:
@@ -195,10 +195,10 @@ def _header(cells: list[str]) -> list[str]:
     return [name or f"\0{number}" for number, name in enumerate(cells)]
 
 
-def _without_unnamed(table: Table) -> Table:
+def _without_unnamed(table: CsvTable) -> CsvTable:
     """Returns a table without columns that have no name, such as the numbers of rows that pandas writes."""
     named = tuple(column for column in table.columns if not column.startswith("\0"))
     if len(named) == len(table.columns):
         return table
     rows = [Row(row.line, {column: row.cells[column] for column in named}) for row in table.rows]
-    return Table(named, tuple(rows))
+    return CsvTable(named, tuple(rows))

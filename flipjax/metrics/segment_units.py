@@ -19,7 +19,7 @@ UNITS = ("class", "component")
 """What the pixels of a segment may have in common, see `flipjax.metrics.segment_tables`."""
 
 
-class Parts(NamedTuple):
+class ImageParts(NamedTuple):
     """A division of an image: each unit is a part, and what is left of each class."""
 
     numbers: np.ndarray
@@ -52,7 +52,7 @@ class PairCounts(NamedTuple):
 class Units(NamedTuple):
     """Units of an image, some of its parts."""
 
-    parts: Parts
+    parts: ImageParts
     """The division of the image."""
     chosen: np.ndarray
     """int64 (units,), the index of the part that is each unit."""
@@ -119,7 +119,7 @@ def _find_runs(*maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return starts, np.diff(starts, append=begins.size)
 
 
-def _find_boxes(parts: Parts, chosen: np.ndarray) -> np.ndarray:
+def _find_boxes(parts: ImageParts, chosen: np.ndarray) -> np.ndarray:
     """Returns the boxes of chosen parts, that occur: first places, then the ends, int64 (n, 2 axes)."""
     shape = parts.numbers.shape
     starts, lengths = _find_runs(parts.numbers)
@@ -135,14 +135,14 @@ def _find_boxes(parts: Parts, chosen: np.ndarray) -> np.ndarray:
     return np.concatenate([begins, ends])[:, chosen].T
 
 
-def choose_units(parts: Parts, part_of_entry: np.ndarray, pixels: np.ndarray, *, least: int = 1) -> Units:
+def choose_units(parts: ImageParts, part_of_entry: np.ndarray, pixels: np.ndarray, *, least: int = 1) -> Units:
     """Returns the units of `least` pixels or more, of entries (n,) with their part and number of pixels."""
     pixels_of_part = np.bincount(part_of_entry, pixels, minlength=len(parts.classes)).astype(np.int64)
     chosen = np.flatnonzero(parts.are_units & (pixels_of_part >= max(1, least)))
     return Units(parts, chosen, pixels_of_part[chosen])
 
 
-def count_pairs(true: Parts, predicted: Parts, near: np.ndarray) -> PairCounts:
+def count_pairs(true: ImageParts, predicted: ImageParts, near: np.ndarray) -> PairCounts:
     """Counts the pixels of an image by their true and predicted part, and by nearness to a border.
 
     Args:
@@ -210,7 +210,7 @@ def find_parts(
     *,
     unit: str = "class",
     ids: np.ndarray | None = None,
-) -> Parts:
+) -> ImageParts:
     """Divides an image of class indices (H, W).
 
     Args:
@@ -237,7 +237,7 @@ def find_parts(
         ids_of_parts = np.zeros(C, np.int64)
     if known is not None:
         numbers = np.where(known, numbers, 0).astype(numbers.dtype)
-    return Parts(numbers, classes, ids_of_parts, foreground[classes])
+    return ImageParts(numbers, classes, ids_of_parts, foreground[classes])
 
 
 def _parts_of_ids(labels: np.ndarray, ids: np.ndarray, C: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

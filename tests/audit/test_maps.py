@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax.audit import maps
-from flipjax.audit.maps import ImagePictures, Layout, Picture, WorstImages, choose_layout, make_pictures
+from flipjax.audit.maps import ImagePictures, Picture, PictureLayout, WorstImages, choose_layout, make_pictures
 from flipjax.metrics.classes import LabelSpec
 
 SPEC = LabelSpec(kind="masks", num_classes=3, ignore_index=9)
@@ -16,7 +16,9 @@ SHARES = st.sampled_from([0.0, 0.05, 0.2, 0.2, 0.7, 1.0])
 
 
 def kept_image(number):
-    picture = Picture(Layout(np.arange(1), np.arange(1)), np.full((1, 1), number), np.zeros((1, 1), int), None, None)
+    picture = Picture(
+        PictureLayout(np.arange(1), np.arange(1)), np.full((1, 1), number), np.zeros((1, 1), int), None, None
+    )
     return ImagePictures(picture)
 
 
@@ -176,7 +178,7 @@ def test_flipped_segments_of_a_volume_have_the_slice_where_they_flip_most():
 
 
 def test_a_cut_shows_the_box_of_a_segment_in_any_layout():
-    layout = Layout(np.arange(7, -1, -1), np.arange(0, 12, 2), 2, 1, axis=0, number=3, view="coronal")
+    layout = PictureLayout(np.arange(7, -1, -1), np.arange(0, 12, 2), 2, 1, axis=0, number=3, view="coronal")
     segment = {"first": 0, "top": 4, "left": 1, "last": 2, "bottom": 8, "right": 3}
     # Rows run along the third axis, backwards: 2 and 1 are the sixth and seventh; columns 4 and 6 the third and fourth.
     assert layout.box(segment, margin=0) == (slice(5, 7), slice(2, 4))
