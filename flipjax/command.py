@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flipjax.config import ConfigError
-from flipjax.config.reading import OVERRIDE, configure, describe_configs, describe_keys, read_config, run_name
 from flipjax.support.extras import to_install
 from flipjax.support.terminal import INTERRUPTED, one_line, printable, say
 
@@ -24,10 +23,8 @@ __all__ = [
     "USAGE",
     "ConfigParser",
     "Parser",
-    "configure",  # From here configuration files import it that were written for version 0.1.
     "main",
     "read_classes",
-    "read_config",
     "read_folder",
     "read_names",
 ]
@@ -38,6 +35,8 @@ SOME_FAILED = 1
 """Exit code: a part failed; what is done is stored."""
 USAGE = 2
 """Exit code: the request cannot be carried out. INTERRUPTED, the fourth, is in `support.terminal`."""
+OVERRIDE = "--config."
+"""The start of an option that sets a key of the configuration."""
 
 
 def main(
@@ -197,19 +196,22 @@ class ConfigParser(Parser):
         Raises:
             ConfigError: the line is invalid or names no configuration.
         """
+        # Imported here, because `flipjax --help` and commands without a configuration do not need it.
+        from flipjax.config import reading
+
         overrides, remaining = _split_overrides(arguments)
         options, unknown = self.parse_known_args(remaining)
         if unknown:
             self._refuse(unknown)
         if options.list_configs:
-            print(describe_configs())
+            print(reading.describe_configs())
             self.exit()
         if not options.config and not options.list_keys:
             raise ConfigError("--config", "the name of a configuration or a file, such as correlation_grid", "none")
-        options.config_name = run_name(options.config or "")
-        options.config = read_config(options.config or None, overrides)
+        options.config_name = reading.run_name(options.config or "")
+        options.config = reading.read_config(options.config or None, overrides)
         if options.list_keys:
-            print(describe_keys(options.config))
+            print(reading.describe_keys(options.config))
             self.exit()
         return options
 
@@ -224,23 +226,26 @@ class ConfigParser(Parser):
         raise ConfigError("arguments", "options, such as --config correlation_grid", repr(unknown[0]))
 
 
-def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Splits a command line into what sets keys of the configuration, with their values, and all else.
+def _split_overrides(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Splits a command line into the values of keys of the configuration, by dotted name, and all other arguments.
 
-    argparse, which reads the rest, would take a value with a blank for that of the option before it.
+    argparse, which reads the others, would take a value with a blank for that of the option before it.
     """
-    overrides = []
-    rest = []
+    overrides = {}
+    others = []
     remaining = list(arguments)
     while remaining:
         argument = remaining.pop(0)
         if not argument.startswith(OVERRIDE):
-            rest.append(argument)
+            others.append(argument)
             continue
-        overrides.append(_underscored(argument))
-        if "=" not in argument and remaining and not remaining[0].startswith("--"):
-            overrides.append(remaining.pop(0))
-    return overrides, rest
+        option, equals, text = _underscored(argument).partition("=")
+        if not equals:
+            if not remaining or remaining[0].startswith("--"):
+                raise ConfigError(option, "a value", "none")
+            text = remaining.pop(0)
+        overrides[option.removeprefix(OVERRIDE)] = text
+    return overrides, others
 
 
 def read_names(text: str) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def same(folder, *names, whole=None):
     return all((folder / name).read_bytes() == (whole / name).read_bytes() for name in names or ("results.csv",))
 
 
-def read_config(*overrides):
+def read_config(overrides=None):
     """The configuration of the whole run."""
     return reading.read_config(whole_run()[1], overrides)
 

@@ -229,7 +229,7 @@ def test_a_program_of_oneDNN_that_is_absent_is_refused(absent):  # noqa: N802
 
 def test_auto_is_todays_path_where_oneDNN_is_absent(absent, monkeypatch):  # noqa: N802
     monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
-    (program,) = plan(faults.read_config("--config.model.width=16")).programs
+    (program,) = plan(faults.read_config({"model.width": "16"})).programs
     assert devices.library_of(program, PopulationSpec(), n_train=10**9) == "xla"
     monkeypatch.setattr(devices, "has_onednn", lambda: True)
     assert devices.library_of(program, PopulationSpec(), n_train=10**9) == "onednn"

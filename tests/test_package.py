@@ -174,7 +174,7 @@ def test_an_error_of_the_users_file_is_shown_with_its_traceback(tmp_path, capsys
     ],
 )
 def test_a_value_on_the_command_line_is_a_literal_or_bare_strings(key, text, value):
-    found = leaves(reading.read_config(None, [f"--config.{key}={text}"]))[key]
+    found = leaves(reading.read_config(None, {key: text}))[key]
     assert found == value and type(found) is type(value)
 
 

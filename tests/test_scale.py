@@ -35,7 +35,7 @@ def stub_compiler(monkeypatch):
 
 
 def test_members_are_halved_until_a_device_holds_them(two_devices, monkeypatch):
-    (program,) = plan(faults.read_config("--config.axes.seed=(0,1,2,3,4,5)")).programs
+    (program,) = plan(faults.read_config({"axes.seed": "(0,1,2,3,4,5)"})).programs
     asked = stub_compiler(monkeypatch)
     assert memory.fit(program, PopulationSpec(memory_gb=0.06), None).members == 12
     room = memory.fit(program, PopulationSpec(memory_gb=0.02), None)
@@ -48,7 +48,7 @@ def test_members_are_halved_until_a_device_holds_them(two_devices, monkeypatch):
 def twelve(monkeypatch):
     """A program of twelve members, of which nothing is compiled."""
     stub_compiler(monkeypatch)
-    (program,) = plan(faults.read_config("--config.axes.seed=(0,1,2,3,4,5)")).programs
+    (program,) = plan(faults.read_config({"axes.seed": "(0,1,2,3,4,5)"})).programs
     return program
 
 
@@ -68,13 +68,12 @@ def test_another_error_halves_nothing(twelve):
 
 
 def test_a_dry_run_compiles_for_the_memory_and_times_one_epoch_for_all(two_devices, tmp_path):
-    seeds = "--config.axes.seed=(0, 1)"
-    (program,) = plan(faults.read_config(seeds)).programs
+    (program,) = plan(faults.read_config({"axes.seed": "(0, 1)"})).programs
     (program, task), spec = make_task(program), PopulationSpec()
     two, four = (memory.compiled_memory(program, spec, task, members=members).total for members in (2, 4))
     assert two < four
     between = f"--config.population.memory_gb={(two + four) / 2 / memory.USED / 1e9}"
-    code, text = faults.run(tmp_path / "dry", "--dry_run=compiled", "--time", seeds, between)
+    code, text = faults.run(tmp_path / "dry", "--dry_run=compiled", "--time", "--config.axes.seed=(0, 1)", between)
     assert code == 0 and "program 000: 2 of 4 members at a time take " in text, text
     seconds, whole = re.search(r"program 000: (\S+) s for an epoch of a member, 00:(\d\d) for all", text).groups()
     assert 0 < float(seconds) * sum(program.epochs) < int(whole) + 1, text

@@ -9,7 +9,7 @@ import os
 import sys
 import textwrap
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -21,9 +21,6 @@ from flipjax.config.ranges import functions_of, name_of
 from flipjax.config.sections import KEYS, PLACES, Config, default_config
 from flipjax.config.values import leaves
 from flipjax.support.threads import cores
-
-OVERRIDE = "--config."
-"""The start of an option that sets a key."""
 
 
 def configure(config: Config | str | Path, changes: Mapping[str, object] | None = None) -> Config:
@@ -51,33 +48,23 @@ def configure(config: Config | str | Path, changes: Mapping[str, object] | None 
     return changed(config, changes or {})
 
 
-def read_config(config: str | Path | None, overrides: Sequence[str] = ()) -> Config:
-    """Returns a configuration with `--config.KEY=VALUE` overrides.
+def read_config(config: str | Path | None, overrides: Mapping[str, str] | None = None) -> Config:
+    """Returns a configuration with values that a command line overrides.
 
     Args:
         config: NAME|FILE or NAME|FILE:VARIANT; the `get_config` of the file returns the configuration and takes the
             variant, if any. None: the default.
-        overrides: command-line arguments; a value may be the argument after its key.
+        overrides: the text of values by dotted key, as typed after `--config.KEY=`.
 
     Raises:
-        ConfigError: an error inside the file, with its traceback; an unknown key, with the nearest one; or any other
-            invalid argument.
+        ConfigError: an error inside the file, with its traceback; an unknown key, with the nearest one.
     """
     if config is None:
         read = default_config()
     else:
         file, _, variant = str(config).partition(":")
         read = _run_file(find_config(file), variant)
-    remaining = list(overrides)
-    while remaining:
-        option, equals, text = remaining.pop(0).partition("=")
-        if not option.startswith(OVERRIDE):
-            raise ConfigError("arguments", "options, such as --config correlation_grid", repr(option))
-        if not equals:
-            if not remaining:
-                raise ConfigError(option, "a value", "none")
-            text = remaining.pop(0)
-        name = option.removeprefix(OVERRIDE)
+    for name, text in (overrides or {}).items():
         assign(read, name, parse_value(name, text))
     return read
 
@@ -167,7 +154,7 @@ def parse_value(name: str, text: str) -> object:
         >>> parse_value("axes.rho", ".9,.95"), parse_value("axes.method", "ce,group_dro"), parse_value("pool.root", "7")
         ((0.9, 0.95), ('ce', 'group_dro'), '7')
     """
-    check_name(name, prefix=OVERRIDE)
+    check_name(name, prefix="--config.")
     key = PLACES.get(name)
     takes_several = name not in KEYS or name.startswith("axes.") or isinstance(KEYS[name].default, tuple)
     try:
