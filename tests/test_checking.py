@@ -108,7 +108,11 @@ def test_a_folder_has_a_command_on_features_of_photos(folder, size, frozen_size)
     plan(options.config)
 
 
-@pytest.mark.parametrize(("usual", "said"), [((), True), (("outdoor", "indoor"), False)], ids=["by order", "given"])
+@pytest.mark.parametrize(
+    ("usual", "said"),
+    [((), True), (("outdoor", "indoor"), False), (("indoor", "outdoor"), False)],
+    ids=["by order", "given", "given as by order"],
+)
 def test_usual_scenes_by_order_are_said(data, usual, said, capfd):
     say_usual.cache_clear()
     images, masks = data.pool.images, data.pool.masks

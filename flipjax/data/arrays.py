@@ -195,7 +195,7 @@ def _finish(catalog: Catalog, usual: Sequence[str | tuple[str, ...]], arrays: Ma
     # The digest is of the data alone: which scenes are usual is part of the configuration.
     catalog = dataclasses.replace(catalog, content=pool_digest(pool_arrays, catalog))
     catalog = with_usual(catalog, usual)
-    if not usual:
+    if not catalog.usual:
         say_usual(usual_by_order(catalog, "usual="))
     # Later changes would leave the digest as it is, and two runs with one digest pass for the same.
     for array in pool_arrays.values():

@@ -8,7 +8,6 @@ from typing import TypedDict, Unpack
 
 from flipjax.config import ConfigError, ModelSpec, PoolSpec
 from flipjax.config.checks import check_value
-from flipjax.config.groups import Groups
 from flipjax.data.arrays import ArrayData
 from flipjax.data.folder import check_folder, sweep_command
 from flipjax.data.overview import Overview, make_overview
@@ -86,10 +85,7 @@ def _check_arrays(data: ArrayData) -> Overview:
     catalog = data.catalog
     title = f"arrays: a {catalog.kind} pool"
     size = int(data.pool.images.shape[1])
-    by_order = None
-    if catalog.usual == Groups(catalog.groups.classes, catalog.groups.scenes).usual:
-        by_order = "usual="
-    overview = make_overview(catalog, title, (), size=size, by_order=by_order)
+    overview = make_overview(catalog, title, (), size=size, usual_option="usual=")
     if overview.changes:
         overview = dataclasses.replace(overview, next=f"flipjax.run({SMALL_UNETS!r}, {overview.changes}, data=data)")
         if size >= FROZEN_SIZE and size % ModelSpec("frozen").stride == 0:

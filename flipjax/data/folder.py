@@ -380,11 +380,7 @@ def check_folder(spec: PoolSpec) -> Overview:
     for _ in decoded([*catalog.objects, *catalog.scenes], decoder_of(catalog, size=spec.size), "images", problems):
         pass
     title = f"{catalog.source}: a {catalog.kind} folder"
-    by_order = None
-    if not spec.usual:
-        # Scenes are usual by their order, which the page says with the option that changes it.
-        by_order = "--usual"
-    return make_overview(catalog, title, problems, size=spec.size, by_order=by_order)
+    return make_overview(catalog, title, problems, size=spec.size, usual_option="--usual")
 
 
 def sweep_command(spec: PoolSpec, overview: Overview, *, config: str) -> str:

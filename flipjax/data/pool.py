@@ -110,7 +110,7 @@ class Catalog:
         objects: the N photos or cut-outs.
         scenes: the M scene photos; none in a photo pool.
         problems: a line for each unusable file of the source.
-        usual: the usual scenes of each class, as in `Groups`.
+        usual: the usual scenes of each class that a configuration names; empty: those by order, see `Groups`.
         content: digest of the pool's arrays and this catalog; empty if the pool is drawn, or not yet made.
     """
 

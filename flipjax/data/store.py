@@ -241,7 +241,7 @@ def problem_of_names(counts: Mapping[str, int], asked: Sequence[str]) -> str:
 
 def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
     catalog = with_usual(catalog, spec.usual)
-    if not spec.usual:
+    if not catalog.usual:
         say_usual(usual_by_order(catalog, "config.pool.usual"))
     return jax.tree.map(jnp.asarray, pool_of(arrays, catalog.kind)), catalog
 
@@ -269,8 +269,11 @@ def usual_by_order(catalog: Catalog, option: str) -> str:
 
 
 def with_usual(catalog: Catalog, usual: Sequence[str | tuple[str, ...]]) -> Catalog:
-    """Returns the catalog with the usual scenes of a configuration; raises as `groups_of` does."""
-    return replace(catalog, usual=groups_of(catalog.class_names, catalog.scene_names, usual).usual)
+    """Returns the catalog with the usual scenes of a configuration; raises as `groups_of` does, also for those by order."""
+    groups = groups_of(catalog.class_names, catalog.scene_names, usual)
+    if not usual:
+        return replace(catalog, usual=())
+    return replace(catalog, usual=groups.usual)
 
 
 def shapes_of(objects: int, scenes: int, size: int) -> dict[str, tuple[int, ...]]:
