@@ -197,7 +197,7 @@ def test_a_column_of_the_table_is_the_scene_and_another_the_cluster(tmp_path):
     from PIL import Image
 
     from flipjax.config import PoolSpec
-    from flipjax.data.folder import list_folder
+    from flipjax.data.layouts import list_folder
 
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()

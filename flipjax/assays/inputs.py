@@ -12,8 +12,9 @@ from flipjax.assays.options import Options
 from flipjax.assays.units import AssayUnits
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.arrays import ArrayData
-from flipjax.data.folder import LAYOUTS, list_folder, load_folder
+from flipjax.data.folder import load_folder
 from flipjax.data.folds import FoundImages, find_images
+from flipjax.data.layouts import LAYOUTS, list_folder
 from flipjax.data.pool import Catalog, gather
 from flipjax.data.store import BadFilesError, pool_digest, with_usual
 

@@ -27,7 +27,7 @@ MILLIMETRES = {"mm": 1.0, "meter": 1e3, "micron": 1e-3, "unknown": 1.0}
 
 
 def _mask_header(path: Path, kind: str) -> Header:
-    from flipjax.data.images import read_mask_header
+    from flipjax.data.masks import read_mask_header
 
     with image_errors():
         header = read_mask_header(path)
@@ -35,7 +35,7 @@ def _mask_header(path: Path, kind: str) -> Header:
 
 
 def _read_mask(path: Path, kind: str) -> np.ndarray:
-    from flipjax.data.images import read_mask
+    from flipjax.data.masks import read_mask
 
     with image_errors():
         return read_mask(path).astype(np.int32)

@@ -228,7 +228,7 @@ def check_colours(predictions: Source, labels: Source) -> None:
     """Raises AuditError if the colours of masks with a palette say that an index is not the same class in all."""
     if not predictions.palettes and not labels.palettes:
         return
-    from flipjax.data.images import clashing_colours, swapped_colours
+    from flipjax.data.masks import clashing_colours, swapped_colours
 
     with formats.image_errors():
         clash = clashing_colours(predictions.palettes) or clashing_colours(labels.palettes)

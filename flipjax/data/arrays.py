@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flipjax.config import ConfigError
+from flipjax.data.images import OBJECT_ALPHA
 from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.data.store import pool_digest, pool_of, problem_of_names, say_usual, usual_by_order, with_usual
@@ -18,8 +19,6 @@ from flipjax.support.terminal import one_line
 
 ROOT_DIGITS = 16
 """Hex digits of a pool's digest that stand for its folder in a configuration."""
-OBJECT_ALPHA = 127
-"""Alpha, of 255, above which a pixel is the object's."""
 SIDE_FACTOR = 8
 """What divides the side of images, which networks halve several times."""
 

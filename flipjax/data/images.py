@@ -1,9 +1,12 @@
-"""Reads tables and images; decodes masks and cut-outs, and resizes them; errors are one line."""
+"""Reads images from files, and makes what a pool holds of them: photos, cut-outs and scenes of one size.
+
+An unusable file is a `BadFileError` of one line that names it.
+"""
 
 import contextlib
 import io
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,18 +18,12 @@ from flipjax.support.terminal import listed
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """Image formats that are opened. Pillow's other decoders start programs or are rarely tested."""
-MASK_FORMATS = ("PNG", "TIFF", "BMP")
-"""Formats of masks, which keep each value."""
-MASK_MODES = ("P", "L", "I;16", "I;16B", "I", "1", "LA", "RGB", "RGBA")
-"""Modes of masks: indices of a palette, integers of 8 to 32 bits, black and white, or grey in several channels."""
-ORIENTATION = 274
-"""EXIF tag of the orientation."""
-TURNED = "a mask that EXIF turns, as viewers do and programs do not; save it without its orientation"
-"""Why a mask with an orientation cannot be used."""
 MAX_PIXELS = 178_956_970
 """Largest image, in pixels: Pillow refuses more."""
 MOST_BYTES = 2**29
 """Largest file, in bytes."""
+OBJECT_ALPHA = 127
+"""Alpha, of 255, above which a pixel is the object's."""
 
 
 class Pixels(NamedTuple):
@@ -67,21 +64,23 @@ def read_file(path: Path, *, name: str = "") -> bytes:
         raise BadFileError(f"{name}: unreadable: {error.strerror or error}") from error
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Reads the rows of a CSV with some columns, whatever their case; raises BadFileError if it has none."""
+def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
+    """Reads the rows of a CSV with these columns, in any case; raises BadFileError if it lacks one, or has no row."""
     try:
         table = parse_table(read_file(path)).renamed(columns)
     except TableError as error:
         raise BadFileError(f"{path}: {error}") from error
+    expected = f"expected rows with {', '.join(columns)}; found {listed(table.columns)}"
     missing = [name for name in columns if name not in table.columns]
-    if missing or not table.rows:
-        expected = f"expected rows with {', '.join(columns)}; found {listed(table.columns)}"
-        raise BadFileError(f"{path}: no column {', '.join(missing or columns)}; {expected}")
+    if missing:
+        raise BadFileError(f"{path}: no column {', '.join(missing)}; {expected}")
+    if not table.rows:
+        raise BadFileError(f"{path}: no row below its header; {expected}")
     return list(table.rows)
 
 
 @contextlib.contextmanager
-def _decoding(name: str, formats: Sequence[str]) -> Iterator[None]:
+def decoding(name: str, formats: Sequence[str]) -> Iterator[None]:
     """Converts errors of Pillow to a BadFileError that names the file."""
     try:
         yield
@@ -104,7 +103,7 @@ def decode(data: bytes, *, name: str, turn: bool = False) -> Image.Image:
     Raises:
         BadFileError: it is no image, damaged, truncated, too large, or has several frames.
     """
-    with _decoding(name, FORMATS):
+    with decoding(name, FORMATS):
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadFileError(f"{name}: {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
@@ -135,106 +134,8 @@ def read_photo(path: Path, *, name: str = "") -> np.ndarray:
 
 def check_photo(path: Path) -> None:
     """Raises BadFileError, without reading pixels, for a photo of more than 8 bits a channel or no photo at all."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            check_bits(image, str(path))
-    except BadFileError:
-        raise
-    except Exception as error:  # Pillow raises many exception types for damaged files.
-        raise BadFileError(f"{path}: unreadable: {error or type(error).__name__}") from error
-
-
-class MaskHeader(NamedTuple):
-    """What is known of a mask before its pixels are read."""
-
-    height: int
-    """Rows."""
-    width: int
-    """Columns."""
-    palette: bytes
-    """Red, green and blue of each index of a mask of mode P; of other masks empty."""
-
-
-def read_mask_header(path: Path) -> MaskHeader:
-    """Reads the size of a mask and its palette; raises BadFileError for what is no mask of class indices."""
-    with _decoding(str(path), MASK_FORMATS), Image.open(path, formats=MASK_FORMATS) as image:
-        frames = getattr(image, "n_frames", 1)
-        if image.mode not in MASK_MODES or frames > 1:
-            expected = f"expected one mask of mode {', '.join(MASK_MODES)}"
-            raise BadFileError(f"{path}: {expected}; found mode {image.mode} and {frames} frames")
-        # Of a PNG whose EXIF stands behind its pixels, `read_mask` finds it: pixels are decoded once.
-        if image.format != "PNG" or "exif" in image.info:
-            _check_orientation(image, path)
-        palette = b""
-        if image.mode == "P":
-            palette = bytes(image.getpalette("RGB") or ())
-        return MaskHeader(image.height, image.width, palette)
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """Reads the class indices of a mask, integers (H, W); raises BadFileError for one that EXIF turns, or is none."""
-    image = read_image(path)
-    _check_orientation(image, path)
-    return labels_of(image, str(path))
-
-
-def _check_orientation(image: Image.Image, path: Path) -> None:
-    """Raises BadFileError for a mask that EXIF turns."""
-    if image.getexif().get(ORIENTATION, 1) != 1:
-        raise BadFileError(f"{path}: {TURNED}")
-
-
-def clashing_colours(palettes: Mapping[Path, bytes]) -> str:
-    """Returns in words where one index has different colours in two masks, so that it is no class; else nothing.
-
-    Programs that reduce colours to indices number them anew in each file.
-
-    Args:
-        palettes: of each file, as `read_mask_header` reads them. Pixels are read only where palettes differ.
-    """
-    if _are_alike(palettes.values()):
-        return ""
-    first_of_index: dict[int, tuple[bytes, Path]] = {}
-    for path, palette in palettes.items():
-        for index, colour in _used_colours(path, palette).items():
-            first_colour, first_path = first_of_index.setdefault(index, (colour, path))
-            if colour != first_colour:
-                return f"index {index} is {_rgb_text(first_colour)} in {first_path} and {_rgb_text(colour)} in {path}"
-    return ""
-
-
-def swapped_colours(palettes: Mapping[Path, bytes], others: Mapping[Path, bytes]) -> str:
-    """Returns in words which colour has another index in some masks than in others, each alike in itself.
-
-    Masks with quite other colours, such as predictions in grey beside labels in colour, do not clash.
-    """
-    if not palettes or not others or _are_alike([*palettes.values(), *others.values()]):
-        return ""
-    index_of_colour: dict[bytes, tuple[int, Path]] = {}
-    for path, palette in palettes.items():
-        for index, colour in _used_colours(path, palette).items():
-            index_of_colour.setdefault(colour, (index, path))
-    for path, palette in others.items():
-        for index, colour in _used_colours(path, palette).items():
-            first_index, first_path = index_of_colour.get(colour, (index, path))
-            if index != first_index:
-                return f"{_rgb_text(colour)} is index {first_index} in {first_path} and {index} in {path}"
-    return ""
-
-
-def _are_alike(palettes: Collection[bytes]) -> bool:
-    """Returns whether palettes agree as far as they go; programs leave out unused colours at their end."""
-    longest = max(palettes, key=len, default=b"")
-    return all(longest.startswith(palette) for palette in palettes)
-
-
-def _used_colours(path: Path, palette: bytes) -> dict[int, bytes]:
-    """Returns the colour of each index that a mask uses."""
-    return {index: palette[3 * index : 3 * index + 3] for index in np.unique(read_mask(path)).tolist()}
-
-
-def _rgb_text(colour: bytes) -> str:
-    return f"RGB {', '.join(map(str, colour))}"
+    with decoding(str(path), FORMATS), Image.open(path, formats=FORMATS) as image:
+        check_bits(image, str(path))
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -297,51 +198,64 @@ def cut_out(photo: Image.Image, alpha: Image.Image, *, name: str, size: int) -> 
     both.putalpha(alpha)
     *bands, alpha = squash(both.convert("RGBa"), size).split()
     mask = np.asarray(alpha)
-    check_object(mask > 127, name)
+    check_object(mask > OBJECT_ALPHA, name)
     return Pixels(np.asarray(Image.merge("RGB", bands)), mask, photo.width / photo.height)
 
 
-def read_premultiplied(image: Image.Image, alpha: Image.Image, *, names: tuple[str, str], size: int) -> Pixels:
+def read_premultiplied(
+    image: Image.Image, alpha: Image.Image, *, image_name: str, alpha_name: str, size: int
+) -> Pixels:
     """Resizes a cut-out that was multiplied by its alpha before; raises BadFileError as `cut_out` and `rgb` do."""
-    image = rgb(image, names[0])
+    image = rgb(image, image_name)
     alpha = alpha.convert("L")
-    check_sizes(image, alpha, names=names)
-    small = np.asarray(squash(alpha, size))
-    check_object(small > 127, names[0])
+    check_sizes(image, alpha, photo_name=image_name, mask_name=alpha_name)
+    small_alpha = np.asarray(squash(alpha, size))
+    check_object(small_alpha > OBJECT_ALPHA, image_name)
     # No channel may exceed alpha in a pool, as it may in other data sets.
-    pixels = np.minimum(np.asarray(squash(image, size)), small[..., None])
-    return Pixels(pixels, small, image.width / image.height)
+    pixels = np.minimum(np.asarray(squash(image, size)), small_alpha[..., None])
+    return Pixels(pixels, small_alpha, image.width / image.height)
 
 
 def alpha_of(mask: Image.Image, name: str) -> Image.Image:
-    """Returns the soft alpha (mode L) of a cut-out's mask or RGBA image; raises BadFileError if it has none."""
-    if mask.getbands()[-1] == "A" and mask.getchannel("A").getextrema() != (255, 255):
+    """Returns the alpha (mode L) of a cut-out's mask or RGBA image.
+
+    Soft edges stay. A mask of two values, of which one is 0, becomes one of 0 and 255.
+
+    Raises:
+        BadFileError: it has no object, or is no mask of one grey channel of 8 bits.
+    """
+    if _is_partly_transparent(mask):
         mask = mask.getchannel("A")
-        if np.asarray(mask).max(initial=0) > 127:
+        if np.asarray(mask).max(initial=0) > OBJECT_ALPHA:
             return mask
     if mask.mode in ("1", "LA"):
         mask = mask.convert("L")
-    elif mask.mode == "RGB" and are_grey(np.asarray(mask)):
+    elif mask.mode == "RGB" and _are_grey(np.asarray(mask)):
         mask = mask.getchannel(0)
-    values: list[int] = []
-    if mask.mode == "L":
-        values = [value for value, pixels in enumerate(mask.histogram()) if pixels]
-    # Two values are a mask, whatever the larger one; more are soft edges.
-    if (values[:1] == [0] and len(values) == 2) or values == [1]:
-        return mask.point([255 * (value > 0) for value in range(256)])
-    if not values or values[-1] <= 127 or (len(values) == 1 and values != [255]):
+    expected = "expected a mask of one grey channel of 8 bits: two values, of which one is 0, or a soft edge"
+    if mask.mode != "L":
         kinds = {
-            "L": f"the values {listed(values)}",
             "P": "a palette mask, whose pixels are ids of colours",
             "RGB": "an RGB mask",
             "RGBA": "an image without a transparent pixel",
         }
-        expected = "expected a mask of one grey channel of 8 bits: two values, of which one is 0, or a soft edge"
         raise BadFileError(f"{name}: {expected}; found {kinds.get(mask.mode, f'mode {mask.mode}')}")
-    return mask
+    values = [value for value, pixels in enumerate(mask.histogram()) if pixels]
+    has_two_values = values == [1] or (len(values) == 2 and values[0] == 0)
+    if has_two_values:
+        return mask.point([255 * (value > 0) for value in range(256)])
+    has_soft_edge = len(values) > 1 and values[-1] > OBJECT_ALPHA
+    if has_soft_edge or values == [255]:
+        return mask
+    raise BadFileError(f"{name}: {expected}; found the values {listed(values)}")
 
 
-def are_grey(values: np.ndarray) -> bool:
+def _is_partly_transparent(image: Image.Image) -> bool:
+    """Returns whether an image has an alpha channel that is not 255 everywhere."""
+    return image.getbands()[-1] == "A" and image.getchannel("A").getextrema() != (255, 255)
+
+
+def _are_grey(values: np.ndarray) -> bool:
     """Returns whether all channels of (H, W, channels) are equal."""
     return bool((values == values[..., :1]).all())
 
@@ -352,16 +266,17 @@ def labels_of(mask: Image.Image, name: str) -> np.ndarray:
     Raises:
         BadFileError: it has colours, transparent pixels or floating point.
     """
+    expected = "expected one channel of class indices"
     values = np.asarray(mask)
     if values.ndim == 3:
-        if mask.getbands()[-1] == "A" and mask.getchannel("A").getextrema() != (255, 255):
-            raise BadFileError(f"{name}: a mask with transparent pixels; expected one channel of class indices")
+        if _is_partly_transparent(mask):
+            raise BadFileError(f"{name}: a mask with transparent pixels; {expected}")
         colours = values[..., : 1 if mask.mode == "LA" else 3]
-        if not are_grey(colours):
-            raise BadFileError(f"{name}: a mask of colours (mode {mask.mode}); expected one channel of class indices")
+        if not _are_grey(colours):
+            raise BadFileError(f"{name}: a mask of colours (mode {mask.mode}); {expected}")
         values = colours[..., 0]
     if values.dtype.kind == "f":
-        raise BadFileError(f"{name}: a mask of mode {mask.mode}; expected one channel of class indices")
+        raise BadFileError(f"{name}: a mask of mode {mask.mode}; {expected}")
     if values.dtype == np.uint8:
         return values
     return values.astype(np.int32)
@@ -375,14 +290,15 @@ def squash_labels(labels: np.ndarray, size: int, name: str) -> np.ndarray:
 
 
 def read_labelled(
-    photo: Image.Image, mask: Image.Image, *, names: tuple[str, str], value: int, label: int, size: int
+    photo: Image.Image, mask: Image.Image, *, photo_name: str, mask_name: str, value: int, label: int, size: int
 ) -> Pixels:
     """Returns a photo and its mask at size x size.
 
     Args:
         photo: image of any mode.
         mask: holds 0 and `value`, which becomes `label`.
-        names: names of both in messages.
+        photo_name: name of the photo in messages.
+        mask_name: name of the mask in messages.
         value: value of the object's pixels.
         label: label of the object.
         size: side in pixels.
@@ -390,24 +306,24 @@ def read_labelled(
     Raises:
         BadFileError: sizes differ, or the mask has other values.
     """
-    photo = rgb(photo, names[0])
-    labels = labels_of(mask, names[1])
-    check_sizes(photo, mask, names=names)
+    photo = rgb(photo, photo_name)
+    labels = labels_of(mask, mask_name)
+    check_sizes(photo, mask, photo_name=photo_name, mask_name=mask_name)
     values = np.unique(labels).tolist()
     if value not in values or not {0, value} >= set(values):
-        raise BadFileError(f"{names[1]}: the mask has the values {listed(values)}; expected 0 and {value}")
-    small = squash_labels((labels == value) * label, size, names[1])
-    return Pixels(np.asarray(squash(photo, size)), small, photo.width / photo.height)
+        raise BadFileError(f"{mask_name}: the mask has the values {listed(values)}; expected 0 and {value}")
+    small_mask = squash_labels((labels == value) * label, size, mask_name)
+    return Pixels(np.asarray(squash(photo, size)), small_mask, photo.width / photo.height)
 
 
 def check_object(pixels: np.ndarray, name: str) -> None:
-    """Raises EmptyObjectError if no pixel shows the object."""
+    """Raises EmptyObjectError if no pixel (H, H) shows the object."""
     if not pixels.any():
         raise EmptyObjectError(f"{name}: nothing of the object is left at {len(pixels)} x {len(pixels)} pixels")
 
 
-def check_sizes(photo: Image.Image, mask: Image.Image, *, names: tuple[str, str]) -> None:
+def check_sizes(photo: Image.Image, mask: Image.Image, *, photo_name: str, mask_name: str) -> None:
     """Raises BadFileError unless photo and mask have the same size."""
     if photo.size != mask.size:
-        found = f"the mask has {mask.width} x {mask.height} pixels, {names[0]} has {photo.width} x {photo.height}"
-        raise BadFileError(f"{names[1]}: {found}")
+        found = f"the mask has {mask.width} x {mask.height} pixels, {photo_name} has {photo.width} x {photo.height}"
+        raise BadFileError(f"{mask_name}: {found}")

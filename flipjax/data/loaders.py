@@ -80,7 +80,7 @@ def _listed(spec: "PoolSpec") -> "Catalog":
 
         return list_flips(spec)
     if spec.name == "folder":
-        from flipjax.data.folder import list_folder
+        from flipjax.data.layouts import list_folder
 
         return list_folder(spec)
     from flipjax.data.tfds import list_tfds

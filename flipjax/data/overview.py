@@ -62,9 +62,7 @@ class Overview:
     __repr__ = __str__
 
 
-def make_overview(
-    catalog: Catalog, title: str, problems: Sequence[str], *, size: int, usual_option: str
-) -> Overview:
+def make_overview(catalog: Catalog, title: str, problems: Sequence[str], *, size: int, usual_option: str) -> Overview:
     """Describes a pool, without `next` and `next_frozen`.
 
     Args:

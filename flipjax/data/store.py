@@ -269,7 +269,7 @@ def usual_by_order(catalog: Catalog, option: str) -> str:
 
 
 def with_usual(catalog: Catalog, usual: Sequence[str | tuple[str, ...]]) -> Catalog:
-    """Returns the catalog with the usual scenes of a configuration; raises as `groups_of` does, also for those by order."""
+    """Returns the catalog with the usual scenes of a configuration; raises as `groups_of` does, of none given too."""
     groups = groups_of(catalog.class_names, catalog.scene_names, usual)
     if not usual:
         return replace(catalog, usual=())

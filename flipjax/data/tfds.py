@@ -433,13 +433,18 @@ def _reader_of(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
         if is_scene_photo:
             return images.read_scene(photo, name=item.name, size=size)
         mask = open_image(item, "mask")
-        # Of the photo and of its mask, for messages.
-        names = (item.name, item.name)
         if catalog.kind == "photo":
-            value = mask_values[item.y]
-            pixels = images.read_labelled(photo, mask, names=names, value=value, label=1 + item.y, size=size)
+            pixels = images.read_labelled(
+                photo,
+                mask,
+                photo_name=item.name,
+                mask_name=item.name,
+                value=mask_values[item.y],
+                label=1 + item.y,
+                size=size,
+            )
         else:
-            pixels = images.read_premultiplied(photo, mask, names=names, size=size)
+            pixels = images.read_premultiplied(photo, mask, image_name=item.name, alpha_name=item.name, size=size)
         if data.have_one_size:
             pixels = pixels._replace(aspect=float(example_of(item).get("aspect", np.nan)))
         return pixels

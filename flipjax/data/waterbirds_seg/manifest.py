@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import ConfigError
-from flipjax.data.images import BadFileError, read_file, read_table
+from flipjax.data.images import BadFileError, read_file, read_rows
 from flipjax.data.pool import PoolItem
 from flipjax.data.split import PARTS, shuffle
 
@@ -180,13 +180,13 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[ManifestRow]:
         BadFileError: the file is no CSV, lacks a column or has a bad row; names the first.
     """
     rows: dict[str, ManifestRow] = {}
-    for cells in read_table(path, ManifestRow._fields):
+    for table_row in read_rows(path, ManifestRow._fields):
         try:
-            row = _row(cells.cells, fix_labels)
+            row = _row(table_row.cells, fix_labels)
             if rows.setdefault(row.img_filename, row) is not row:
                 raise ValueError(f"img_filename: {row.img_filename} is listed twice")
         except ValueError as error:
-            raise BadFileError(f"{path} line {cells.line}: {error}") from error
+            raise BadFileError(f"{path} line {table_row.line}: {error}") from error
     return list(rows.values())
 
 

@@ -169,7 +169,7 @@ def read_bird(photo: Path, segmentation: Path) -> tuple[Image.Image, Image.Image
     image = images.rgb(images.read_image(photo), str(photo))
     alpha = images.read_image(segmentation)
     images.check_bits(alpha, str(segmentation))
-    images.check_sizes(image, alpha, names=(str(photo), str(segmentation)))
+    images.check_sizes(image, alpha, photo_name=str(photo), mask_name=str(segmentation))
     if alpha.mode != "L":
         alpha = alpha.convert("RGB")
     return image, alpha
