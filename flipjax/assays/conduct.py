@@ -35,7 +35,7 @@ from flipjax.assays.waves import (
 from flipjax.backend.start import start_backend
 from flipjax.config import PopulationSpec
 from flipjax.data.arrays import ArrayData
-from flipjax.results.verdicts import FEWEST
+from flipjax.results.verdicts import FEWEST_SEEDS
 from flipjax.support.files import make_folder
 from flipjax.support.terminal import say
 
@@ -172,11 +172,11 @@ def outline(data: Source, options: Options) -> Iterator[str]:
 
 
 def _start_devices() -> None:
-    """Starts JAX with a device for each member that trains at once: in a wave, the FEWEST seeds of a verdict at most.
+    """Starts JAX with a device for each member that trains at once: in a wave, the FEWEST_SEEDS seeds of a verdict at most.
 
     It comes before the images are read, since the number of devices cannot change once JAX has started.
     """
-    start_backend(PopulationSpec(), members=FEWEST)
+    start_backend(PopulationSpec(), members=FEWEST_SEEDS)
 
 
 def _without_networks(experiment: AssayExperiment) -> Assay:
@@ -242,10 +242,10 @@ def _with_verdict(untrained: Assay, experiment: AssayExperiment, trial: Trial, p
 
 
 def _remedy_stages(journal: Journal, network: Network) -> list[Stage]:
-    """Returns the stages of the remedies: each setting has a wave before any has a second, up to FEWEST seeds."""
+    """Returns the stages of the remedies: each setting has a wave before any has a second, up to FEWEST_SEEDS seeds."""
     settings = remedy.settings_of(network.images.catalog.kind, network.name)
     stages = []
-    for number in range(journal.waves_of(FEWEST)):
+    for number in range(journal.waves_of(FEWEST_SEEDS)):
         for setting in settings:
             stages.append(wave(setting, number, seeds=journal.wave, folds=network.folds))
     return stages

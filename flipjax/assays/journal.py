@@ -17,7 +17,7 @@ from flipjax.assays.inputs import AssayImages
 from flipjax.assays.options import FIELDS, Options
 from flipjax.assays.population import Network, Stage, TrainedStage, is_whole, run_name, train_stage
 from flipjax.config import ConfigError
-from flipjax.results.verdicts import FEWEST
+from flipjax.results.verdicts import FEWEST_SEEDS
 from flipjax.support.files import DamagedError, read_json, write_text
 from flipjax.support.threads import cores
 
@@ -150,12 +150,12 @@ def stored_state(folder: Path) -> Journal | None:
 
 
 def wave_size(processors: int) -> int:
-    """Returns the seeds of a wave: a network for each processor, 1, 2 or the FEWEST that a verdict needs.
+    """Returns the seeds of a wave: a network for each processor, 1, 2 or the FEWEST_SEEDS that a verdict needs.
 
     Example:
         >>> [wave_size(processors) for processors in (1, 2, 3, 16)]
         [1, 2, 2, 4]
     """
-    if processors >= FEWEST:
-        return FEWEST
-    return min(processors, FEWEST // 2)
+    if processors >= FEWEST_SEEDS:
+        return FEWEST_SEEDS
+    return min(processors, FEWEST_SEEDS // 2)

@@ -9,7 +9,7 @@ from flipjax.assays.options import FROZEN, SMALL
 from flipjax.assays.remedy import FEWEST_LEVELS, Level
 from flipjax.assays.results import Assay
 from flipjax.assays.verdict import Step
-from flipjax.results.verdicts import FEWEST
+from flipjax.results.verdicts import FEWEST_SEEDS
 from flipjax.support.terminal import listed
 
 TELLS = 0.6
@@ -87,7 +87,7 @@ def advise(assay: Assay, step: Step, *, seeds: int, budget: float) -> str:
     goes_on = f"{typed} goes on in this folder, to {seeds} seeds"
     if training.tested < assay.images:
         return f"So far {training.tested} of {assay.images} images were tested: {goes_on}."
-    if outlook is None or math.isnan(outlook.image_share) or training.seeds < FEWEST:
+    if outlook is None or math.isnan(outlook.image_share) or training.seeds < FEWEST_SEEDS:
         return f"{goes_on}."
     if step == Step.MORE_IMAGES:
         share = f"{outlook.image_share:.0%} of its variance is over {assay.unit}, not seeds"

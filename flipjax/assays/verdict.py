@@ -9,7 +9,7 @@ import numpy as np
 from flipjax.assays.contrast import Contrast, Outcomes, group_flips, mean_over_seeds
 from flipjax.assays.looks import level_of_look, spent_level
 from flipjax.assays.units import AssayUnits
-from flipjax.results.verdicts import FEWEST
+from flipjax.results.verdicts import FEWEST_SEEDS
 
 USED = "used"
 """Verdict: models use the attribute."""
@@ -117,9 +117,9 @@ def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribu
     seeds = len(estimate.of_seeds)
     if not learnt.enough:
         return AssayVerdict(UNKNOWN, not_learnt_sentence(learnt))
-    if seeds < FEWEST:
+    if seeds < FEWEST_SEEDS:
         number = "one was" if seeds == 1 else f"{seeds} were"
-        reason = f"The contrast is {estimate.text}; a verdict needs {FEWEST} seeds, and {number} trained."
+        reason = f"The contrast is {estimate.text}; a verdict needs {FEWEST_SEEDS} seeds, and {number} trained."
         return AssayVerdict(UNKNOWN, reason)
     if -margin <= estimate.low and estimate.high <= margin:
         return AssayVerdict(NOT_USED, f"The contrast, {estimate.text}, lies within the margin of {margin:g}.")
@@ -241,8 +241,8 @@ def next_step(
     if verdict.word != UNKNOWN:
         return Step.SURE
     # The variance over fewer seeds is known too badly to end with.
-    needed = FEWEST
-    if seeds >= FEWEST:
+    needed = FEWEST_SEEDS
+    if seeds >= FEWEST_SEEDS:
         needed = outlook.seeds
     if needed == 0:
         return Step.MORE_IMAGES

@@ -34,7 +34,7 @@ from flipjax.assays.verdict import (
     not_learnt_sentence,
 )
 from flipjax.data.arrays import ArrayData
-from flipjax.results.verdicts import FEWEST
+from flipjax.results.verdicts import FEWEST_SEEDS
 from flipjax.support.terminal import say
 
 
@@ -174,7 +174,7 @@ def _measure(
     units = network.images.units.where(is_tested)
     learnt = measure_learning(units, association.rare, outcomes.where(is_tested))
     seeds = [journal.wave * (number + 1) for number in range(waves)]
-    looks = [count for count in seeds if count >= FEWEST]
+    looks = [count for count in seeds if count >= FEWEST_SEEDS]
     contrast = measure_contrast(units, association.usual, outcomes.where(is_tested), looks=looks, seed=options.seed)
     if contrast is None:
         reason = f"The {is_tested.sum()} images that were tested so far do not hold all groups."
@@ -202,8 +202,8 @@ def _measure(
 def seeds_that_tell(experiment: AssayExperiment, network: Network, population: AssayPopulation) -> tuple[int, float]:
     """Returns the seeds that would tell, in whole waves, and the budget that they need, in seconds."""
     journal = experiment.journal
-    seeds = FEWEST
-    if population.outcomes.seeds >= FEWEST and population.outlook is not None:
+    seeds = FEWEST_SEEDS
+    if population.outcomes.seeds >= FEWEST_SEEDS and population.outlook is not None:
         seeds = max(seeds, population.outlook.seeds)
     missing = 0.0
     for number in range(journal.waves_of(seeds)):

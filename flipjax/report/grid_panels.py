@@ -27,7 +27,7 @@ from flipjax.report.style import dress, legend, plain, shades
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.text import level_text, setting_axes, setting_label, value_text, varying_axes
-from flipjax.results.verdicts import FEWEST
+from flipjax.results.verdicts import FEWEST_SEEDS
 
 DIFFERENCES = ("group/rare/fg_flip", "gap/mean", "worst_group_iou")
 """The quantities whose differences are drawn."""
@@ -213,7 +213,7 @@ def _draw_line(plot: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame,
     if joined:
         plot.plot(means["x"], means["mean"], color=line.colour, linewidth=1.8)
     # With fewer seeds than a verdict needs, dots are more informative than a wide interval.
-    with_interval = means[means["n"] >= FEWEST].dropna(subset=["low", "high"])
+    with_interval = means[means["n"] >= FEWEST_SEEDS].dropna(subset=["low", "high"])
     plot.vlines(with_interval["x"], with_interval["low"], with_interval["high"], color=line.colour, linewidth=1.6)
     plot.scatter(
         means["x"],
@@ -417,7 +417,7 @@ def _draw_differences(plot: Axes, rows: pd.DataFrame, y: pd.Series, *, colour: C
         colour: of this level.
         label: of this level, in the legend.
     """
-    too_few = rows["n"] < FEWEST
+    too_few = rows["n"] < FEWEST_SEEDS
     enough = rows[~too_few]
     plot.hlines(y[~too_few], enough["low"], enough["high"], linewidth=1.4, color=colour)
     # A value a seed. The index repeats that of its row, which gives it the row's position.

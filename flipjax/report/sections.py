@@ -22,7 +22,7 @@ from flipjax.results.quantities import title_of
 from flipjax.results.rows import axes_of
 from flipjax.results.run import StoredRun
 from flipjax.results.text import level_text, setting_label, varying_axes
-from flipjax.results.verdicts import FEWEST, JUDGED
+from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED
 
 COMMON_FLIP = Line("group/common/fg_flip", "common groups", COMMON, "o")
 RARE_FLIP = Line("group/rare/fg_flip", "rare groups", RARE, "s")
@@ -171,7 +171,7 @@ def gap_chart(run: StoredRun) -> Chart:
 def _least_gap(run: StoredRun) -> float:
     """Returns the lowest gap that is drawn, of a seed or an interval; 0 if none is below."""
     means = run.first_rule_means
-    of_gaps = means[means["quantity"].str.startswith("gap/") & (means["n"] >= FEWEST)]
+    of_gaps = means[means["quantity"].str.startswith("gap/") & (means["n"] >= FEWEST_SEEDS)]
     of_seeds = np.ravel(run.kept().filter(like="gap/"))
     return max(-1.0, float(np.nanmin([0.0, *of_gaps["low"], *of_seeds])))
 

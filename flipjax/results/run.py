@@ -26,7 +26,7 @@ from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of, kept_records, me
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
 from flipjax.results.store import BLANK, GALLERY, STORED, read
 from flipjax.results.tables import history_table, image_tables, join, results_table, typed
-from flipjax.results.verdicts import FEWEST, Differences, differences_of
+from flipjax.results.verdicts import FEWEST_SEEDS, Differences, differences_of
 from flipjax.support.files import DamagedError, replacing
 from flipjax.support.terminal import listed
 
@@ -336,7 +336,7 @@ class StoredRun:
             note = f"Seeds: {fewest_seeds} to {most_seeds}"
         note += f"; test images: {self._test_images_in_words()}"
         # A chart with dots draws intervals only with the seeds that a verdict needs: the dots show fewer seeds better.
-        is_drawn = not dots or most_seeds >= FEWEST
+        is_drawn = not dots or most_seeds >= FEWEST_SEEDS
         if interval and is_drawn:
             note += _interval_note(flips)
         note += "."

@@ -18,7 +18,7 @@ from flipjax.results.text import (
     setting_label,
     varying_axes,
 )
-from flipjax.results.verdicts import FEWEST, JUDGED
+from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED
 from flipjax.support.terminal import listed
 
 CHANGES = ("group/rare/fg_flip", "gap/mean", "iou/foreground")
@@ -201,7 +201,7 @@ def ranking_words(row: Row, *, learnt: bool = True) -> str:
     """
     if not learnt:
         return f"No verdict on flip-risk: {CLASSES_NOT_LEARNT}"
-    if row["n"] < FEWEST:
+    if row["n"] < FEWEST_SEEDS:
         return "No verdict on flip-risk"
     if row["high"] < CHANCE:
         return "Flip-risk ranks flips the wrong way"

@@ -2,7 +2,7 @@
 
 1. A family is what one table compares: the trends of a run, its methods under the first selection rule, its selection
    rules (`Differences`), or two runs. A table says its family's size in the column `comparisons`.
-2. A comparison is tested if its quantity is in JUDGED, it has FEWEST seeds or more, most of its members have learnt the
+2. A comparison is tested if its quantity is in JUDGED, it has FEWEST_SEEDS seeds or more, most of its members have learnt the
    classes (at both ends of a trend; of one method or of the other), and the seeds differ.
 3. `shared_p` tests each with a variance that is shared within its quantity, so that four seeds that agree by chance
    make no verdict.
@@ -23,7 +23,7 @@ from flipjax.results.estimates import compare, trend
 from flipjax.results.frames import DIGITS
 from flipjax.results.rows import CLASSES_NOT_LEARNT
 
-FEWEST = 4
+FEWEST_SEEDS = 4
 """Seeds below which there is no verdict."""
 LEVEL = 0.05
 """Probability of any verdict in a family without true differences, at most."""
@@ -78,7 +78,7 @@ def judge(table: pd.DataFrame) -> pd.DataFrame:
 def _uncorrected_p(table: pd.DataFrame) -> np.ndarray:
     """Returns the p of each row, float64 (rows,), NaN for those that are not tested."""
     p = np.full(len(table), np.nan)
-    testable = table["quantity"].isin(JUDGED) & (table["n"] >= FEWEST) & table["learnt"].astype(bool)
+    testable = table["quantity"].isin(JUDGED) & (table["n"] >= FEWEST_SEEDS) & table["learnt"].astype(bool)
     numbered = table.reset_index(drop=True)
     for _, rows in numbered[testable.to_numpy()].groupby("quantity", sort=False):
         difference, variance, n = rows[["difference", "variance", "n"]].to_numpy(np.float64).T
@@ -108,7 +108,7 @@ def _reasons(judged: pd.DataFrame) -> np.ndarray:
         "": (judged["verdict"] != "") | ~judged["quantity"].isin(JUDGED),
         "no seed has both": judged["n"] == 0,
         NOT_KNOWN: ~judged["learnt"].astype(bool),
-        f"no verdict below {FEWEST} seeds": judged["n"] < FEWEST,
+        f"no verdict below {FEWEST_SEEDS} seeds": judged["n"] < FEWEST_SEEDS,
         "no difference in any seed": judged["p"].isna() & (judged["difference"] == 0),
         "no verdict: all seeds are equal": judged["p"].isna(),
         "no significant difference": interval_has_zero,

@@ -18,7 +18,7 @@ from flipjax.results.resamples import Resamples
 from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
 from flipjax.results.sentences import classes_warning, headline, verdicts
 from flipjax.results.text import COLUMNS, FURTHER_COLUMNS, comparison_table, legend, summary_table, to_text, trend_table
-from flipjax.results.verdicts import FEWEST, JUDGED, LEVEL, differences_of, holm, judge, shared_p
+from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED, LEVEL, differences_of, holm, judge, shared_p
 from results.tables import cell_of, find, random_decomposition, rows_of, table_of
 
 T = {1: np.nan, 2: 12.706205, 3: 4.302653, 4: 3.182446, 10: 2.262157}
@@ -278,7 +278,7 @@ def test_a_sentence_is_a_row_of_a_table_and_a_verdict_needs_four_seeds(rows):
     trends, comparison = judged.trend, judged.comparison
     for table in (trends, comparison):
         decided = table[table["verdict"] != ""]
-        assert (decided["n"] >= FEWEST).all() and decided["quantity"].isin(JUDGED).all()
+        assert (decided["n"] >= FEWEST_SEEDS).all() and decided["quantity"].isin(JUDGED).all()
         assert (decided["p"] < LEVEL).all() and (decided["reason"] == "").all()
         undecided = table[table["quantity"].isin(JUDGED) & (table["verdict"] == "")]
         assert (undecided["reason"] != "").all()
@@ -292,7 +292,7 @@ def test_a_sentence_is_a_row_of_a_table_and_a_verdict_needs_four_seeds(rows):
         cells = [cell.split(" (")[0] for row in rows_of_it for cell in row if "." in cell]
         assert any(re.search(rf"[( ]{re.escape(cell)}[), ]", sentence) for cell in cells), sentence
     for table in (trends, comparison):
-        assert legend(table).startswith("*") == (table["n"].max() >= FEWEST)
+        assert legend(table).startswith("*") == (table["n"].max() >= FEWEST_SEEDS)
 
 
 @settings(max_examples=2)

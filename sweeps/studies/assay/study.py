@@ -34,7 +34,7 @@ from flipjax.assays.sentences import findings
 from flipjax.backend.start import start_backend
 from flipjax.config import PopulationSpec
 from flipjax.data.arrays import ArrayData
-from flipjax.results.verdicts import FEWEST
+from flipjax.results.verdicts import FEWEST_SEEDS
 
 HERE = Path(__file__).parent
 Source = Callable[[Path], ArrayData | Path]
@@ -192,7 +192,7 @@ TARGET = 0.2
 LEVELS = (NetworkSetting(0.25, "ce"), NetworkSetting(0.5, "ce"), EVERYTHING)
 """The fractions of the counter-examples that tell how many are needed, as in an assay."""
 FOLDS, EPOCHS = 2, 20
-"""Of the networks of a level, FEWEST seeds, before and after more are collected."""
+"""Of the networks of a level, FEWEST_SEEDS seeds, before and after more are collected."""
 
 
 def more_shapes(drawing: Drawing) -> Callable[[int], ArrayData]:
@@ -235,7 +235,7 @@ def measure_levels(
     rare = ~usual_mask(images.catalog.groups.usual, images.units.values)
     levels = []
     for setting in settings:
-        stage = wave(setting, 0, seeds=FEWEST, folds=FOLDS)
+        stage = wave(setting, 0, seeds=FEWEST_SEEDS, folds=FOLDS)
         trained = train_stage(network, stage, folder, until=float("inf"))
         tested = outcomes_of([trained], images=images.count)
         levels.append(remedy.measure_level(setting.name, setting.rare_kept, images.units, rare, tested))
@@ -294,7 +294,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="cut-outs of cats and dogs on land and water")
     options = parser.parse_args()
     # Before images are drawn: the number of devices cannot change later.
-    start_backend(PopulationSpec(), FEWEST)
+    start_backend(PopulationSpec(), FEWEST_SEEDS)
     begun = time.monotonic()
     if options.table == "answers":
         for name in options.cases or CASES:

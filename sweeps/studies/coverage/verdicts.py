@@ -21,7 +21,7 @@ from scipy.special import stdtr
 
 from flipjax.results.frames import write_csv
 from flipjax.results.quantities import column
-from flipjax.results.verdicts import FEWEST, JUDGED, LEAST_SPREAD, LEVEL, holm, shared_p
+from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED, LEAST_SPREAD, LEVEL, holm, shared_p
 
 STUDIES = pathlib.Path(__file__).parents[1]
 SEEDS = (3, 4, 5, 6, 7, 8)
@@ -131,7 +131,7 @@ def kinds():
 
 def new_rule(difference, variance, seeds):
     """Returns which comparisons (pages, quantities, m) have a verdict by flipjax's rule."""
-    if seeds < FEWEST:
+    if seeds < FEWEST_SEEDS:
         return np.zeros(difference.shape, bool)
     methods = difference.shape[-1] // LEVELS
     p = np.nan_to_num(shared_p(difference, variance, seeds, sharing=methods), nan=1.0)
@@ -140,7 +140,7 @@ def new_rule(difference, variance, seeds):
 
 def old_rule(difference, variance, seeds):
     """Returns which have one by the rule of 15aa87d."""
-    if seeds < FEWEST:
+    if seeds < FEWEST_SEEDS:
         return np.zeros(difference.shape, bool)
     spread = np.maximum(np.sqrt(variance), LEAST_SPREAD)
     p = 2 * stdtr(seeds - 1, -np.abs(difference) / spread * np.sqrt(seeds))
@@ -178,7 +178,7 @@ def count(kind, *, seeds, methods, effect, pages, seed):
 
 def show(table):
     """Returns a Markdown table: rows of noise and seeds, columns of methods; this rule, then 15aa87d's."""
-    rows = table[table.seeds >= FEWEST]
+    rows = table[table.seeds >= FEWEST_SEEDS]
     titles = [f"{methods} methods" for methods in METHODS]
     titles[METHODS.index(1)] = "1 method"
     heads = [f"null pages, {title}" for title in titles] + [f"found, {title}" for title in titles]
@@ -202,14 +202,14 @@ def main():
         for seeds, effect in itertools.product(SEEDS, (0.0, EFFECT)):
             if seeds <= kind.most_seeds:
                 judged = pages
-                if seeds < FEWEST:
+                if seeds < FEWEST_SEEDS:
                     # No page has a verdict.
                     judged = min(pages, 100)
                 seed = 1000 * place + seeds
                 rows.append(count(kind, seeds=seeds, methods=methods, effect=effect, pages=judged, seed=seed))
     table = pd.DataFrame(rows)
     write_csv(pathlib.Path(__file__).with_name("verdicts.csv"), table)
-    null = table[(table.effect == 0) & (table.seeds >= FEWEST)]
+    null = table[(table.effect == 0) & (table.seeds >= FEWEST_SEEDS)]
     worst = null.loc[null.false.idxmax()]
     error = np.sqrt(worst.false * (1 - worst.false) / worst.pages)
     print(f"Share of null pages with a verdict, and of differences of {EFFECT} found\n\n{show(table)}\n")
