@@ -1,13 +1,11 @@
 """Whether models use an attribute of a user's data, and what would end it, from the images to the page."""
 
 import dataclasses
-import functools
 import importlib.metadata
-import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,7 +17,7 @@ from flipjax.assays.journal import Journal, open_journal
 from flipjax.assays.network import first_network
 from flipjax.assays.obstacles import cluster_counts, find_obstacle, notes_on_empty_groups
 from flipjax.assays.options import Options, check_options, out_folder
-from flipjax.assays.population import EVERYTHING, Network, Stage, TrainedStage, by_setting, outcomes_of, wave
+from flipjax.assays.population import EVERYTHING, Network, Stage, TrainedStage, by_setting, make_wave, outcomes_of
 from flipjax.assays.results import Assay, Training, group_rows, image_rows, write_image_rows, write_record
 from flipjax.assays.sentences import advise, duration, findings
 from flipjax.assays.verdict import UNKNOWN, AssayVerdict
@@ -36,47 +34,15 @@ from flipjax.backend.start import start_backend
 from flipjax.config import PopulationSpec
 from flipjax.data.arrays import ArrayData
 from flipjax.results.verdicts import FEWEST_SEEDS
+from flipjax.runs import Run
 from flipjax.support.files import make_folder
 from flipjax.support.terminal import say
 
 Source: TypeAlias = ArrayData | str | Path
 """A folder as `flipjax data check` reads it, or arrays whose scenes are the attribute's values."""
-Asked = ParamSpec("Asked")
-"""The options as keyword arguments."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TrainedNetworks:
-    """The networks that an assay trained."""
-
-    network: Network
-    """The network that its verdict is on."""
-    stages: Sequence[TrainedStage]
-    """All stages, those of the population first."""
-
-
-def takes_options(
-    build: Callable[Asked, Options],
-) -> Callable[[Callable[[Source, Options], Assay]], Callable[Concatenate[Source, Asked], Assay]]:
-    """Lets a function of images and options take the options as keyword arguments, with their types and defaults."""
-
-    def decorate(body: Callable[[Source, Options], Assay]) -> Callable[Concatenate[Source, Asked], Assay]:
-        @functools.wraps(body)
-        def call(data: Source, /, *args: Asked.args, **options: Asked.kwargs) -> Assay:
-            return body(data, build(*args, **options))
-
-        images, *_ = inspect.signature(body).parameters.values()
-        options = inspect.signature(build).parameters.values()
-        # `help(assay)` and the pages then show every option, which `Options` alone defines. This is
-        # `call.__signature__ = ...`, written so that type checkers accept it.
-        vars(call)["__signature__"] = inspect.Signature([images, *options], return_annotation=Assay)
-        return call
-
-    return decorate
-
-
-@takes_options(Options)
-def assay(data: Source, options: Options) -> Assay:
+def assay(data: Source, *, attribute: str, **options: Any) -> Assay:
     """Tells whether networks that train on images use an attribute of them, and what would end it.
 
     Small networks train across folds at the data's own correlation, so that every image is tested by networks that did
@@ -85,8 +51,8 @@ def assay(data: Source, options: Options) -> Assay:
 
     Args:
         data: a folder as `flipjax data check` reads it, or `flipjax.data.from_arrays(...)` whose scenes are the values.
-        options: keyword arguments, the options of the command by name: `attribute`, the column or the name of the
-            scenes, and any of `flipjax.assays.options.Options`.
+        attribute: the column of metadata.csv, or the name of the scenes.
+        **options: other options of the command by name, such as `clusters` or `out` (`flipjax.assays.options.Options`).
 
     Raises:
         ConfigError: the images or options cannot be used.
@@ -108,11 +74,11 @@ def assay(data: Source, options: Options) -> Assay:
         >>> again.findings[0]
         'scanner: cannot be told. scanner is the class: no counter-example exists, so that nothing separates the two.'
     """
-    return conduct(data, options)
+    return conduct(data, Options(attribute=attribute, **options))
 
 
 def conduct(data: Source, options: Options) -> Assay:
-    """Carries out an assay with a record of options, as the command line has; `assay` takes them as keywords."""
+    """Carries out an assay from its images to its page; `assay` and the command line make the record of options."""
     begun = time.monotonic()
     check_options(options)
     folder = out_folder(data, options)
@@ -143,7 +109,9 @@ def conduct(data: Source, options: Options) -> Assay:
         remedies = train_in_order(journal, network, planned)
         judged = _with_remedies(judged, experiment, network, planned, remedies)
         stages += remedies
-    return _write(judged, begun, TrainedNetworks(network, stages))
+    write_image_rows(folder, image_rows(network.images, stages))
+    # The first stage trains on all counter-examples without a method, as the verdict's networks do.
+    return _write(judged, begun, shown=stages[0].run)
 
 
 def outline(data: Source, options: Options) -> Iterator[str]:
@@ -163,7 +131,9 @@ def outline(data: Source, options: Options) -> Iterator[str]:
     # Read, or made in memory alone: a preview writes nothing.
     journal = open_journal(out_folder(data, options), images, options)
     network = first_network(data, images, options)
-    side_by_side = "one network" if journal.wave == 1 else f"{journal.wave} networks"
+    side_by_side = "one network"
+    if journal.wave_size > 1:
+        side_by_side = f"{journal.wave_size} networks"
     yield (
         f"{side_by_side} ({network.words}, {network.epochs} epochs) on the first fold, which tell whether the classes "
         f"are learnt; then as many on each of {network.folds} folds, wave after wave, until the verdict is sure, "
@@ -172,7 +142,7 @@ def outline(data: Source, options: Options) -> Iterator[str]:
 
 
 def _start_devices() -> None:
-    """Starts JAX with a device for each member that trains at once: in a wave, the FEWEST_SEEDS seeds of a verdict at most.
+    """Starts JAX with a device for each network that trains at once: those of a wave, FEWEST_SEEDS at most.
 
     It comes before the images are read, since the number of devices cannot change once JAX has started.
     """
@@ -242,12 +212,12 @@ def _with_verdict(untrained: Assay, experiment: AssayExperiment, trial: Trial, p
 
 
 def _remedy_stages(journal: Journal, network: Network) -> list[Stage]:
-    """Returns the stages of the remedies: each setting has a wave before any has a second, up to FEWEST_SEEDS seeds."""
+    """Returns the stages of the remedies: each setting has a wave before any has a second, up to FEWEST_SEEDS."""
     settings = remedy.settings_of(network.images.catalog.kind, network.name)
     stages = []
     for number in range(journal.waves_of(FEWEST_SEEDS)):
         for setting in settings:
-            stages.append(wave(setting, number, seeds=journal.wave, folds=network.folds))
+            stages.append(make_wave(setting, number, size=journal.wave_size, folds=network.folds))
     return stages
 
 
@@ -274,11 +244,10 @@ def _with_remedies(
     for setting, stages in by_setting(trained).items():
         outcomes = outcomes_of(stages, images=network.images.count)
         level = remedy.measure_level(setting.name, setting.rare_kept, units, rare, outcomes)
-        # Levels of counter-examples train as the population does; the others have a method against flips.
-        if setting.method == EVERYTHING.method:
-            levels.append(level)
-        else:
+        if setting.has_method:
             methods.append(level)
+        else:
+            levels.append(level)
     levels = remedy.fewest_first(levels)
     counter_examples = None
     if trained:
@@ -315,27 +284,19 @@ def _training_with_remedies(
     )
 
 
-def _write(assay: Assay, begun: float, trained: TrainedNetworks | None = None) -> Assay:
-    """Writes page, images and record of an assay, and returns it with its duration.
+def _write(assay: Assay, begun: float, *, shown: Run | None = None) -> Assay:
+    """Writes the page and, last, the record of an assay, and returns it with its duration.
 
     Args:
         assay: the assay with its verdict.
         begun: `time.monotonic()` when it began.
-        trained: its networks, if it trained any.
+        shown: the run whose flipped images the page shows, if any was trained.
     """
     # The page needs matplotlib.
     from flipjax.assays.page import write_assay
 
     finished = dataclasses.replace(assay, seconds=round(time.monotonic() - begun, 1))
-    shown_run = None
-    if trained is not None:
-        # The first stage trains on all counter-examples without a method, as the verdict's networks do.
-        run = trained.stages[0].run
-        if run is not None:
-            shown_run = run.folder
-    write_assay(finished, shown_run)
-    if trained is not None:
-        write_image_rows(Path(finished.folder), image_rows(trained.network.images, trained.stages))
+    write_assay(finished, shown)
     write_record(finished, findings(finished))
     return finished
 

@@ -36,14 +36,14 @@ class Journal:
     Attributes:
         folder: of the assay.
         asked: what decides its networks, by option.
-        wave: seeds of a wave: as many as train side by side.
+        wave_size: the seeds of a wave: as many as train side by side.
         seconds: that each stage took, by `run_name`.
         budget: seconds for all of them.
     """
 
     folder: Path
     asked: Mapping[str, Any]
-    wave: int
+    wave_size: int
     seconds: dict[str, float]
     budget: float
 
@@ -64,7 +64,7 @@ class Journal:
 
     def waves_of(self, seeds: int) -> int:
         """Returns the waves that have so many seeds."""
-        return math.ceil(seeds / self.wave)
+        return math.ceil(seeds / self.wave_size)
 
     def budget_with(self, more: float) -> float:
         """Returns the budget, in seconds, that leaves so much time for training."""
@@ -86,7 +86,7 @@ class Journal:
             return 0.0
         # The first one compiles, and the machine may be busy for some.
         expected = statistics.median(self._paces(network)) * len(stage.folds)
-        if stage.setting.method != "ce":
+        if stage.setting.has_method:
             expected += COMPILING
         return max(1.0, expected - self.seconds.get(name, 0.0))
 
@@ -102,7 +102,7 @@ class Journal:
 
     def write(self) -> None:
         """Writes the state."""
-        state = {"asked": self.asked, "wave": self.wave, "seconds": self.seconds}
+        state = {"asked": self.asked, "wave": self.wave_size, "seconds": self.seconds}
         write_text(self.folder / STATE, json.dumps(state, indent=1) + "\n")
 
 
@@ -121,7 +121,7 @@ def open_journal(folder: Path, images: AssayImages, options: Options) -> Journal
     asked["images"] = images.catalog.content
     stored = stored_state(folder)
     if stored is None:
-        return Journal(folder, asked, wave_size(cores()), {}, options.budget)
+        return Journal(folder, asked, choose_wave_size(cores()), {}, options.budget)
     for name, value in asked.items():
         before = stored.asked.get(name)
         if before == value:
@@ -149,11 +149,11 @@ def stored_state(folder: Path) -> Journal | None:
         raise DamagedError(f"{path}: no state of an assay; remove it, or pass another --out") from error
 
 
-def wave_size(processors: int) -> int:
-    """Returns the seeds of a wave: a network for each processor, 1, 2 or the FEWEST_SEEDS that a verdict needs.
+def choose_wave_size(processors: int) -> int:
+    """Returns the seeds of a wave, which train side by side: 1, 2, or all that a verdict needs.
 
     Example:
-        >>> [wave_size(processors) for processors in (1, 2, 3, 16)]
+        >>> [choose_wave_size(processors) for processors in (1, 2, 3, 16)]
         [1, 2, 2, 4]
     """
     if processors >= FEWEST_SEEDS:

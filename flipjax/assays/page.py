@@ -16,19 +16,19 @@ from flipjax.report.gallery.items import Item, items_of, palette_of
 from flipjax.report.html import Gallery, write_report
 from flipjax.report.panels import Chart, Panel, ReferenceLevel, draw_reference
 from flipjax.report.style import dress, legend
-from flipjax.results.run import load
+from flipjax.results.run import StoredRun
 from flipjax.results.text import TextTable
 
 SHOWN = 24
 """Images that the page shows, the most flipped first."""
 
 
-def write_assay(assay: Assay, shown: Path | None) -> str:
+def write_assay(assay: Assay, shown: StoredRun | None) -> str:
     """Writes index.html, figures/ and summary.md of an assay, and returns the findings and tables as text.
 
     Args:
         assay: with the folder of the page.
-        shown: the run folder whose flipped images are shown, if any.
+        shown: the run whose flipped images are shown, if any.
     """
     sections = [Section("Verdict", [_verdict_block(assay)])]
     if assay.levels:
@@ -240,11 +240,10 @@ def _flip(item: Item) -> float:
     return item.flip
 
 
-def _gallery(shown: Path | None) -> Gallery | None:
+def _gallery(run: StoredRun | None) -> Gallery | None:
     """Returns the most flipped images that a run kept, or None."""
-    if shown is None:
+    if run is None:
         return None
-    run = load(shown)
     stored, _ = items_of(run)
     items = sorted(stored, key=_flip, reverse=True)[:SHOWN]
     if not items:

@@ -32,25 +32,30 @@ class NetworkSetting:
     method: str
 
     @property
+    def has_method(self) -> bool:
+        """Whether it has a method against flips, in place of plain cross-entropy."""
+        return self.method != "ce"
+
+    @property
     def name(self) -> str:
         """Its name, such as `50%` of the counter-examples, or `balanced`."""
-        if self.method == "ce":
-            return f"{self.rare_kept:.0%}"
-        return self.method
+        if self.has_method:
+            return self.method
+        return f"{self.rare_kept:.0%}"
 
     @property
     def title(self) -> str:
         """Its name in a sentence."""
-        if self.method == "ce":
-            return f"{self.rare_kept:.0%} of the counter-examples"
-        return self.method
+        if self.has_method:
+            return self.method
+        return f"{self.rare_kept:.0%} of the counter-examples"
 
     @property
     def folder(self) -> str:
         """The name of the folder of its runs."""
-        if self.method == "ce":
-            return f"kept_{100 * self.rare_kept:.0f}"
-        return self.method
+        if self.has_method:
+            return self.method
+        return f"kept_{100 * self.rare_kept:.0f}"
 
 
 EVERYTHING = NetworkSetting(1.0, "ce")
@@ -99,26 +104,32 @@ class Stage:
     name: str
 
 
-def wave(setting: NetworkSetting, number: int, *, seeds: int, folds: int) -> Stage:
-    """Returns a wave of a setting: as many further seeds over all folds; the first is number 0.
+def make_wave(setting: NetworkSetting, number: int, *, size: int, folds: int) -> Stage:
+    """Returns a wave of a setting: the next `size` seeds, each over all folds.
+
+    Args:
+        setting: of the networks.
+        number: of the wave, from 0.
+        size: the number of seeds of every wave.
+        folds: the number of folds.
 
     Example:
-        >>> second = wave(EVERYTHING, 1, seeds=2, folds=3)
+        >>> second = make_wave(EVERYTHING, 1, size=2, folds=3)
         >>> second.name, second.seeds, second.folds
         ('kept_100/wave_2', (2, 3), (0, 1, 2))
     """
-    trained = tuple(range(number * seeds, (number + 1) * seeds))
-    return Stage(setting, trained, tuple(range(folds)), f"{setting.folder}/wave_{number + 1}")
+    seeds = range(number * size, (number + 1) * size)
+    return Stage(setting, tuple(seeds), tuple(range(folds)), f"{setting.folder}/wave_{number + 1}")
 
 
-def first_fold(whole: Stage) -> Stage:
-    """Returns the trial of a wave: its first fold."""
-    return dataclasses.replace(whole, folds=whole.folds[:1], name=f"{whole.name}_first_fold")
+def first_fold(wave: Stage) -> Stage:
+    """Returns the first fold of a wave, which is trained before the others as a trial."""
+    return dataclasses.replace(wave, folds=wave.folds[:1], name=f"{wave.name}_first_fold")
 
 
-def other_folds(whole: Stage) -> Stage:
-    """Returns the rest of a wave after its trial."""
-    return dataclasses.replace(whole, folds=whole.folds[1:], name=f"{whole.name}_other_folds")
+def other_folds(wave: Stage) -> Stage:
+    """Returns the folds of a wave that its trial leaves out."""
+    return dataclasses.replace(wave, folds=wave.folds[1:], name=f"{wave.name}_other_folds")
 
 
 def run_name(network: Network, stage: Stage) -> str:

@@ -17,9 +17,9 @@ from flipjax.assays.population import (
     Stage,
     TrainedStage,
     first_fold,
+    make_wave,
     other_folds,
     outcomes_of,
-    wave,
 )
 from flipjax.assays.verdict import (
     UNKNOWN,
@@ -130,7 +130,7 @@ def choose_network(experiment: AssayExperiment) -> Trial:
 
 def _try_network(experiment: AssayExperiment, network: Network) -> Trial:
     """Trains the networks of the first fold."""
-    first = wave(EVERYTHING, 0, seeds=experiment.journal.wave, folds=network.folds)
+    first = make_wave(EVERYTHING, 0, size=experiment.journal.wave_size, folds=network.folds)
     trained = experiment.journal.train(network, first_fold(first))
     if not trained.whole:
         return Trial(network, trained, None)
@@ -146,14 +146,14 @@ def train_population(experiment: AssayExperiment, trial: Trial) -> AssayPopulati
     assert trial.learnt is not None
     if not trial.learnt.enough:
         return _measure(experiment, network, [trial.stage], waves=1)
-    first = wave(EVERYTHING, 0, seeds=journal.wave, folds=network.folds)
+    first = make_wave(EVERYTHING, 0, size=journal.wave_size, folds=network.folds)
     others = journal.train(network, other_folds(first))
     population = _measure(experiment, network, [trial.stage, others], waves=1)
     if not others.whole:
         return dataclasses.replace(population, step=Step.OUT_OF_BUDGET)
     while population.step == Step.MORE_SEEDS:
         say(f"after {population.outcomes.seeds} seeds: {population.verdict.reason} More can tell.")
-        further = wave(EVERYTHING, population.waves, seeds=journal.wave, folds=network.folds)
+        further = make_wave(EVERYTHING, population.waves, size=journal.wave_size, folds=network.folds)
         trained = journal.train(network, further)
         if not trained.whole:
             return dataclasses.replace(population, step=Step.OUT_OF_BUDGET)
@@ -173,7 +173,7 @@ def _measure(
     is_tested = outcomes.tested
     units = network.images.units.where(is_tested)
     learnt = measure_learning(units, association.rare, outcomes.where(is_tested))
-    seeds = [journal.wave * (number + 1) for number in range(waves)]
+    seeds = [journal.wave_size * (number + 1) for number in range(waves)]
     looks = [count for count in seeds if count >= FEWEST_SEEDS]
     contrast = measure_contrast(units, association.usual, outcomes.where(is_tested), looks=looks, seed=options.seed)
     if contrast is None:
@@ -186,15 +186,15 @@ def _measure(
     verdict = judge_contrast(contrast, learnt, margin=options.margin, attribute=options.attribute)
     outlook = look_ahead(contrast, cluster_counts(network.images), margin=options.margin)
     # A wave that is trained costs nothing, and nothing is known of those after it.
-    cost = journal.cost(network, wave(EVERYTHING, waves, seeds=journal.wave, folds=network.folds))
+    cost = journal.cost(network, make_wave(EVERYTHING, waves, size=journal.wave_size, folds=network.folds))
     affordable = waves + int(max(0.0, journal.left) / max(1.0, cost))
     step = next_step(
         verdict,
         learnt,
         outlook,
-        seeds=journal.wave * waves,
-        allowed=journal.wave * journal.waves_of(options.seeds),
-        affordable=journal.wave * affordable,
+        seeds=journal.wave_size * waves,
+        allowed=journal.wave_size * journal.waves_of(options.seeds),
+        affordable=journal.wave_size * affordable,
     )
     return AssayPopulation(stages, waves, outcomes, contrast, learnt, verdict, outlook, step)
 
@@ -207,11 +207,11 @@ def seeds_that_tell(experiment: AssayExperiment, network: Network, population: A
         seeds = max(seeds, population.outlook.seeds)
     missing = 0.0
     for number in range(journal.waves_of(seeds)):
-        stage = wave(EVERYTHING, number, seeds=journal.wave, folds=network.folds)
+        stage = make_wave(EVERYTHING, number, size=journal.wave_size, folds=network.folds)
         if number == 0:
             stage = other_folds(stage)
         missing += journal.cost(network, stage)
-    return journal.wave * journal.waves_of(seeds), journal.budget_with(missing)
+    return journal.wave_size * journal.waves_of(seeds), journal.budget_with(missing)
 
 
 def train_in_order(journal: Journal, network: Network, stages: Sequence[Stage]) -> list[TrainedStage]:
