@@ -19,7 +19,7 @@ class Association:
 
     Attributes:
         counts: int64 (F, V), images of each class with each value.
-        usual: the values that go with each class: those it has more often than the other classes do.
+        usual: the values that go with each class, which it has more often than the other classes do.
         rho: fraction of the images of each class that show a usual value, float64 (F,).
         cramers_v: Cramer's V in [0, 1]; 0 is independence.
         p: fraction of permutations of the attribute whose V is as large.
@@ -82,13 +82,14 @@ def associate(
     unit, drawn = permuted_values(units, random, permutations, within_classes=False)
     at_least = 0
     for values in drawn:
+        # Equal ones count, whatever their rounding.
         at_least += cramers_v(dataclasses.replace(units, value=values).counts) >= observed - 1e-12
     p = float(permutation_p(np.array(at_least), permutations))
     return Association(counts, usual, rho, observed, p, unit)
 
 
 def cramers_v(counts: np.ndarray) -> float:
-    """Returns Cramer's V of a table of counts, 0 if a row or column alone holds images."""
+    """Returns Cramer's V of a table of counts; 0 if all images are in one row or one column."""
     held = counts[counts.any(1)][:, counts.any(0)]
     if min(held.shape) < 2:
         return 0.0

@@ -47,7 +47,7 @@ class Outcomes:
         return np.isfinite(self.flip).max(axis=0)
 
     def where(self, images: np.ndarray) -> "Outcomes":
-        """Returns the outcomes of some images, bool (n,)."""
+        """Returns the outcomes of the images that a bool (n,) chooses."""
         return Outcomes(
             self.correct[:, images],
             self.flip[:, images],
@@ -58,7 +58,7 @@ class Outcomes:
 
 @dataclasses.dataclass(frozen=True)
 class Variance:
-    """The variance of a mean, as it is estimated."""
+    """The estimated variance of a mean."""
 
     value: float
     """Infinite if it cannot be estimated."""
@@ -126,7 +126,7 @@ class FlipEstimate:
 
     @property
     def p(self) -> float:
-        """One-sided p of 0 or less, by Student's t over seeds and images; NaN without any variance to be had."""
+        """One-sided p that the sum is 0 or less, by Student's t; NaN if its variance is 0 or unknown."""
         total = self.spread.total
         if total == 0 or math.isinf(total):
             return math.nan
@@ -153,7 +153,7 @@ class Contrast:
 
 
 def contrast_weights(counts: np.ndarray, usual: tuple[tuple[int, ...], ...]) -> np.ndarray | None:
-    """Returns the weight of each group's Flip in the contrast, or None if the groups with images do not tell it.
+    """Returns the weight of each group's Flip in the contrast, or None if the groups with images do not determine it.
 
     Flip of class y at value v is modelled as a_y + b_v + contrast x rare(y, v), and the weights are those of least
     squares over the groups that hold images, each counted once.
@@ -178,6 +178,7 @@ def contrast_weights(counts: np.ndarray, usual: tuple[tuple[int, ...], ...]) -> 
     # The part of rareness that classes and values do not explain is what least squares weighs Flip by.
     unexplained = rare - effects @ np.linalg.pinv(effects) @ rare
     squares = unexplained @ unexplained
+    # 0 but for rounding: classes and values explain all of rareness.
     if squares < 1e-9:
         return None
     weights = np.zeros(counts.shape)
@@ -185,12 +186,12 @@ def contrast_weights(counts: np.ndarray, usual: tuple[tuple[int, ...], ...]) -> 
     return weights
 
 
-def group_flips(units: AssayUnits, tested: Outcomes, numerator: np.ndarray) -> np.ndarray:
+def group_flips(units: AssayUnits, outcomes: Outcomes, numerator: np.ndarray) -> np.ndarray:
     """Returns the share of each group's true foreground that a numerator covers, (S, F, V).
 
     Args:
         units: class and value of each image.
-        tested: whose foreground is the denominator.
+        outcomes: whose foreground is the denominator.
         numerator: (S, n), NaN for images that a seed did not test.
 
     Returns:
@@ -200,13 +201,13 @@ def group_flips(units: AssayUnits, tested: Outcomes, numerator: np.ndarray) -> n
     in_group = np.zeros((len(group), units.classes * units.values))
     in_group[np.arange(len(group)), group] = 1
     was_tested = np.isfinite(numerator)
-    denominator = np.where(was_tested, np.nan_to_num(tested.foreground), 0.0) @ in_group
+    denominator = np.where(was_tested, np.nan_to_num(outcomes.foreground), 0.0) @ in_group
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = (np.where(was_tested, numerator, 0.0) @ in_group) / denominator
     return shares.reshape(-1, units.classes, units.values)
 
 
-def estimate_flip(units: AssayUnits, tested: Outcomes, weights: np.ndarray) -> FlipEstimate:
+def estimate_flip(units: AssayUnits, outcomes: Outcomes, weights: np.ndarray) -> FlipEstimate:
     """Returns a weighted sum of the groups' Flip with its 95% interval.
 
     The interval is Student's t with the variance over seeds and that over images (or clusters) added, and the degrees
@@ -214,13 +215,13 @@ def estimate_flip(units: AssayUnits, tested: Outcomes, weights: np.ndarray) -> F
 
     Args:
         units: class, value and cluster of each image.
-        tested: of the same images.
+        outcomes: of the same images.
         weights: (F, V).
     """
-    flips = group_flips(units, tested, tested.flip)
+    flips = group_flips(units, outcomes, outcomes.flip)
     of_seeds = np.nansum(weights * flips, axis=(1, 2))
     value = float(of_seeds.mean())
-    over_images, of_groups = _image_variance(units, tested, weights)
+    over_images, of_groups = _image_variance(units, outcomes, weights)
     spread = Spread(_seed_variance(of_seeds), over_images, of_groups)
     low, high = _interval(value, spread)
     least = float(np.minimum(weights, 0).sum())
@@ -231,7 +232,7 @@ def estimate_flip(units: AssayUnits, tested: Outcomes, weights: np.ndarray) -> F
 def measure_contrast(
     units: AssayUnits,
     usual: tuple[tuple[int, ...], ...],
-    tested: Outcomes,
+    outcomes: Outcomes,
     *,
     looks: Sequence[int] = (),
     seed: int = 0,
@@ -244,22 +245,22 @@ def measure_contrast(
     Args:
         units: class, value and cluster of each image.
         usual: the usual values of each class.
-        tested: of the same images.
+        outcomes: of the same images.
         looks: the number of seeds at each look so far, ascending; empty: one look at all.
         seed: of the permutations.
         permutations: their number.
 
     Returns:
-        The contrast; None if the groups that hold images do not tell it.
+        The contrast; None if the groups that hold images do not determine it.
     """
     weights = contrast_weights(units.counts, usual)
     if weights is None:
         return None
-    looks = tuple(looks) or (tested.seeds,)
-    estimate = estimate_flip(units, tested, weights)
+    looks = tuple(looks) or (outcomes.seeds,)
+    estimate = estimate_flip(units, outcomes, weights)
     # A row a look, whose outcomes are the means over the seeds so far.
-    means = np.stack([mean_over_seeds(tested.flip[:count]) for count in looks])
-    averaged = dataclasses.replace(tested, flip=means)
+    means = np.stack([mean_over_seeds(outcomes.flip[:count]) for count in looks])
+    averaged = dataclasses.replace(outcomes, flip=means)
     unit, drawn = permuted_values(units, np.random.default_rng(seed), permutations, within_classes=True)
     null = np.empty((permutations, len(looks)))
     for draw, values in enumerate(drawn):
@@ -285,38 +286,49 @@ def _seed_variance(of_seeds: np.ndarray) -> Variance:
     return Variance(float(of_seeds.var(ddof=1)) / count, count - 1.0)
 
 
-def _image_variance(units: AssayUnits, tested: Outcomes, weights: np.ndarray) -> tuple[Variance, np.ndarray]:
+def _image_variance(units: AssayUnits, outcomes: Outcomes, weights: np.ndarray) -> tuple[Variance, np.ndarray]:
     """Returns the variance over images or clusters, by linearisation of the groups' ratios, and each group's part.
 
     A group of G images or clusters is a sample with G - 1 degrees of freedom. Where a group is one cluster, such as the
     only patient of a scanner, nothing tells the variance.
     """
-    flip = mean_over_seeds(tested.flip)
-    share = group_flips(units, tested, flip[None])[0][units.class_, units.value]
     group = units.class_ * units.values + units.value
-    pixels = np.where(np.isfinite(flip), np.nan_to_num(tested.foreground), 0.0)
-    pixels_of_group = np.bincount(group, pixels, minlength=units.classes * units.values)[group]
-    # An image moves its group's ratio by its deviation from it, as a share of the group's pixels.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        influence = weights[units.class_, units.value] * (np.nan_to_num(flip) - share * pixels) / pixels_of_group
-    clusters, cluster = np.unique(units.cluster, return_inverse=True)
-    sums = np.zeros((units.classes * units.values, len(clusters)))
-    np.add.at(sums, (group, cluster), np.nan_to_num(influence))
-    held = np.zeros(sums.shape, bool)
-    held[group, cluster] = True
-    count = held.sum(1)
-    weighed = (weights.ravel() != 0) & (count > 0)
-    if (count[weighed] < 2).any():
+    groups = units.classes * units.values
+    names, cluster = np.unique(units.cluster, return_inverse=True)
+    # Influence and presence of each cluster in each group, (groups, clusters).
+    influence = np.zeros((groups, len(names)))
+    np.add.at(influence, (group, cluster), _influences(units, outcomes, weights))
+    is_present = np.zeros(influence.shape, bool)
+    is_present[group, cluster] = True
+    clusters_of_group = is_present.sum(1)
+    is_weighed = (weights.ravel() != 0) & (clusters_of_group > 0)
+    if (clusters_of_group[is_weighed] < 2).any():
         return Variance(math.inf, 1.0), np.full(weights.shape, math.nan)
-    freedom = np.where(weighed, count - 1.0, math.inf)
-    sums *= np.sqrt(1 + 1 / freedom)[:, None]
+    freedom = np.where(is_weighed, clusters_of_group - 1.0, math.inf)
+    # A sample's variance is the mean square times G / (G - 1), which is 1 + 1 / freedom.
+    influence *= np.sqrt(1 + 1 / freedom)[:, None]
     # Summed over groups before squared: a patient with images in several groups moves them together.
-    variance = float((sums.sum(0) ** 2).sum())
-    of_groups = (sums**2).sum(1)
+    variance = float((influence.sum(0) ** 2).sum())
+    of_groups = (influence**2).sum(1)
     freedom_of_sum = float(freedom.min())
     if of_groups.any():
         freedom_of_sum = float(of_groups.sum() ** 2 / (of_groups**2 / freedom).sum())
     return Variance(variance, freedom_of_sum), of_groups.reshape(weights.shape)
+
+
+def _influences(units: AssayUnits, outcomes: Outcomes, weights: np.ndarray) -> np.ndarray:
+    """Returns how far each image moves the weighted sum of the groups' Flip, float64 (n,); 0 if no seed tested it.
+
+    It moves its group's ratio by its deviation from the ratio, as a share of the group's pixels.
+    """
+    flip = mean_over_seeds(outcomes.flip)
+    share = group_flips(units, outcomes, flip[None])[0][units.class_, units.value]
+    pixels = np.where(np.isfinite(flip), np.nan_to_num(outcomes.foreground), 0.0)
+    group = units.class_ * units.values + units.value
+    pixels_of_group = np.bincount(group, pixels, minlength=units.classes * units.values)[group]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        influence = weights[units.class_, units.value] * (np.nan_to_num(flip) - share * pixels) / pixels_of_group
+    return np.nan_to_num(influence)
 
 
 def _interval(mean: float, spread: Spread) -> tuple[float, float]:

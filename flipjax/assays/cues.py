@@ -12,8 +12,8 @@ from flipjax.metrics.selective import auroc
 
 SAMPLES = 400
 """Resamples of images or clusters for an interval."""
-FRAME = 8
-"""The border is one part of so many of the image's side."""
+BORDERS_PER_SIDE = 8
+"""The side of an image, as a multiple of the width of its border."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,7 @@ class CueAuroc:
 
 
 def _luma(images: np.ndarray) -> np.ndarray:
+    """Returns the luma of each pixel by ITU-R BT.601, (n, H, W)."""
     return images @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -73,10 +74,10 @@ def saturation(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
 def border(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Returns the mean luma of the border of each image, (n,)."""
     luma = _luma(images)
-    width = max(1, luma.shape[1] // FRAME)
+    width = max(1, luma.shape[1] // BORDERS_PER_SIDE)
     inside = luma[:, width:-width, width:-width]
-    frame = luma[0].size - inside[0].size
-    return (luma.sum((1, 2)) - inside.sum((1, 2))) / frame
+    pixels = luma[0].size - inside[0].size
+    return (luma.sum((1, 2)) - inside.sum((1, 2))) / pixels
 
 
 def object_size(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -160,9 +161,10 @@ def _auroc_of_value(cue: CueAuroc) -> float:
 
 
 def _with_interval(measured: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> Estimate:
-    """Returns the mean AUROC of each label against the others with its percentile interval; signs are of all images.
+    """Returns the AUROC of each label against the others, averaged over labels, with its percentile interval.
 
-    Labels that no or every image of a resample has are left out of its mean.
+    AUROCs are oriented by those of all images. Labels that no or every image of a resample has are left out of its
+    mean.
 
     Args:
         measured: (n,) numbers of a cue.
@@ -181,6 +183,6 @@ def _with_interval(measured: np.ndarray, labels: np.ndarray, counts: np.ndarray)
 
 
 def _mean_of_labels(aurocs: np.ndarray) -> np.ndarray:
-    """Returns the mean over labels (rows) of what is not NaN; NaN where all are."""
+    """Returns the mean over labels (rows) of the AUROCs that are not NaN; NaN where all are."""
     known = ~np.isnan(aurocs)
     return divide(aurocs.sum(0, where=known), known.sum(0))

@@ -29,7 +29,7 @@ class AssayImages:
     Attributes:
         data: the pool, with the attribute as scene and the usual values that its counts show.
         attribute: the name of the attribute.
-        found: the images as they are found, in the order of the pool's objects.
+        found: the fold, group and cluster of each image, in the order of the pool's objects.
         source: where they come from, in words.
         notes: what was set aside, a sentence each.
     """
@@ -118,11 +118,11 @@ def _read_folder(folder: Path, options: Options, size: int) -> ArrayData:
     """Returns a folder's pool, with the attribute as scene and its usual values."""
     if not folder.is_dir():
         raise ConfigError("DIR", f"a folder with {LAYOUTS}", folder)
-    photos = (folder / "metadata.csv").exists()
-    if options.clusters and not photos:
+    has_table = (folder / "metadata.csv").exists()
+    if options.clusters and not has_table:
         raise ConfigError("--clusters", "a folder with metadata.csv, which has the column", options.clusters)
     scene_column = "scene"
-    if photos:
+    if has_table:
         scene_column = options.attribute
     spec = PoolSpec(
         name="folder",
@@ -140,7 +140,7 @@ def _read_folder(folder: Path, options: Options, size: int) -> ArrayData:
             names.append(tuple(listed.scene_names[value] for value in values))
         pool, catalog = load_folder(dataclasses.replace(spec, usual=tuple(names)))
     except BadFilesError as error:
-        # The reader's word for the values, scenes, is none of the user's.
+        # The reader calls the values scenes, a word that the user did not type.
         problems = [problem.replace("scene_kinds:", f"{options.attribute}:") for problem in error.problems]
         raise BadFilesError(folder, problems) from error
     return ArrayData(jax.tree.map(np.asarray, pool), catalog)
@@ -194,9 +194,12 @@ def _notes_on_usual_by_order(catalog: Catalog, options: Options) -> list[str]:
 
 
 def _without_parts(catalog: Catalog) -> tuple[Catalog, list[str]]:
-    """Returns the catalog without fixed parts, since every image is tested; raises ConfigError for divided clusters."""
-    fixed = catalog.object_split
-    if (fixed == -1).all():
+    """Returns the catalog without fixed parts, since every image is tested, and a note if it had some.
+
+    Raises:
+        ConfigError: a cluster has images in several parts.
+    """
+    if (catalog.object_split == -1).all():
         return catalog, []
     part_of: dict[str, int] = {}
     for item in catalog.objects:
@@ -223,14 +226,15 @@ def _check_masks(data: ArrayData) -> None:
 
 
 def _resized(data: ArrayData, size: int) -> ArrayData:
-    """Returns the data at a smaller size, by the mean of areas; masks take the nearest pixel."""
+    """Returns the data at a smaller size: images by the mean of areas, masks of labels by the nearest pixel."""
     side = data.pool.images.shape[1]
     if side <= size:
         return data
-    if size % 8 or size < 16:
-        raise ConfigError("--size", "a multiple of 8 from 16 on", size)
     pool = data.pool
-    mask_filter = Image.Resampling.NEAREST if pool.kind == "photo" else Image.Resampling.BOX
+    # Masks of photos hold labels; those of cut-outs are opacities.
+    mask_filter = Image.Resampling.BOX
+    if pool.kind == "photo":
+        mask_filter = Image.Resampling.NEAREST
     smaller = dataclasses.replace(
         pool,
         images=_shrunk(np.asarray(pool.images), size, Image.Resampling.BOX),
@@ -240,17 +244,21 @@ def _resized(data: ArrayData, size: int) -> ArrayData:
     for number, name in enumerate(data.catalog.object_names):
         if not (smaller.masks[number] > 0).any():
             raise ConfigError("--size", f"a size at which the object of {name} does not vanish", size)
+    aspects = np.zeros(0)
+    if pool.aspects is not None:
+        aspects = np.asarray(pool.aspects)
     arrays = {
         "images": smaller.images,
         "masks": smaller.masks,
         "labels": np.asarray(pool.labels),
         "scenes": smaller.scenes,
-        "aspects": np.zeros(0) if pool.aspects is None else np.asarray(pool.aspects),
+        "aspects": aspects,
     }
     return ArrayData(smaller, dataclasses.replace(data.catalog, content=pool_digest(arrays, data.catalog)))
 
 
 def _shrunk(images: np.ndarray, size: int, resampling: Image.Resampling) -> np.ndarray:
+    """Returns uint8 images (n, H, W) or (n, H, W, C) at a smaller size."""
     shrunk = np.empty((len(images), size, size, *images.shape[3:]), np.uint8)
     for number, image in enumerate(images):
         shrunk[number] = np.asarray(Image.fromarray(image).resize((size, size), resampling))

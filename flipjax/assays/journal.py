@@ -23,9 +23,9 @@ from flipjax.support.threads import cores
 
 STATE = "state.json"
 """The file of the state."""
-PAGE = 15.0
-"""Seconds of the budget that reading the images and writing the page take; a quarter of a short one."""
-COMPILING = 10.0
+PAGE_SECONDS = 15.0
+"""Seconds of the budget that reading the images and writing the page take; of a short budget a quarter."""
+COMPILING_SECONDS = 10.0
 """Seconds that compiling a method's program takes."""
 
 
@@ -35,10 +35,10 @@ class Journal:
 
     Attributes:
         folder: of the assay.
-        asked: what decides its networks, by option.
+        asked: the options that decide its networks, by name, and the digest of its images.
         wave_size: the seeds of a wave: as many as train side by side.
         seconds: that each stage took, by `run_name`.
-        budget: seconds for all of them.
+        budget: seconds for all stages.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class Journal:
     @property
     def training_budget(self) -> float:
         """The part of the budget that is for training, in seconds."""
-        return self.budget - min(PAGE, self.budget / 4)
+        return self.budget - min(PAGE_SECONDS, self.budget / 4)
 
     @property
     def spent(self) -> float:
@@ -63,12 +63,12 @@ class Journal:
         return self.training_budget - self.spent
 
     def waves_of(self, seeds: int) -> int:
-        """Returns the waves that have so many seeds."""
+        """Returns how many waves hold a number of seeds."""
         return math.ceil(seeds / self.wave_size)
 
     def budget_with(self, more: float) -> float:
-        """Returns the budget, in seconds, that leaves so much time for training."""
-        return PAGE + self.spent + more
+        """Returns the budget, in seconds, that has room for `more` seconds of training than were spent."""
+        return PAGE_SECONDS + self.spent + more
 
     def train(self, network: Network, stage: Stage) -> TrainedStage:
         """Trains what is missing of a stage within the time that is left, and notes the time that it took."""
@@ -84,14 +84,14 @@ class Journal:
         name = run_name(network, stage)
         if is_whole(self.folder / name):
             return 0.0
-        # The first one compiles, and the machine may be busy for some.
+        # The median, since the first stage compiles, and the machine may have been busy during another.
         expected = statistics.median(self._paces(network)) * len(stage.folds)
         if stage.setting.has_method:
-            expected += COMPILING
+            expected += COMPILING_SECONDS
         return max(1.0, expected - self.seconds.get(name, 0.0))
 
     def _paces(self, network: Network) -> list[float]:
-        """Returns the seconds that a fold took, for each stage of a network that is whole."""
+        """Returns the seconds of a fold in each stage that a network has finished."""
         paces = []
         for name, seconds in self.seconds.items():
             run_folder = self.folder / name

@@ -20,10 +20,12 @@ from scipy.stats import norm
 from flipjax.metrics.permutation import permutation_p
 from flipjax.results.verdicts import LEVEL
 
-HALF = 8.0
-"""Seeds by which half of the information is there, of that of endlessly many."""
+HALF_INFORMATION = 8.0
+"""Seeds that give half of the information that endlessly many would."""
 GRID = 500
-"""Points of a sum of seeds at which the density of those that go on is known."""
+"""Points at which the density of a sum of seeds is computed."""
+FARTHEST = 8.0
+"""Standard deviations of a sum beyond which its density is taken for 0."""
 
 
 def spent_level(seeds: int) -> float:
@@ -33,7 +35,7 @@ def spent_level(seeds: int) -> float:
         >>> [round(spent_level(seeds), 4) for seeds in (4, 8, 16, 10**6)]
         [0.0226, 0.031, 0.0382, 0.05]
     """
-    information = seeds / (seeds + HALF)
+    information = seeds / (seeds + HALF_INFORMATION)
     return LEVEL * math.log1p((math.e - 1) * information)
 
 
@@ -47,30 +49,32 @@ def level_of_look(seeds: Sequence[int]) -> float:
         >>> [round(level_of_look(seeds), 4) for seeds in ([4], [4, 8], [8])]
         [0.0226, 0.0138, 0.031]
     """
-    # Where sums of normal seeds without an effect may be, and the probability of each that no look stopped it.
+    # Without an effect the sum over seeds is normal. These are values of the sum, and the probability of each that no
+    # look has stopped it so far; before the first look it is 0.
     sums = np.zeros(1)
-    weight = np.ones(1)
-    before = 0
+    probability = np.ones(1)
+    seeds_before = 0
     spent = 0.0
     boundary = 0.0
     for count in seeds:
-        spread = math.sqrt(count - before)
-        largest = 8 * math.sqrt(count)
+        # Of the part that the seeds since the last look add.
+        deviation = math.sqrt(count - seeds_before)
+        largest = FARTHEST * math.sqrt(count)
         room = spent_level(count) - spent
-        boundary = root_scalar(_excess, (sums, weight, spread, room), bracket=(-largest, largest)).root
+        boundary = root_scalar(_excess, (sums, probability, deviation, room), bracket=(-largest, largest)).root
         going_on, step = np.linspace(-largest, boundary, GRID, retstep=True)
-        weight = step * norm.pdf((going_on[:, None] - sums) / spread) @ weight / spread
+        probability = step * norm.pdf((going_on[:, None] - sums) / deviation) @ probability / deviation
         # The ends of an integral count half.
-        weight[[0, -1]] /= 2
+        probability[[0, -1]] /= 2
         sums = going_on
-        before = count
+        seeds_before = count
         spent = spent_level(count)
-    return float(norm.sf(boundary / math.sqrt(before)))
+    return float(norm.sf(boundary / math.sqrt(seeds_before)))
 
 
-def _excess(boundary: float, sums: np.ndarray, weight: np.ndarray, spread: float, room: float) -> float:
+def _excess(boundary: float, sums: np.ndarray, probability: np.ndarray, deviation: float, room: float) -> float:
     """Returns the probability that sums grow beyond a boundary at a look, less what may be spent there."""
-    return float(weight @ norm.sf((boundary - sums) / spread)) - room
+    return float(probability @ norm.sf((boundary - sums) / deviation)) - room
 
 
 def p_over_looks(null: np.ndarray, observed: float, seeds: Sequence[int]) -> float:
@@ -95,6 +99,7 @@ def p_over_looks(null: np.ndarray, observed: float, seeds: Sequence[int]) -> flo
         # The observed attribute is one more permutation, and did not stop.
         room = math.floor(spent_level(count) * (1 + permutations)) - int(stopped.sum()) - 1
         stopped |= _largest(np.where(stopped, -math.inf, null[:, look]), room)
+    # Equal ones count, whatever their rounding.
     at_least = ~stopped & (null[:, -1] >= observed - 1e-12)
     return float(permutation_p(stopped.sum() + at_least.sum(), permutations))
 

@@ -14,13 +14,15 @@ from flipjax.data.folds import VALIDATION
 from flipjax.support.files import make_folder
 
 STRIDE = 32
-"""Images of frozen and of pretrained networks have sides that are multiples of this."""
-LARGER = 96
+"""A divisor of the side of images for frozen and pretrained networks."""
+SIZE_OF_ENCODERS = 96
 """The side at which images are read for these by default."""
 UPDATES = 400
 """Batches that a network trains on by default: small ones have learnt by then, whatever the machine."""
-EPOCHS = (5, 40)
-"""The fewest and the most epochs by default."""
+FEWEST_EPOCHS = 5
+"""Epochs by default, at least."""
+MOST_EPOCHS = 40
+"""Epochs by default, at most."""
 FINE_TUNING = {
     "model.name": "smp_efficientnet_lite0",
     "axes.learning_rate": (3e-4,),
@@ -67,6 +69,7 @@ def frozen_network(data: ArrayData | str | Path, options: Options) -> Network:
 
 
 def _pretrained_network(data: ArrayData | str | Path, options: Options, folder: Path | None) -> Network:
+    """Returns the U-Net with a pretrained encoder; raises MissingNetworkError."""
     weights = options.weights
     if not weights:
         file = _weights_file()
@@ -79,13 +82,14 @@ def _pretrained_network(data: ArrayData | str | Path, options: Options, folder: 
 
 def _read_larger(data: ArrayData | str | Path, options: Options) -> AssayImages:
     """Returns the images for an encoder of ImageNet weights."""
-    images = read_images(data, dataclasses.replace(options, size=options.size or LARGER))
+    images = read_images(data, dataclasses.replace(options, size=options.size or SIZE_OF_ENCODERS))
     if images.size % STRIDE:
-        raise MissingNetworkError(f"images of --size {LARGER} or another multiple of {STRIDE}")
+        raise MissingNetworkError(f"images of --size {SIZE_OF_ENCODERS} or another multiple of {STRIDE}")
     return images
 
 
 def _network(name: str, words: str, images: AssayImages, options: Options, changes: Mapping[str, object]) -> Network:
+    """Returns a network that trains on the images for the epochs and folds of the options."""
     return Network(
         name=name,
         words=words,
@@ -107,12 +111,11 @@ def _epochs_of(images: int, folds: int) -> int:
     """
     trained = images * (1 - 1 / folds) * (1 - 1 / VALIDATION)
     batches = max(1.0, trained / TrainSpec().batch_size)
-    fewest, most = EPOCHS
-    return min(most, max(fewest, math.ceil(UPDATES / batches)))
+    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(UPDATES / batches)))
 
 
 def _rho_of(images: AssayImages, options: Options) -> float:
-    """Returns the level of the configuration: asked for in a composite pool, that of the photos otherwise."""
+    """Returns the rho of a network's configuration: the option's for a composite pool, that of the photos otherwise."""
     if images.catalog.kind == "composite":
         return options.rho
     return round(float(1 - images.found.rare.mean()), 6)

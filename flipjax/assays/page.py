@@ -32,7 +32,9 @@ def write_assay(assay: Assay, shown: StoredRun | None) -> str:
     """
     sections = [Section("Verdict", [_verdict_block(assay)])]
     if assay.levels:
-        title = "What ends it" if assay.used else "Flip"
+        title = "Flip"
+        if assay.used:
+            title = "What ends it"
         sections.append(Section(title, _remedy_blocks(assay)))
         sections.append(Section("Groups", [Numbers("What the networks made of each group", _group_table(assay))]))
     sections.append(Section("Class and attribute", [_count_block(assay)]))
@@ -230,6 +232,7 @@ def _count_block(assay: Assay) -> Numbers:
 
 
 def _cue_table(assay: Assay) -> TextTable:
+    """Returns the table of the AUROCs of each cue."""
     rows = []
     for cue in assay.cues:
         rows.append([cue.name, cue.of_value.text(".2f"), cue.of_class.text(".2f")])

@@ -197,12 +197,12 @@ def train_stage(network: Network, stage: Stage, folder: Path, *, until: float) -
     """
     workdir = folder / run_name(network, stage)
     data = network.images.data
-    asked = configuration(network, stage)
+    config = configuration(network, stage)
     if is_whole(workdir):
-        return TrainedStage(stage, Run(workdir, asked, data), 0.0, whole=True)
+        return TrainedStage(stage, Run(workdir, config, data), 0.0, whole=True)
     begun = time.monotonic()
     run_sweep(
-        plan(asked),
+        plan(config),
         workdir,
         name=stage.name,
         line="flipjax assay",
@@ -211,9 +211,10 @@ def train_stage(network: Network, stage: Stage, folder: Path, *, until: float) -
         page=False,
     )
     seconds = time.monotonic() - begun
-    whole = is_whole(workdir)
-    trained = whole or any(workdir.glob("cells/*/*.npz"))
-    return TrainedStage(stage, Run(workdir, asked, data) if trained else None, seconds, whole=whole)
+    run = None
+    if any(workdir.glob("cells/*/*.npz")):
+        run = Run(workdir, config, data)
+    return TrainedStage(stage, run, seconds, whole=is_whole(workdir))
 
 
 def by_setting(stages: Sequence[TrainedStage]) -> dict[NetworkSetting, list[TrainedStage]]:

@@ -13,10 +13,12 @@ from flipjax.assays.options import FROZEN
 from flipjax.assays.population import NetworkSetting
 from flipjax.assays.units import AssayUnits
 
-FARTHEST = 8.0
+LARGEST_FACTOR = 8.0
 """The largest multiple of the counter-examples that is extrapolated to."""
 FEWEST_LEVELS = 3
 """Levels with counter-examples below which nothing is extrapolated: a line through two has no check."""
+FLIP_LIMITS = (0.005, 0.995)
+"""Limits of Flip before its log-odds are taken, which are infinite at 0 and 1."""
 
 SETTINGS = (
     NetworkSetting(0.5, "ce"),
@@ -34,7 +36,7 @@ SWAP = NetworkSetting(1.0, "bg_swap")
 
 
 def settings_of(kind: str, network: str) -> list[NetworkSetting]:
-    """Returns what tells how a shortcut ends, the most important first.
+    """Returns the settings that show how a shortcut ends, the most important first.
 
     Args:
         kind: of the pool, `composite` or `photo`.
@@ -83,7 +85,7 @@ class CounterExamples:
     sufficient: float
 
 
-def measure_level(name: str, kept: float, units: AssayUnits, rare: np.ndarray, tested: Outcomes) -> Level:
+def measure_level(name: str, kept: float, units: AssayUnits, rare: np.ndarray, outcomes: Outcomes) -> Level:
     """Measures the population of a level.
 
     Args:
@@ -91,18 +93,18 @@ def measure_level(name: str, kept: float, units: AssayUnits, rare: np.ndarray, t
         kept: fraction of the counter-examples in training.
         units: class, value and cluster of each image.
         rare: bool (F, V), the rare groups.
-        tested: of the images.
+        outcomes: of the same images.
     """
     held = units.counts > 0
-    intersection = tested.correct + tested.flip
-    union = np.where(np.isfinite(intersection), tested.foreground + tested.spill, np.nan)
+    intersection = outcomes.correct + outcomes.flip
+    union = np.where(np.isfinite(intersection), outcomes.foreground + outcomes.spill, np.nan)
     iou = np.nansum(intersection, axis=1) / np.nansum(union, axis=1)
     return Level(
-        name,
-        kept,
-        estimate_flip(units, tested, _mean_weights(rare & held)),
-        estimate_flip(units, tested, _mean_weights(~rare & held)),
-        float(iou.mean()),
+        name=name,
+        kept=kept,
+        flip_rare=estimate_flip(units, outcomes, _mean_weights(rare & held)),
+        flip_common=estimate_flip(units, outcomes, _mean_weights(~rare & held)),
+        foreground_iou=float(iou.mean()),
     )
 
 
@@ -116,6 +118,7 @@ def _kept(level: Level) -> float:
 
 
 def _mean_weights(chosen: np.ndarray) -> np.ndarray:
+    """Returns the weights of a mean over the chosen groups, bool (F, V)."""
     return chosen / max(1, chosen.sum())
 
 
@@ -126,8 +129,8 @@ def count_counter_examples(
 
     Flip is made monotone over the levels (isotonic regression). Within the data the smallest level that reaches the
     target is enough. Beyond, the log-odds of Flip are a line over the log of the number of counter-examples, which at a
-    fixed number of common images is minus the log-odds of rho; it is followed to FARTHEST times the data's own, and no
-    farther than to balance: a class then has as many images in a rare group as in its largest common one.
+    fixed number of common images is minus the log-odds of rho; it is followed to LARGEST_FACTOR times the data's own,
+    and no farther than to balance: a class then has as many images in a rare group as in its largest common one.
 
     Args:
         levels: with different fractions kept, all of the data's own among them.
@@ -138,18 +141,25 @@ def count_counter_examples(
     ordered = fewest_first(levels)
     kept = np.array([level.kept for level in ordered])
     flips = isotonic_regression([level.flip_rare.value for level in ordered], increasing=False).x
-    none = np.zeros(counts.shape, np.int64)
+    unknown = CounterExamples(
+        target=target,
+        factor=math.nan,
+        to_collect=np.zeros(counts.shape, np.int64),
+        kind="more than can be told",
+        sufficient=math.nan,
+    )
     reached = kept[flips <= target]
     if len(reached):
-        return CounterExamples(target, 1.0, none, "enough", float(reached.min()))
+        return dataclasses.replace(unknown, factor=1.0, kind="enough", sufficient=float(reached.min()))
     factor = _extrapolated(kept, flips, target)
-    if not factor <= FARTHEST:
-        return CounterExamples(target, math.nan, none, "more than can be told", math.nan)
+    if factor > LARGEST_FACTOR:
+        return unknown
+    # Rounding alone asks for no image.
     to_collect = np.ceil(np.where(rare, counts, 0) * (factor - 1) - 1e-9).astype(np.int64)
     largest_common = np.where(rare, 0, counts).max(axis=1, keepdims=True)
     if (rare & (counts + to_collect > largest_common)).any():
-        return CounterExamples(target, math.nan, none, "more than can be told", math.nan)
-    return CounterExamples(target, factor, to_collect, "extrapolated", math.nan)
+        return unknown
+    return dataclasses.replace(unknown, factor=factor, to_collect=to_collect, kind="extrapolated")
 
 
 def _extrapolated(kept: np.ndarray, flips: np.ndarray, target: float) -> float:
@@ -165,11 +175,13 @@ def _extrapolated(kept: np.ndarray, flips: np.ndarray, target: float) -> float:
     if has_logarithm.sum() < FEWEST_LEVELS:
         return math.inf
     log_kept = np.log(kept[has_logarithm])
-    odds = logit(np.clip(flips[has_logarithm], 0.005, 0.995))
-    slope, odds_of_all = np.polyfit(log_kept, odds, 1)
+    log_odds = logit(np.clip(flips[has_logarithm], *FLIP_LIMITS))
+    slope, log_odds_of_all = np.polyfit(log_kept, log_odds, 1)
+    # More counter-examples do not lower Flip, but for rounding.
     if slope >= -1e-9:
         return math.inf
-    log_factor = (logit(target) - odds_of_all) / slope
+    log_factor = (logit(target) - log_odds_of_all) / slope
+    # Its exponential could be too large for a float.
     if log_factor > math.log(1e6):
         return math.inf
     return float(max(1.0, math.exp(log_factor)))

@@ -206,11 +206,11 @@ def to_plain(value: object) -> Json:
 # The images
 
 
-def group_rows(images: AssayImages, association: Association, tested: Outcomes) -> tuple[GroupRow, ...]:
+def group_rows(images: AssayImages, association: Association, outcomes: Outcomes) -> tuple[GroupRow, ...]:
     """Returns the outcomes of every group, means over seeds."""
     units = images.units
-    correct = group_flips(units, tested, tested.correct).mean(0)
-    flip = group_flips(units, tested, tested.flip).mean(0)
+    correct = group_flips(units, outcomes, outcomes.correct).mean(0)
+    flip = group_flips(units, outcomes, outcomes.flip).mean(0)
     rows = []
     for y, class_name in enumerate(images.catalog.class_names):
         for value, value_name in enumerate(images.catalog.scene_names):
@@ -251,13 +251,13 @@ def image_rows(images: AssayImages, stages: Sequence[TrainedStage]) -> pd.DataFr
     )
     tables = []
     for setting, trained in by_setting(stages).items():
-        tested = outcomes_of(trained, images=images.count)
+        outcomes = outcomes_of(trained, images=images.count)
         with np.errstate(invalid="ignore"):
-            correct = tested.correct / tested.foreground
-            flip = tested.flip / tested.foreground
+            correct = outcomes.correct / outcomes.foreground
+            flip = outcomes.flip / outcomes.foreground
         for index, seed in enumerate(seeds_of(trained)):
             shares = {"correct": correct[index], "flip": flip[index], "miss": 1 - correct[index] - flip[index]}
-            table = plain.assign(setting=setting.name, seed=seed, **shares, pixels=tested.foreground)
+            table = plain.assign(setting=setting.name, seed=seed, **shares, pixels=outcomes.foreground)
             tables.append(table[np.isfinite(flip[index])].astype({"pixels": np.int64}))
     return pd.concat(tables, ignore_index=True)
 

@@ -6,14 +6,14 @@ import numpy as np
 
 from flipjax.assays.association import usual_mask
 from flipjax.assays.options import FROZEN, SMALL
-from flipjax.assays.remedy import FEWEST_LEVELS, Level
+from flipjax.assays.remedy import FEWEST_LEVELS, CounterExamples, Level
 from flipjax.assays.results import Assay
 from flipjax.assays.verdict import Step
 from flipjax.results.verdicts import FEWEST_SEEDS
 from flipjax.support.terminal import listed
 
-TELLS = 0.6
-"""AUROC that the interval of a cue must exceed to be called one that tells the attribute."""
+TELLING_AUROC = 0.6
+"""AUROC that a cue's interval must exceed for a sentence that the cue tells the attribute."""
 
 
 def duration(seconds: float) -> str:
@@ -61,20 +61,20 @@ def cue_sentence(assay: Assay) -> str:
         return ""
     cue = assay.cues[0]
     auroc = f"AUROC {cue.of_value.text('.2f')}"
-    if cue.of_value.low <= TELLS:
+    if cue.of_value.low <= TELLING_AUROC:
         return f"No measured cue tells {assay.attribute} well; the best is {cue.name} ({auroc})."
     of_class = f"{cue.of_class.value:.2f}"
     return f"The cue that tells {assay.attribute} best is {cue.name} ({auroc}); it tells the class with {of_class}."
 
 
 def advise(assay: Assay, step: Step, *, seeds: int, budget: float) -> str:
-    """Returns what would tell what cannot be told, as it is typed.
+    """Returns a sentence on what would make the verdict clear: options as they are typed, or more images.
 
     Args:
         assay: whose contrast cannot be told.
         step: after its last wave.
-        seeds: that would tell, in all.
-        budget: in seconds, that these need.
+        seeds: the number that would tell, in all.
+        budget: the seconds that these seeds need.
     """
     training = assay.training
     outlook = assay.outlook
@@ -108,12 +108,17 @@ def _advise_images(assay: Assay, collect: np.ndarray) -> str:
     """Returns how many images, or clusters, of which groups would tell."""
     if not collect.sum():
         return "the contrast lies so near the margin that no number of images that can be advised would tell."
-    cells = []
-    for (y, value), count in np.ndenumerate(collect):
-        if count:
-            cells.append(f"{count} of {assay.class_names[y]} with {assay.value_names[value]}")
     noun = assay.cluster_name if assay.clustered else "images"
-    return f"about {collect.sum()} more {noun} would tell, {listed(cells)}."
+    return f"about {collect.sum()} more {noun} would tell, {_listed_groups(assay, collect)}."
+
+
+def _listed_groups(assay: Assay, counts: np.ndarray) -> str:
+    """Returns the groups with a count, int (F, V), above 0, such as `8 of benign with B`."""
+    texts = []
+    for (y, value), count in np.ndenumerate(counts):
+        if count:
+            texts.append(f"{count} of {assay.class_names[y]} with {assay.value_names[value]}")
+    return listed(texts)
 
 
 def _flips(assay: Assay) -> list[str]:
@@ -140,43 +145,37 @@ def _flip_of_rare(level: Level) -> float:
 
 def _remedies(assay: Assay) -> list[str]:
     """Returns how many counter-examples end the use of the attribute, and which methods do."""
-    needed = assay.counter_examples
-    if needed is None:
+    if assay.counter_examples is None:
         return []
-    lines = []
-    if needed.kind == "enough":
-        lines.append(
-            f"{needed.sufficient:.0%} of the counter-examples suffice for Flip of {needed.target:g} in the rare groups."
-        )
-    elif needed.kind == "extrapolated":
-        cells = []
-        for (y, value), count in np.ndenumerate(needed.to_collect):
-            if count:
-                cells.append(f"{count} of {assay.class_names[y]} with {assay.value_names[value]}")
-        lines.append(
-            f"For Flip of {needed.target:g} in the rare groups collect {listed(cells)}: {needed.factor:.1f} times "
-            "the counter-examples of the data, an extrapolation along the log-odds of rho."
-        )
-    elif sum(level.kept > 0 for level in assay.levels) < FEWEST_LEVELS:
-        lines.append(
-            f"How many counter-examples bring Flip in the rare groups to {needed.target:g} needs networks of "
-            f"{FEWEST_LEVELS} numbers of counter-examples, which the budget left out."
-        )
-    else:
-        lines.append(
-            f"How many counter-examples bring Flip in the rare groups to {needed.target:g} is more than can be told "
-            "from these data."
-        )
-    reached = [level for level in assay.methods if level.flip_rare.value <= needed.target]
+    sentences = [_sentence_on_counter_examples(assay, assay.counter_examples)]
+    target = assay.counter_examples.target
+    reached = [level for level in assay.methods if level.flip_rare.value <= target]
     if reached:
         named = [
             f"{level.name} ({level.flip_rare.text}, foreground IoU {level.foreground_iou:.2f})" for level in reached
         ]
-        lines.append(f"Without new data, {listed(named)} bring it below {needed.target:g}.")
+        sentences.append(f"Without new data, {listed(named)} bring it below {target:g}.")
     elif assay.methods:
         best = min(assay.methods, key=_flip_of_rare)
-        lines.append(
-            f"No method tried brings it below {needed.target:g} without new data; the best is {best.name}, "
+        sentences.append(
+            f"No method tried brings it below {target:g} without new data; the best is {best.name}, "
             f"{best.flip_rare.text}."
         )
-    return lines
+    return sentences
+
+
+def _sentence_on_counter_examples(assay: Assay, needed: CounterExamples) -> str:
+    """Returns how many counter-examples bring Flip in the rare groups to the target."""
+    if needed.kind == "enough":
+        return (
+            f"{needed.sufficient:.0%} of the counter-examples suffice for Flip of {needed.target:g} in the rare groups."
+        )
+    if needed.kind == "extrapolated":
+        return (
+            f"For Flip of {needed.target:g} in the rare groups collect {_listed_groups(assay, needed.to_collect)}: "
+            f"{needed.factor:.1f} times the counter-examples of the data, an extrapolation along the log-odds of rho."
+        )
+    question = f"How many counter-examples bring Flip in the rare groups to {needed.target:g}"
+    if sum(level.kept > 0 for level in assay.levels) < FEWEST_LEVELS:
+        return f"{question} needs networks of {FEWEST_LEVELS} numbers of counter-examples, which the budget left out."
+    return f"{question} is more than can be told from these data."

@@ -39,7 +39,7 @@ class AssayUnits:
         return len(np.unique(self.cluster)) < len(self.cluster)
 
     def where(self, images: np.ndarray) -> "AssayUnits":
-        """Returns some of the images, bool (n,)."""
+        """Returns the images that a bool (n,) chooses."""
         return dataclasses.replace(
             self, class_=self.class_[images], value=self.value[images], cluster=self.cluster[images]
         )

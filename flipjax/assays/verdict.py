@@ -82,17 +82,17 @@ class Step(enum.Enum):
     OUT_OF_BUDGET = "more seeds can tell than there is time for"
 
 
-def measure_learning(units: AssayUnits, rare: np.ndarray, tested: Outcomes) -> Learnt:
+def measure_learning(units: AssayUnits, rare: np.ndarray, outcomes: Outcomes) -> Learnt:
     """Returns whether networks learnt the classes.
 
     Args:
         units: class, value and cluster of each image.
         rare: bool (F, V), the rare groups.
-        tested: of the images.
+        outcomes: of the same images.
     """
-    # Of the pixels that are predicted as any foreground.
-    as_foreground = dataclasses.replace(tested, foreground=mean_over_seeds(tested.correct + tested.flip))
-    shares = group_flips(units, as_foreground, tested.correct)[:, ~rare]
+    # Correct pixels are counted among those that are predicted as any foreground.
+    as_foreground = dataclasses.replace(outcomes, foreground=mean_over_seeds(outcomes.correct + outcomes.flip))
+    shares = group_flips(units, as_foreground, outcomes.correct)[:, ~rare]
     accuracy = math.nan
     if np.isfinite(shares).any():
         accuracy = float(np.nanmean(shares))
@@ -162,19 +162,22 @@ def look_ahead(contrast: Contrast, counts: np.ndarray, *, margin: float) -> Outl
     """
     value = contrast.estimate.value
     spread = contrast.estimate.spread
-    wanted = (max(value, margin - abs(value)) / ERRORS) ** 2
-    none = np.zeros((0, 0), np.int64)
+    needed_variance = (max(value, margin - abs(value)) / ERRORS) ** 2
+    no_images = np.zeros((0, 0), np.int64)
     if not math.isfinite(spread.total) or spread.total == 0:
-        return Outlook(0, none, math.nan)
+        return Outlook(0, no_images, math.nan)
     seeds = 0
-    if wanted > spread.images.value:
-        of_one = spread.seeds.value * len(contrast.estimate.of_seeds)
-        seeds = max(len(contrast.estimate.of_seeds) + 1, math.ceil(of_one / (wanted - spread.images.value)))
-    # Half of the error may be over seeds, of which there can be more.
-    over_images = wanted - min(spread.seeds.value, wanted / 2)
-    collect = images_needed(spread.of_groups, counts, target=over_images * spread.of_groups.sum() / spread.images.value)
+    if needed_variance > spread.images.value:
+        trained = len(contrast.estimate.of_seeds)
+        variance_of_one_seed = spread.seeds.value * trained
+        seeds = max(trained + 1, math.ceil(variance_of_one_seed / (needed_variance - spread.images.value)))
+    # Half of the variance may be over seeds, of which there can be more.
+    over_images = needed_variance - min(spread.seeds.value, needed_variance / 2)
+    # The groups' parts add up to more or less than the whole, where clusters have images in several groups.
+    target = over_images * spread.of_groups.sum() / spread.images.value
+    collect = images_needed(spread.of_groups, counts, target=target)
     if collect.sum() > MOST_IMAGES * counts.sum():
-        collect = none
+        collect = no_images
     return Outlook(seeds, collect, spread.images.value / spread.total)
 
 
@@ -199,21 +202,26 @@ def images_needed(of_groups: np.ndarray, counts: np.ndarray, *, target: float) -
     if of_groups.sum() <= target:
         return np.zeros(counts.shape, np.int64)
     variance = of_groups.ravel()
-    held = counts.ravel()
-    deviation = np.sqrt(variance * held)
-    spread_out = np.flatnonzero(deviation)
-    order = spread_out[np.argsort(held[spread_out] / deviation[spread_out])]
+    images = counts.ravel()
+    # The standard deviation of one image of each group, times its weight.
+    deviation = np.sqrt(variance * images)
+    varying = np.flatnonzero(deviation)
+    # The group with the fewest images for its deviation is raised first.
+    order = varying[np.argsort(images[varying] / deviation[varying])]
     scale = 0.0
     for count in range(1, len(order) + 1):
         raised = order[:count]
         others = variance.sum() - variance[raised].sum()
         if others >= target:
             continue
+        # With `scale * deviation` images each, the raised groups bring the sum to the target.
         scale = deviation[raised].sum() / (target - others)
+        # The group that would be raised next, if any, has as many already.
         following = order[count : count + 1]
-        if (scale * deviation[following] <= held[following]).all():
+        if (scale * deviation[following] <= images[following]).all():
             break
-    needed = np.ceil(scale * deviation - held - 1e-6)
+    # Rounding alone asks for no image.
+    needed = np.ceil(scale * deviation - images - 1e-6)
     return np.maximum(needed, 0).astype(np.int64).reshape(counts.shape)
 
 
@@ -240,7 +248,7 @@ def next_step(
         return Step.NOT_LEARNT
     if verdict.word != UNKNOWN:
         return Step.SURE
-    # The variance over fewer seeds is known too badly to end with.
+    # Fewer seeds tell too little of the variance to stop at.
     needed = FEWEST_SEEDS
     if seeds >= FEWEST_SEEDS:
         needed = outlook.seeds

@@ -171,32 +171,52 @@ def _measure(
     journal = experiment.journal
     outcomes = outcomes_of(stages, images=network.images.count)
     is_tested = outcomes.tested
+    outcomes_of_tested = outcomes.where(is_tested)
     units = network.images.units.where(is_tested)
-    learnt = measure_learning(units, association.rare, outcomes.where(is_tested))
-    seeds = [journal.wave_size * (number + 1) for number in range(waves)]
-    looks = [count for count in seeds if count >= FEWEST_SEEDS]
-    contrast = measure_contrast(units, association.usual, outcomes.where(is_tested), looks=looks, seed=options.seed)
+    learnt = measure_learning(units, association.rare, outcomes_of_tested)
+    seeds_after_waves = [journal.wave_size * (number + 1) for number in range(waves)]
+    looks = [seeds for seeds in seeds_after_waves if seeds >= FEWEST_SEEDS]
+    contrast = measure_contrast(units, association.usual, outcomes_of_tested, looks=looks, seed=options.seed)
+    outlook = None
     if contrast is None:
-        reason = f"The {is_tested.sum()} images that were tested so far do not hold all groups."
-        step = Step.OUT_OF_BUDGET
-        if not learnt.enough:
-            reason = not_learnt_sentence(learnt)
-            step = Step.NOT_LEARNT
-        return AssayPopulation(stages, waves, outcomes, None, learnt, AssayVerdict(UNKNOWN, reason), None, step)
-    verdict = judge_contrast(contrast, learnt, margin=options.margin, attribute=options.attribute)
-    outlook = look_ahead(contrast, cluster_counts(network.images), margin=options.margin)
-    # A wave that is trained costs nothing, and nothing is known of those after it.
-    cost = journal.cost(network, make_wave(EVERYTHING, waves, size=journal.wave_size, folds=network.folds))
-    affordable = waves + int(max(0.0, journal.left) / max(1.0, cost))
-    step = next_step(
-        verdict,
-        learnt,
-        outlook,
-        seeds=journal.wave_size * waves,
-        allowed=journal.wave_size * journal.waves_of(options.seeds),
-        affordable=journal.wave_size * affordable,
+        verdict, step = _without_contrast(learnt, tested=int(is_tested.sum()))
+    else:
+        verdict = judge_contrast(contrast, learnt, margin=options.margin, attribute=options.attribute)
+        outlook = look_ahead(contrast, cluster_counts(network.images), margin=options.margin)
+        step = next_step(
+            verdict,
+            learnt,
+            outlook,
+            seeds=journal.wave_size * waves,
+            allowed=journal.wave_size * journal.waves_of(options.seeds),
+            affordable=journal.wave_size * (waves + _affordable_waves(journal, network, waves)),
+        )
+    return AssayPopulation(
+        stages=stages,
+        waves=waves,
+        outcomes=outcomes,
+        contrast=contrast,
+        learnt=learnt,
+        verdict=verdict,
+        outlook=outlook,
+        step=step,
     )
-    return AssayPopulation(stages, waves, outcomes, contrast, learnt, verdict, outlook, step)
+
+
+def _without_contrast(learnt: Learnt, *, tested: int) -> tuple[AssayVerdict, Step]:
+    """Returns the verdict and the step where the tested images, of the first folds, hold too few groups."""
+    if not learnt.enough:
+        return AssayVerdict(UNKNOWN, not_learnt_sentence(learnt)), Step.NOT_LEARNT
+    reason = f"The {tested} images that were tested so far do not hold all groups."
+    return AssayVerdict(UNKNOWN, reason), Step.OUT_OF_BUDGET
+
+
+def _affordable_waves(journal: Journal, network: Network, waves: int) -> int:
+    """Returns how many further waves there is time for, if each takes as long as the next one."""
+    wave = make_wave(EVERYTHING, waves, size=journal.wave_size, folds=network.folds)
+    # A wave that is trained already costs nothing; those after it are taken to cost a second at least.
+    cost = max(1.0, journal.cost(network, wave))
+    return int(max(0.0, journal.left) / cost)
 
 
 def seeds_that_tell(experiment: AssayExperiment, network: Network, population: AssayPopulation) -> tuple[int, float]:
