@@ -19,9 +19,11 @@ from flipjax.backend import convolutions
 from flipjax.backend.compiler import fast_jit
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.config.plan import plan
-from flipjax.models import convolution
-from flipjax.models.convolution import convolve, convolve_doubled, convolve_strided, multiply
+from flipjax.models import cross_correlation
+from flipjax.models.convolution import convolve
 from flipjax.models.depthwise import depthwise
+from flipjax.models.doubled import convolve_doubled, double
+from flipjax.models.strided import convolve_strided, multiply
 from flipjax.sweep import description
 from flipjax.training import devices
 
@@ -108,17 +110,17 @@ SHAPES = {
 
 @pytest.mark.parametrize(("images", "kernel", "blocked"), SHAPES.values(), ids=SHAPES)
 def test_oneDNN_computes_the_same_convolutions_and_gradients(onednn, monkeypatch, images, kernel, blocked):  # noqa: N802
-    monkeypatch.setattr(convolution, "BLOCKED", 64 if blocked else convolution.BLOCKED)
+    monkeypatch.setattr(cross_correlation, "BLOCKED", 64 if blocked else cross_correlation.BLOCKED)
     assert_alike(convolve, xlas_own, images, kernel, compiled=of_onednn)
 
 
 @pytest.mark.parametrize("blocked", [False, True], ids=["whole", "by images"])
 @pytest.mark.parametrize("channels", [4, 20])
 def test_oneDNN_computes_the_same_convolutions_of_doubled_images(onednn, monkeypatch, channels, blocked):  # noqa: N802
-    monkeypatch.setattr(convolution, "BLOCKED", 64 if blocked else convolution.BLOCKED)
+    monkeypatch.setattr(cross_correlation, "BLOCKED", 64 if blocked else cross_correlation.BLOCKED)
 
     def whole(images, skip, kernel):
-        return xlas_own(jnp.concatenate([convolution.double(images), skip], axis=-1), kernel)
+        return xlas_own(jnp.concatenate([double(images), skip], axis=-1), kernel)
 
     shapes = (3, 4, 6, channels), (3, 8, 12, 4), (3, 3, channels + 4, 8)
     assert_alike(convolve_doubled, whole, *shapes, compiled=of_onednn)
@@ -127,7 +129,7 @@ def test_oneDNN_computes_the_same_convolutions_of_doubled_images(onednn, monkeyp
 @pytest.mark.parametrize("blocked", [False, True], ids=["whole", "by images"])
 @pytest.mark.parametrize(("size", "stride"), [(3, 2), (7, 4), (1, 2), (4, 4)])
 def test_oneDNN_computes_the_same_strided_convolutions(onednn, monkeypatch, size, stride, blocked):  # noqa: N802
-    monkeypatch.setattr(convolution, "BLOCKED", 64 if blocked else convolution.BLOCKED)
+    monkeypatch.setattr(cross_correlation, "BLOCKED", 64 if blocked else cross_correlation.BLOCKED)
     margin = size // 2 if size != stride else 0
     wanted = functools.partial(xlas_own, stride=stride, padding=[(margin, margin)] * 2)
     function = functools.partial(convolve_strided, stride=stride)
@@ -153,14 +155,14 @@ def test_a_depthwise_gradient_in_bfloat16_sums_in_float32(onednn):
 @pytest.mark.parametrize("blocked", [False, True], ids=["whole", "by images"])
 @pytest.mark.parametrize(("inputs", "outputs"), [(4, 7), (7, 4)], ids=["to more", "to fewer"])
 def test_oneDNN_multiplies_pixels_by_a_matrix(onednn, monkeypatch, inputs, outputs, blocked):  # noqa: N802
-    monkeypatch.setattr(convolution, "BLOCKED", 64 if blocked else convolution.BLOCKED)
+    monkeypatch.setattr(cross_correlation, "BLOCKED", 64 if blocked else cross_correlation.BLOCKED)
     assert_alike(multiply, jnp.matmul, (3, 5, 6, inputs), (inputs, outputs), compiled=of_onednn)
 
 
 def test_kernels_gradients_are_summed_over_as_many_images_as_stay_in_the_cache():
     sizes = [(16, 64, 16), (16, 128, 16), (3, 64, 64), (1, 256, 64)]
     arrays = [jax.ShapeDtypeStruct((batch, size, size, channels), jnp.float32) for batch, size, channels in sizes]
-    assert [convolution._images_at_once(array, array) for array in arrays] == [8, 2, 1, 1]
+    assert [cross_correlation.images_at_once(array, array) for array in arrays] == [8, 2, 1, 1]
 
 
 def test_a_trace_of_one_library_is_not_taken_for_the_other():

@@ -11,7 +11,7 @@ import pytest
 
 from flipjax.config import ModelSpec, PopulationSpec
 from flipjax.config.methods import METHODS, active_knobs
-from flipjax.models import convolution
+from flipjax.models import tracing
 from flipjax.training import devices, population, run
 from flipjax.training.assess import Questions
 from flipjax.training.member import init_state
@@ -24,7 +24,7 @@ CALLS |= {"cu_lu_pivots_to_permutation", "LuDecomposition"}
 
 def check(function, *arguments):
     # Traced as for another backend than this machine's: of an experiment that no other test runs.
-    with mock.patch.object(convolution, "for_cpu", lambda: False):
+    with mock.patch.object(tracing, "for_cpu", lambda: False):
         traced = function.trace(*arguments)
         text = traced.lower(lowering_platforms=("cuda", "tpu")).as_text()
         assert set(re.findall(r"custom_call @([\w$.]+)", text)) <= CALLS

@@ -13,7 +13,7 @@ from jax import lax
 from networks import assert_alike
 
 from flipjax.config import Experiment, ModelSpec
-from flipjax.models import MODELS, convolution, depthwise, unet
+from flipjax.models import MODELS, convolution, cross_correlation, depthwise, doubled, strided, unet
 from flipjax.training.network import Weights, apply, logits_of, weights_of
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -50,16 +50,16 @@ CONVOLUTIONS = [
 SIZES = [(3, 1), (5, 1), (3, 2), (5, 2)]
 CONVOLUTIONS += [(depthwise.depthwise, (2, 8, 12, 6), (size, size, 1, 6), stride, False) for size, stride in SIZES]
 CONVOLUTIONS += [
-    (convolution.convolve_strided, (2, 8, 16, 3), (size, size, 3, 4), stride, False)
+    (strided.convolve_strided, (2, 8, 16, 3), (size, size, 3, 4), stride, False)
     for size, stride in ((3, 1), (3, 2), (7, 4), (1, 2), (4, 4))
 ]
 
 
 @pytest.mark.parametrize(("function", "images", "kernel", "stride", "blocked"), CONVOLUTIONS)
 def test_convolutions_and_their_gradients_are_xlas(function, images, kernel, stride, blocked, monkeypatch):
-    monkeypatch.setattr(convolution, "BLOCKED", 64 if blocked else convolution.BLOCKED)
+    monkeypatch.setattr(cross_correlation, "BLOCKED", 64 if blocked else cross_correlation.BLOCKED)
     margin = kernel[0] // 2 if kernel[0] != stride else 0
-    padding = [(margin, margin)] * 2 if function is convolution.convolve_strided else "SAME"
+    padding = [(margin, margin)] * 2 if function is strided.convolve_strided else "SAME"
     wanted = functools.partial(xla_convolve, stride=stride, padding=padding, groups=images[-1] // kernel[2])
     options = {} if function is convolution.convolve else {"stride": stride}
     assert_alike(functools.partial(function, **options), wanted, images, kernel)
@@ -70,10 +70,10 @@ DOUBLED = [((1, 1), 2, 3, False), ((3, 2), 5, 4, True), ((4, 4), 3, None, False)
 
 @pytest.mark.parametrize(("size", "channels", "skip", "blocked"), [*DOUBLED, ((44, 40), 20, 4, False)])
 def test_convolution_of_a_doubled_image_and_its_gradients_are_xlas(size, channels, skip, blocked, monkeypatch):
-    monkeypatch.setattr(convolution, "BLOCKED", 64 if blocked else convolution.BLOCKED)
+    monkeypatch.setattr(cross_correlation, "BLOCKED", 64 if blocked else cross_correlation.BLOCKED)
 
     def folded(images, others, kernel):
-        return convolution.convolve_doubled(images, None if skip is None else others, kernel)
+        return doubled.convolve_doubled(images, None if skip is None else others, kernel)
 
     def whole(images, others, kernel):
         return xla_convolve(jnp.concatenate([images.repeat(2, axis=1).repeat(2, axis=2), others], axis=-1), kernel)

@@ -10,7 +10,7 @@ import pytest
 
 from flipjax.config import Experiment, ModelSpec
 from flipjax.config.methods import Knobs
-from flipjax.models import convolution
+from flipjax.models import tracing
 from flipjax.models.weights import draw_weights
 from flipjax.training import network
 
@@ -120,7 +120,7 @@ def traced_step(request):
     experiment, arguments = case(4, size=16, width=4, depth=2)
     experiment = dataclasses.replace(experiment, packed=request.param)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "for_cpu", lambda: False)
+        patch.setattr(tracing, "for_cpu", lambda: False)
         step = jax.jit(jax.vmap(functools.partial(network.loss_and_gradients, experiment), ALONE))
         return request.param, step.trace(*arguments)
 

@@ -9,7 +9,9 @@ import numpy as np
 from jax import lax
 
 from flipjax.backend.convolutions import ONEDNN, library
-from flipjax.models.convolution import LAYOUT, convolve_on_accelerator, for_cpu, with_gradient
+from flipjax.models import tracing
+from flipjax.models.plain_convolution import LAYOUT, convolve_on_accelerator
+from flipjax.models.tracing import Arrays, with_gradient
 
 
 def depthwise(images: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
@@ -30,16 +32,16 @@ def depthwise(images: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.A
         >>> depthwise(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
         [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
-    if not for_cpu() and stride > 1:
-        return _sum_of_taps(images, kernel, stride=stride)
-    if not for_cpu():
+    if not tracing.for_cpu():
+        if stride > 1:
+            return _sum_of_taps(images, kernel, stride=stride)
         return convolve_on_accelerator(images, kernel, groups=images.shape[-1])
     forward = functools.partial(_forward, stride=stride)
     backward = functools.partial(_backward, stride=stride)
     return with_gradient(forward, backward)(images, kernel)
 
 
-def _backward(saved: tuple[jax.Array, ...], gradient: jax.Array, *, stride: int) -> tuple[jax.Array, ...]:
+def _backward(saved: Arrays, gradient: jax.Array, *, stride: int) -> Arrays:
     """Returns the gradients of `_forward`."""
     images, kernel = saved
     if library.value == ONEDNN:
@@ -59,7 +61,7 @@ def _forward(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
         return _sum_of_taps(images, kernel, stride=stride)
     # Turned within the convolution, a kernel would keep it from oneDNN.
     kernel = lax.optimization_barrier(kernel)
-    padding = _margins(kernel.shape[:2], stride)
+    padding = _tensorflow_padding(kernel.shape[:2], stride)
     return lax.conv_general_dilated(
         images, kernel, (stride, stride), padding, dimension_numbers=LAYOUT, feature_group_count=images.shape[-1]
     )
@@ -88,7 +90,7 @@ def _kernel_gradient_by_rows(
     """
     B, H, W, C = gradient.shape
     height, width = shape[:2]
-    padding = (0, 0), *_margins(shape[:2], stride), (0, 0)
+    padding = (0, 0), *_tensorflow_padding(shape[:2], stride), (0, 0)
     padded = lax.optimization_barrier(jnp.pad(images, padding))
     right = stride * (W - 1) + 1
 
@@ -104,7 +106,7 @@ def _kernel_gradient_by_rows(
     return lax.fori_loop(0, B * H, add, zero).reshape(shape).astype(images.dtype)
 
 
-def _margins(size: tuple[int, ...], stride: int) -> list[tuple[int, int]]:
+def _tensorflow_padding(size: tuple[int, ...], stride: int) -> list[tuple[int, int]]:
     """Returns rows and columns of zeros before and behind images, as TensorFlow pads."""
     return [((length - stride) // 2, (length - stride + 1) // 2) for length in size]
 
@@ -118,7 +120,7 @@ def taps(images: jax.Array, size: tuple[int, ...], *, stride: int = 1) -> list[j
         stride: in both directions.
     """
     _, H, W, _ = images.shape
-    padded = jnp.pad(images, ((0, 0), *_margins(size, stride), (0, 0)))
+    padded = jnp.pad(images, ((0, 0), *_tensorflow_padding(size, stride), (0, 0)))
     down = H - stride + 1
     right = W - stride + 1
     return [padded[:, i : i + down : stride, j : j + right : stride] for i, j in np.ndindex(*size)]

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from flipjax.models.convolution import convolve_strided, multiply
 from flipjax.models.depthwise import depthwise
+from flipjax.models.strided import convolve_strided, multiply
 
 MOMENTUM = 0.1
 """Weight of a batch's statistics in the running ones, as in PyTorch."""

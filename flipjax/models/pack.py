@@ -12,7 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flipjax.models.convolution import convolve, convolve_doubled, double, for_cpu, with_gradient
+from flipjax.models import tracing
+from flipjax.models.convolution import convolve
+from flipjax.models.doubled import convolve_doubled, double
+from flipjax.models.tracing import Arrays, with_gradient
 
 Out = TypeVar("Out")
 
@@ -48,7 +51,7 @@ def map_chunks(function: Callable[..., Out], pack: Pack, *values: jax.Array) -> 
 
 def row_size(images: jax.Array) -> int:
     """Returns how many pixels of images (B, H, W, C) make a row that fills a CPU's lanes; 1 elsewhere."""
-    if not for_cpu():
+    if not tracing.for_cpu():
         return 1
     C = images.shape[-1]
     fitting = [n for n in (2, 4, 8, 16) if n * C <= 64 and images.size % (n * C) == 0]
@@ -143,7 +146,7 @@ def apart(product: Callable, images: jax.Array, kernel: jax.Array) -> jax.Array:
     other member.
     """
 
-    def backward(saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array, ...]:
+    def backward(saved: Arrays, gradient: jax.Array) -> Arrays:
         images, kernel = saved
         pull = jax.vjp(product, _clean(images), kernel)[1]
         return pull(_clean(gradient))[0], pull(gradient)[1]

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 
 from flipjax.config import ModelSpec
-from flipjax.models.convolution import convolve_doubled
+from flipjax.models.doubled import convolve_doubled
 from flipjax.models.encoders import EfficientNetLite0, MitB2, ResNet50
 from flipjax.models.layers import BatchNorm, Convolution
 

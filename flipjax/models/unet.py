@@ -12,11 +12,8 @@ from jax.flatten_util import ravel_pytree
 
 from flipjax.backend.convolutions import ONEDNN, library
 from flipjax.config import ModelSpec
-from flipjax.models.convolution import materialised, with_gradient
 from flipjax.models.pack import Pack, apart, block_diag, convolve_pack, join, map_chunks, row_size, sound, sum_pixels
-
-Arrays = tuple[jax.Array, ...]
-"""Inputs, saved values, outputs or gradients of a function with a gradient of its own."""
+from flipjax.models.tracing import Arrays, materialised, with_gradient
 
 MOMENTUM = 0.9
 """Momentum of the running statistics: runs have a few hundred steps, so they must settle within tens."""

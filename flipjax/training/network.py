@@ -20,7 +20,7 @@ from flipjax.config.methods import Knobs
 from flipjax.config.ranges import functions_of
 from flipjax.data.pool import Pool, gather, inputs_of
 from flipjax.intervene.scenes import finish_surroundings, sum_surroundings
-from flipjax.models.convolution import spread
+from flipjax.models.tracing import spread
 from flipjax.models.weights import Weights, build, draw_weights, is_key, overlay, weights_of
 from flipjax.support.arrays import Array, PyTree
 

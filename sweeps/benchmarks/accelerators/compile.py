@@ -38,7 +38,7 @@ from flipjax.config import Cue, Experiment, Recipe
 from flipjax.config.methods import Augmentation, Knobs
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
-from flipjax.models import convolution
+from flipjax.models import tracing
 from flipjax.results.frames import write_csv
 from flipjax.training import population, step
 from flipjax.training.devices import AXIS, Layout
@@ -204,7 +204,7 @@ def convolutions(text):
 def measure(target, program, experiment, members, form):
     mesh = Mesh(np.array(devices(target)), (AXIS,))
     began = time.process_time()
-    with mock.patch.object(convolution, "for_cpu", lambda: False):
+    with mock.patch.object(tracing, "for_cpu", lambda: False):
         lowered = traced(program, experiment, mesh, members, form).lower(lowering_platforms=(PLATFORMS[target],))
     compiled = lowered.compile()
     seconds = time.process_time() - began

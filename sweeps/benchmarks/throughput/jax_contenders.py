@@ -14,7 +14,7 @@ from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, Reci
 from flipjax.config.methods import Augmentation, Knobs
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
-from flipjax.models import convolution, pack
+from flipjax.models import doubled, pack
 from flipjax.training import devices, population, step
 from flipjax.training.member import Member, init_state
 from flipjax.training.network import nested
@@ -129,7 +129,7 @@ def xla_convolution(images, kernel):
 
 
 def xla_doubled(images, skip, kernel):
-    return xla_convolution(jnp.concatenate([convolution.double(images), skip], axis=-1), kernel)
+    return xla_convolution(jnp.concatenate([doubled.double(images), skip], axis=-1), kernel)
 
 
 def augment():

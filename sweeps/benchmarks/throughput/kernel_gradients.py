@@ -14,22 +14,22 @@ from jax import lax
 from roofline import seconds
 
 from flipjax.backend.compiler import fast_jit
-from flipjax.models import convolution
+from flipjax.models import convolution, cross_correlation
 
 SHAPES = [(16, 64, 16, 16), (16, 128, 16, 16), (16, 32, 32, 32), (16, 48, 8, 8)]
 """Batch, size, channels in and out."""
 
 
-def summed(images, gradient, *, form, pixels, blocked=convolution.BLOCKED):
-    """A form of `convolution._correlate`, with a number of pixels at once."""
-    chosen = {"_correlate": form, "_pixels_at_once": lambda *_: pixels, "BLOCKED": blocked}
-    with mock.patch.multiple(convolution, **chosen):
+def summed(images, gradient, *, form, pixels, blocked=cross_correlation.BLOCKED):
+    """A form of `cross_correlation.cross_correlate`, with a number of pixels at once."""
+    chosen = {"cross_correlate": form, "_pixels_abreast": lambda *_: pixels}
+    with mock.patch.multiple(convolution, **chosen), mock.patch.object(cross_correlation, "BLOCKED", blocked):
         shape = (3, 3, images.shape[-1], gradient.shape[-1])
-        return convolution._kernel_gradient(images, gradient, shape)
+        return convolution.kernel_gradient(images, gradient, shape)
 
 
-by_rows = functools.partial(summed, form=convolution._correlate_by_rows)
-by_images = functools.partial(summed, form=convolution._correlate_by_images)
+by_rows = functools.partial(summed, form=cross_correlation.by_rows)
+by_images = functools.partial(summed, form=cross_correlation.by_images)
 
 
 def derived(images, gradient):

@@ -5,7 +5,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 
-from flipjax.models import convolution
+from flipjax.models import convolution, tracing
 from flipjax.models.pack import convolve_pack
 
 
@@ -49,7 +49,7 @@ def passes(form):
     """Returns the forward pass, and the gradients of images and of kernels alone, as functions of both."""
 
     def convolved(images, kernels):
-        with mock.patch.object(convolution, "for_cpu", lambda: False):
+        with mock.patch.object(tracing, "for_cpu", lambda: False):
             return FORMS[form](images, kernels)
 
     def gradient(which):

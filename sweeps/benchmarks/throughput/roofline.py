@@ -19,7 +19,8 @@ from jax import lax
 
 from flipjax.backend.compiler import fast_jit
 from flipjax.models import unet
-from flipjax.models.convolution import convolve, convolve_doubled
+from flipjax.models.convolution import convolve
+from flipjax.models.doubled import convolve_doubled
 from flipjax.results.frames import write_csv
 
 BATCH, WIDTH, CLASSES, ROUNDS, SECONDS = 16, 16, 3, 5, 0.05

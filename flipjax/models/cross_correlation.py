@@ -1,0 +1,181 @@
+"""Sums of products of two stacks of images at every offset between the two: gradients of kernels, on a CPU.
+
+The gradient of a convolution's kernel at an offset is the sum, over all pixels, of the images there times the gradient
+of the output. XLA derives it as a convolution with permuted dimensions, for which XLA:CPU has no fast path in a loop.
+Here it is a plain one, in the form that is fast by the library of the program that is being traced, `library.value`:
+`backend.convolutions.with_library` sets it.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from flipjax.backend.convolutions import ONEDNN, library
+from flipjax.models.plain_convolution import LAYOUT
+from flipjax.models.tracing import materialised
+
+BLOCKED = 2**19
+"""Values of a batch above which sums are taken in blocks that stay in a core's cache."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Offsets:
+    """The offsets between two stacks of images, one of which moves over the other.
+
+    Across, a moving row (m) with a margin of one zero (.) on each side, and two fixed pixels (f) at each offset:
+
+        step 1         step 2
+        . m m .        . m m m m .
+        f f            f   f           offset 0
+          f f            f   f                1
+            f f            f   f              2
+                             f   f            3
+
+    Of n fixed pixels the moving row has step n places and 2 margin zeros. They span step (n - 1) + 1 places, so that
+    they fit at 2 margin + step offsets. With a step of 1 and a margin of h // 2 these are the h of an odd kernel.
+    """
+
+    margins: tuple[int, int]
+    """Rows of zeros above and below the moving images, and columns of zeros on both sides."""
+    steps: tuple[int, int] = (1, 1)
+    """Rows and columns of the moving images between neighbouring pixels of the fixed ones."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many there are, down and across."""
+        above, beside = self.margins
+        down, across = self.steps
+        return 2 * above + down, 2 * beside + across
+
+
+def cross_correlate(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
+    """Sums the products of two stacks of images over all pixels, at every offset between the two.
+
+    It is a convolution in which channels and batch trade places, and the fixed images are the kernel.
+
+    Args:
+        moving: (B, steps[0] H, steps[1] W, M) float.
+        fixed: (B, H, W, F) of the same dtype.
+        offsets: with its margins and steps.
+
+    Returns:
+        (M, *offsets.shape, F), the same dtype.
+
+    Example:
+        >>> row = jnp.array([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1)
+        >>> cross_correlate(row, row, Offsets(margins=(0, 1)))[0, 0, :, 0].tolist()  # 1 * 2 + 2 * 3, and so on.
+        [8.0, 14.0, 8.0]
+    """
+    if library.value == ONEDNN:
+        return by_images(moving, fixed, offsets)
+    return by_rows(moving, fixed, offsets)
+
+
+def by_images(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
+    """Computes `cross_correlate` in the form that is fast by oneDNN, a few images at once."""
+    B = len(moving)
+    images = images_at_once(moving, fixed)
+    if images == B:
+        return _all_images(moving, fixed, offsets)
+
+    def add(block: jax.Array, total: jax.Array) -> jax.Array:
+        moving_block = lax.dynamic_slice_in_dim(moving, block * images, images)
+        fixed_block = lax.dynamic_slice_in_dim(fixed, block * images, images)
+        return total + _all_images(moving_block, fixed_block, offsets)
+
+    return lax.fori_loop(0, B // images, add, _zeros(moving, fixed, offsets))
+
+
+def images_at_once(moving: jax.Array, fixed: jax.Array) -> int:
+    """Returns how many images fit a block of `BLOCKED` values; at least one."""
+    B = len(moving)
+    values = max(moving.size, fixed.size) // B
+    return max((images for images in range(1, B + 1) if B % images == 0 and images * values <= BLOCKED), default=1)
+
+
+def _zeros(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
+    """Returns zeros in the shape of `cross_correlate`."""
+    return jnp.zeros((moving.shape[-1], *offsets.shape, fixed.shape[-1]), moving.dtype)
+
+
+def _all_images(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
+    """Computes `cross_correlate` of all images at once, the channels of a pixel beside one another in a row.
+
+    Of channels r, g, b a moving row becomes `r0 g0 b0 r1 g1 b1 ...`, and the batch becomes the channels. A step of one
+    pixel is then one of M places, and an output's row holds M values for each offset. oneDNN computes a stretch of a
+    row at once; were channels images of their own, its rows would be as short as the offsets.
+    """
+    B, H, W, M = moving.shape
+    above, beside = offsets.margins
+    down, across = offsets.steps
+    if B == 1:
+        # Without it XLA would compute these images a second time, in the shape of the rows.
+        moving, fixed = lax.optimization_barrier((moving, fixed))
+    in_rows = moving.transpose(1, 2, 3, 0).reshape(1, H, W * M, B)
+    as_kernel = fixed.transpose(1, 2, 0, 3)  # (h, w, B, F)
+    sums = _convolve_apart(in_rows, as_kernel, margins=(above, beside * M), steps=(down, across * M))
+    # From (1, offsets down, offsets across * M, F).
+    return sums.reshape(*offsets.shape, M, -1).transpose(2, 0, 1, 3)
+
+
+def by_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
+    """Computes `cross_correlate` in the form that is fast by XLA's own convolutions, a few rows at once.
+
+    A block of fixed rows meets the moving rows over it, and `above` more on either side.
+    """
+    H = fixed.shape[1]
+    above, beside = offsets.margins
+    down = offsets.steps[0]
+    rows = _rows_at_once(moving, fixed)
+    if rows == H:
+        return _all_rows(moving, fixed, offsets)
+    padded = jnp.pad(moving, ((0, 0), (above, above), (0, 0), (0, 0)))
+    padded, fixed = lax.optimization_barrier((padded, fixed))
+    # The zeros above and below are in `padded`.
+    within_block = Offsets(margins=(0, beside), steps=offsets.steps)
+
+    def add(block: jax.Array, total: jax.Array) -> jax.Array:
+        moving_block = lax.dynamic_slice_in_dim(padded, block * rows * down, rows * down + 2 * above, axis=1)
+        fixed_block = lax.dynamic_slice_in_dim(fixed, block * rows, rows, axis=1)
+        return total + _all_rows(moving_block, fixed_block, within_block)
+
+    return lax.fori_loop(0, H // rows, add, _zeros(moving, fixed, offsets))
+
+
+def _rows_at_once(moving: jax.Array, fixed: jax.Array) -> int:
+    """Returns the rows of a block: all where they fit `BLOCKED` values, otherwise those of a quarter of it or one.
+
+    Do not lower the first bound to that of a block: cut sums round otherwise, and recorded results of the default grid,
+    which stays below it, would change.
+    """
+    H = fixed.shape[1]
+    values = max(moving.size, fixed.size)
+    if values <= BLOCKED:
+        return H
+    return max((rows for rows in range(1, H) if H % rows == 0 and values // H * rows <= BLOCKED // 4), default=1)
+
+
+def _all_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
+    """Computes `cross_correlate` of all rows at once: each moving channel is an image, and `fixed` the kernel."""
+    as_images = moving.transpose(3, 1, 2, 0)  # (M, H, W, B)
+    as_kernel = fixed.transpose(1, 2, 0, 3)  # (h, w, B, F)
+    return _convolve_apart(as_images, as_kernel, margins=offsets.margins, steps=offsets.steps)
+
+
+def _convolve_apart(
+    images: jax.Array, kernel: jax.Array, *, margins: tuple[int, int], steps: tuple[int, int]
+) -> jax.Array:
+    """Convolves with margins of zeros and a kernel whose pixels stand `steps` apart, in a program of its own.
+
+    XLA would otherwise fold the transposes of its inputs into permuted dimensions, for which it has no fast path.
+    """
+    above, beside = margins
+    padding = (above, above), (beside, beside)
+
+    @materialised
+    def convolved(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(images, kernel, (1, 1), padding, rhs_dilation=steps, dimension_numbers=LAYOUT)
+
+    return convolved(images, kernel)

@@ -1,0 +1,101 @@
+"""The convolutions of large networks: with a stride, of patches that abut, and of single pixels."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from flipjax.backend.convolutions import ONEDNN, library
+from flipjax.models import tracing
+from flipjax.models.convolution import convolve
+from flipjax.models.cross_correlation import Offsets, cross_correlate
+from flipjax.models.plain_convolution import convolve_on_accelerator, convolve_plainly, image_gradient_by_xla
+from flipjax.models.tracing import Arrays, with_gradient
+
+
+def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+    """Convolves as PyTorch does, with a stride and zero padding of half the kernel, or none where patches abut.
+
+    Args:
+        images: (B, H, W, C) float, H and W multiples of the stride.
+        kernel: (h, h, C, O) float of the same dtype; h odd, or equal to the stride: then patches abut.
+        stride: in both directions.
+
+    Returns:
+        (B, H / stride, W / stride, O), the dtype of `images`.
+
+    Example:
+        >>> convolve_strided(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), stride=2)[0, :, :, 0].tolist()
+        [[4.0, 6.0], [6.0, 9.0]]
+    """
+    size = kernel.shape[0]
+    if size == stride:
+        return _convolve_patches(images, kernel)
+    if size == 1:
+        return multiply(images[:, ::stride, ::stride], kernel[0, 0])
+    if stride == 1:
+        return convolve(images, kernel)
+    if not tracing.for_cpu():
+        return convolve_on_accelerator(images, kernel, stride=stride)
+    # By XLA no gradient is written out: recorded results depend on the rounding of the one that it derives.
+    forward = functools.partial(convolve_plainly, stride=stride)
+    if library.value == ONEDNN:
+        backward = functools.partial(_strided_backward, stride=stride)
+        return with_gradient(forward, backward)(images, kernel)
+    return forward(images, kernel)
+
+
+def _convolve_patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Multiplies patches that abut, of the size of the kernel (h, h, C, O), by it: (B, H / h, W / h, O)."""
+    B, H, W, C = images.shape
+    size = kernel.shape[0]
+    patches = images.reshape(B, H // size, size, W // size, size, C).swapaxes(2, 3)
+    rows = patches.reshape(B, H // size, W // size, size * size * C)
+    return multiply(rows, kernel.reshape(size * size * C, -1))
+
+
+def _strided_backward(saved: Arrays, gradient: jax.Array, *, stride: int) -> Arrays:
+    """Returns the gradients of `convolve_plainly`: of images as XLA derives it, of the kernel by `cross_correlate`."""
+    images, kernel = saved
+    height, width = kernel.shape[:2]
+    image_gradient = image_gradient_by_xla(images, kernel, gradient, stride=stride)
+    # (C, h + stride - 1, w + stride - 1, O): a step adds stride - 1 offsets, which lie beyond the kernel.
+    sums = cross_correlate(images, gradient, Offsets((height // 2, width // 2), steps=(stride, stride)))
+    return image_gradient, sums[:, :height, :width].transpose(1, 2, 0, 3)
+
+
+def multiply(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Multiplies each pixel by a matrix, as a 1 x 1 convolution does.
+
+    By oneDNN the matrix's gradient is a convolution: a matrix product would transpose all pixels first.
+
+    Args:
+        images: (B, H, W, C) float.
+        kernel: (C, O) float of the same dtype.
+
+    Returns:
+        (B, H, W, O), the dtype of `images`.
+
+    Example:
+        >>> multiply(jnp.ones((1, 1, 2, 3)), jnp.ones((3, 1)))[0, 0, :, 0].tolist()
+        [3.0, 3.0]
+    """
+    if tracing.for_cpu() and library.value == ONEDNN:
+        return _multiply_by_onednn(images, kernel)
+    return images @ kernel
+
+
+def _multiply_backward(saved: Arrays, gradient: jax.Array) -> Arrays:
+    """Returns the gradients of `multiply`: that of the matrix is a sum of products at a single offset."""
+    images, kernel = saved
+    inputs, outputs = kernel.shape
+    single = Offsets(margins=(0, 0))
+    # oneDNN computes a stretch of a row at once, which holds the channels of what moves: the one of more channels.
+    if inputs >= outputs:
+        kernel_gradient = cross_correlate(images, gradient, single)[:, 0, 0]
+    else:
+        kernel_gradient = cross_correlate(gradient, images, single)[:, 0, 0].T
+    return gradient @ kernel.T, kernel_gradient
+
+
+_multiply_by_onednn = with_gradient(jnp.matmul, _multiply_backward)
