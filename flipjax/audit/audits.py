@@ -1,4 +1,4 @@
-"""Audits predictions in files, or a model's on photos and volumes (`audit_files`). `stream` takes batches.
+"""Audits predictions in files, or a model's on photos and volumes (`audit_files`); `audit_stream` takes batches.
 
 An audit of files goes through these steps, so that whatever can be refused is refused before anything is counted:
 
@@ -6,7 +6,7 @@ An audit of files goes through these steps, so that whatever can be refused is r
 2. `settle` fits groups, anatomy and limits to the classes: now if options say how many classes there are, else
    after counting.
 3. `_count_all` reads each image once, and adds its counts to a `Tally`.
-4. `flipjax.audit.results` concludes, and `flipjax.audit.files` writes.
+4. `flipjax.audit.results` concludes, and `flipjax.audit.files` tries the limits and writes.
 """
 
 import dataclasses
@@ -24,46 +24,35 @@ import pandas as pd
 from flipjax import metrics
 from flipjax.audit import files
 from flipjax.audit.anatomy import read_anatomy
-from flipjax.audit.arrays import StoredArray
-from flipjax.audit.batches import stream, takes_for_background
 from flipjax.audit.clusters import fact_on_restarting, likely_clusters, read_clusters
 from flipjax.audit.counts import Tally, count_pairs
-from flipjax.audit.describe import describe_clusters, describe_images, describe_missing, describe_weight
-from flipjax.audit.gates import Gate, Limits, check_gates, failures, limits_in_words, make_gates, try_gates, write_junit
+from flipjax.audit.describe import (
+    describe_background,
+    describe_clusters,
+    describe_images,
+    describe_missing,
+    describe_weight,
+)
+from flipjax.audit.files import Audited
+from flipjax.audit.gates import Gate, Limits, check_gates, make_gates
 from flipjax.audit.groups import ImageGroups, fact_on_absent_classes, read_groups
-from flipjax.audit.image_table import read_image_table
 from flipjax.audit.measurements import Measurements, MinSize
 from flipjax.audit.names import check_texts, read_pattern
-from flipjax.audit.opening import Encoding, OpenedPairs, check_matrices, open_pairs
+from flipjax.audit.opening import OpenedPairs, check_matrices, open_pairs
 from flipjax.audit.options import AuditOptions
 from flipjax.audit.pairs import Pair, check_volume, in_options
 from flipjax.audit.problems import BrokenFileError, raise_broken
-from flipjax.audit.results import Audit, conclude_audit
+from flipjax.audit.records import Encoding
+from flipjax.audit.results import conclude_audit
 from flipjax.audit.sources import find_photos, find_volumes
 from flipjax.audit.summary import known_keys
-from flipjax.audit.tables import make_document
+from flipjax.audit.user_tables import read_user_tables
 from flipjax.metrics import Anatomy
 from flipjax.metrics.checks import to_array
-from flipjax.metrics.classes import Background
-from flipjax.report.document import terminal_text
 from flipjax.support.terminal import Bar
-
-__all__ = ["Audited", "audit_files", "predict_image", "stream"]
 
 Predictor: TypeAlias = Callable[[np.ndarray], np.ndarray | jax.Array]
 """Maps a batch of photos or volumes to logits, an array of any framework, such as a `flipjax.Model`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Audited:
-    """An audit whose files are written."""
-
-    audit: Audit
-    """Its results."""
-    text: str
-    """Its tables as text for a terminal."""
-    failed: list[str]
-    """A line for each limit that a number is beyond."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +73,9 @@ def settle(
     options: AuditOptions,
     opened: OpenedPairs,
     encoding: Encoding,
+    *,
+    table: pd.DataFrame | None,
     gates: Sequence[Gate],
-    read_groups_of: Callable[[Sequence[str] | None], ImageGroups],
 ) -> Settled:
     """Returns what depends on the classes, once their number is known.
 
@@ -93,22 +83,22 @@ def settle(
         options: of the audit.
         opened: the images.
         encoding: with the number of classes.
+        table: columns of the images, which groups may be of.
         gates: limits on numbers of the summary.
-        read_groups_of: reads the images' groups, given the names of the foreground classes.
 
     Raises:
         AuditError: names, groups, anatomy or limits do not fit the classes.
     """
     background = encoding.spec.background
     with in_options():
-        names = metrics.class_names(opened.class_names, classes=encoding.classes, background=background)
-    in_foreground = encoding.spec.foreground(len(names))
-    foreground = [name for name, inside in zip(names, in_foreground, strict=True) if inside]
-    groups = read_groups_of(foreground)
-    anatomy, fact = read_anatomy(options.anatomy, names, background)
+        class_names = metrics.class_names(opened.class_names, classes=encoding.classes, background=background)
+    in_foreground = encoding.spec.foreground(len(class_names))
+    foreground = [name for name, inside in zip(class_names, in_foreground, strict=True) if inside]
+    groups = read_groups(options.groups, opened.names, foreground=foreground, table=table)
+    anatomy, fact = read_anatomy(options.anatomy, class_names, background)
     if gates:
-        check_gates(gates, known_keys(names, background, groups, anatomy))
-    return Settled(names, groups, anatomy, fact)
+        check_gates(gates, known_keys(class_names, background, groups, anatomy))
+    return Settled(class_names, groups, anatomy, fact)
 
 
 def audit_files(
@@ -182,59 +172,54 @@ def audit_with(
         predict = functools.partial(predict_image, model)
     with in_options():
         check_texts("class_names", options.class_names or ())
-        smallest = MinSize.parse(options.min_size)
+        min_size = MinSize.parse(options.min_size)
+    gates = make_gates(fail_above, fail_below)
     opened = open_pairs(options, predict=predict)
-    names = tuple(pair.name for pair in opened.pairs)
     table = None
     facts_on_tables: tuple[str, ...] = ()
     if options.tables:
-        image_table = read_image_table(options.tables, names, clusters=options.clusters)
-        table = image_table.rows
-        facts_on_tables = image_table.facts
-    read_groups_of = functools.partial(_read_groups, options.groups, names, table)
-    gates = make_gates(fail_above, fail_below)
+        table, facts_on_tables = read_user_tables(options.tables, opened.names, clusters=options.clusters)
     settled = None
     if opened.encoding.settled:
-        settled = settle(options, opened, opened.encoding, gates, read_groups_of)
+        settled = settle(options, opened, opened.encoding, table=table, gates=gates)
     else:
         # What can be refused without the classes is refused before counting.
-        read_groups_of(None)
-    cluster_numbers = None
+        read_groups(options.groups, opened.names, foreground=None, table=table)
+    clusters = None
     if options.clusters is not None:
-        cluster_numbers = read_clusters(options.clusters, table, names)
-    photo_by_name = _find_photos(options, opened)
-    volume_by_name = _find_volumes(options, opened)
-    pairs = []
-    for pair in opened.pairs:
-        seen = {"photo": photo_by_name.get(pair.name), "volume": volume_by_name.get(pair.name)}
-        pairs.append(dataclasses.replace(pair, **seen))
-    _check_smallest(smallest, pairs, opened.encoding)
-    tally = Tally(opened.encoding.spec, smallest)
+        clusters = read_clusters(options.clusters, table, opened.names)
+    pairs = _with_scans(options, opened)
+    _check_spacings(min_size, pairs, opened.encoding)
+
+    tally = Tally(opened.encoding.spec, min_size)
     with files.claimed(out):
         print(describe_images([pair.labels.shape for pair in pairs], opened.encoding), file=sys.stderr, flush=True)
-        _count_all(pairs, opened.encoding, tally, min_size=smallest)
+        _count_all(pairs, opened.encoding, tally, min_size=min_size)
         encoding = _with_classes(opened, tally)
+        tally.set_classes(encoding.spec)
         if settled is None:
-            settled = settle(options, opened, encoding, gates, read_groups_of)
-        _announce(settled.class_names, opened, options.background)
+            settled = settle(options, opened, encoding, table=table, gates=gates)
+        if options.background == encoding.spec.background == 0:
+            _announce_background(settled.class_names)
         counted = tally.measurements(settled.class_names)
-        measured = dataclasses.replace(counted, groups=settled.groups, clusters=cluster_numbers)
-        audit = conclude_audit(measured, anatomy=settled.anatomy)
-        tried = try_gates(gates, audit.summary, audit.intervals)
-        predicted = options.predictions or f"of a model, from {options.images}"
-        sources = _describe_sources(predicted, options.labels, options.groups)
-        on_overlaps = [overlaps.sentence() for overlaps in opened.overlaps]
-        facts = _facts_on(measured, (sources, *opened.facts, *facts_on_tables, *on_overlaps), encoding, settled)
-        stored = {**options.as_json(), **encoding.as_json(), "class_names": list(settled.class_names)}
-        document = make_document(audit, facts=facts, options=stored, limits=limits_in_words(tried))
-        files.write_audit(out, audit, document, tally.pictures(), gates=tried)
-    if junit:
-        write_junit(junit, "flipjax audit", tried)
-    return Audited(audit, terminal_text(document), failures(tried))
+        measured = dataclasses.replace(counted, groups=settled.groups, clusters=clusters)
+        facts_on_files = [_describe_sources(options), *opened.facts, *facts_on_tables]
+        facts_on_files += [overlaps.sentence() for overlaps in opened.overlaps]
+        return files.finish_audit(
+            out,
+            conclude_audit(measured, anatomy=settled.anatomy),
+            tally.pictures(),
+            gates=gates,
+            facts=_facts_on(measured, facts_on_files, encoding, settled),
+            options={**options.as_json(), **encoding.as_json(), "class_names": list(settled.class_names)},
+            junit=junit,
+            suite="flipjax audit",
+        )
 
 
 def _facts_on(measured: Measurements, on_files: Sequence[str], encoding: Encoding, settled: Settled) -> list[str]:
-    """Returns the sentences that come first in the report: on images, files, groups, anatomy and what is missing."""
+    """Returns the sentences on images, files, groups, anatomy and on what is missing; some are empty."""
+    label_pixels = np.asarray(measured.decomposition.confusion).sum(2)
     facts = [
         describe_images(measured.shapes, encoding),
         describe_weight(measured),
@@ -243,63 +228,46 @@ def _facts_on(measured: Measurements, on_files: Sequence[str], encoding: Encodin
         settled.groups.fact,
         settled.anatomy_fact,
         *describe_missing(measured),
-        fact_on_absent_classes(
-            settled.groups, measured.names, np.asarray(measured.decomposition.confusion).sum(2), settled.class_names
-        ),
+        fact_on_absent_classes(settled.groups, measured.names, label_pixels, settled.class_names),
     ]
     groups = settled.groups.numbers
     if measured.clusters is None:
         facts.append(likely_clusters(measured.names))
     elif groups is not None:
         facts.append(fact_on_restarting(measured.clusters, groups))
-    return [fact for fact in facts if fact]
+    return facts
 
 
-def _read_groups(
-    selector: str | None,
-    names: tuple[str, ...],
-    table: pd.DataFrame | None,
-    foreground: Sequence[str] | None,
-) -> ImageGroups:
-    """Returns the groups of images, given the names of the foreground classes if they are known."""
-    return read_groups(selector, names, foreground=foreground, table=table)
+def _announce_background(class_names: Sequence[str]) -> None:
+    """Tells the user if class 0 is taken for the background but not named so."""
+    text = describe_background(class_names, none="--background none", zero="--background 0")
+    if text:
+        print(f"flipjax audit: {text}", file=sys.stderr)
 
 
-def _announce(class_names: Sequence[str], opened: OpenedPairs, background: Background) -> None:
-    """Tells the user if class 0 is taken for the background by default."""
-    if background == 0 and not opened.coco:
-        text = takes_for_background(class_names, "--background none", "--background 0")
-        if text:
-            print(f"flipjax audit: {text}", file=sys.stderr)
-
-
-def _find_photos(options: AuditOptions, opened: OpenedPairs) -> dict[str, Path]:
-    """Returns the photos of images by name; none of volumes, whose images are `Pair.volume`."""
-    if options.images is None or opened.encoding.spec.spatial_ndim == 3:
-        return {}
-    return find_photos(options.images, [pair.name for pair in opened.pairs], read_pattern(options.names))
-
-
-def _find_volumes(options: AuditOptions, opened: OpenedPairs) -> dict[str, StoredArray]:
-    """Returns the volumes that labels were drawn on, by name; none of photos.
+def _with_scans(options: AuditOptions, opened: OpenedPairs) -> list[Pair]:
+    """Returns the pairs with the photos of --images, or with the volumes that labels were drawn on, if it is given.
 
     Raises:
-        AuditError: a volume is missing, or has another shape or place than its labels.
+        AuditError: a photo or volume is missing, or a volume has another shape or place than its labels.
     """
-    if options.images is None or opened.encoding.spec.spatial_ndim == 2:
-        return {}
-    names = [pair.name for pair in opened.pairs]
-    volumes = find_volumes(options.images, names, read_pattern(options.names))
+    if options.images is None:
+        return opened.pairs
+    pattern = read_pattern(options.names)
+    if opened.encoding.spec.spatial_ndim == 2:
+        photos = find_photos(options.images, opened.names, pattern)
+        return [dataclasses.replace(pair, photo=photos[pair.name]) for pair in opened.pairs]
+    volumes = find_volumes(options.images, opened.names, pattern)
     for pair in opened.pairs:
         check_volume(volumes[pair.name], pair.labels)
-    return volumes
+    return [dataclasses.replace(pair, volume=volumes[pair.name]) for pair in opened.pairs]
 
 
-def _check_smallest(smallest: MinSize, pairs: Sequence[Pair], encoding: Encoding) -> None:
+def _check_spacings(min_size: MinSize, pairs: Sequence[Pair], encoding: Encoding) -> None:
     """Raises AuditError if the smallest size needs a spacing that an image lacks."""
     for pair in pairs:
         with in_options(pair):
-            smallest.pixels(pair.labels.spacing or pair.prediction.spacing or encoding.spacing)
+            min_size.pixels(pair.labels.spacing or pair.prediction.spacing or encoding.spacing)
 
 
 def _count_all(pairs: Sequence[Pair], encoding: Encoding, tally: Tally, *, min_size: MinSize) -> None:
@@ -336,16 +304,15 @@ def _with_classes(opened: OpenedPairs, tally: Tally) -> Encoding:
         count = encoding.classes
     check_matrices(len(opened.pairs), count)
     with in_options():
-        encoding = encoding.with_classes(count)
-    tally.set_classes(encoding.spec)
-    return encoding
+        return encoding.with_classes(count)
 
 
-def _describe_sources(predictions: Path | str, labels: Path | None, groups: str | None) -> str:
+def _describe_sources(options: AuditOptions) -> str:
     """Returns a sentence on where the images come from."""
-    sentence = f"Predictions: {predictions}. Labels: {labels}."
-    if groups:
-        sentence += f" Groups: {groups}."
+    predictions = options.predictions or f"of a model, from {options.images}"
+    sentence = f"Predictions: {predictions}. Labels: {options.labels}."
+    if options.groups:
+        sentence += f" Groups: {options.groups}."
     return sentence
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.image_table import match_names
 from flipjax.audit.problems import AuditError
+from flipjax.audit.user_tables import match_names
 from flipjax.support.terminal import listed
 
 BEGINNINGS = (r"^(.+)/", r"^(.+[^0-9])[0-9]+$", r"^(.+_)[^_]+$")
@@ -63,8 +63,12 @@ def fact_on_restarting(clusters: np.ndarray, groups: np.ndarray) -> str:
     )
 
 
-def likely_clusters(names: Sequence[str]) -> str:
+def likely_clusters(names: Sequence[str], *, option: str = "--clusters") -> str:
     """Returns a warning if images share the beginnings of their names, as slices of a patient do; else nothing.
+
+    Args:
+        names: of the images.
+        option: what a caller passes to name clusters, in words that a pattern can follow.
 
     Example:
         >>> likely_clusters([f"p{patient}_{k}" for patient in range(3) for k in range(4)])[:57]
@@ -79,6 +83,6 @@ def likely_clusters(names: Sequence[str]) -> str:
         if len(beginnings) == len(names) and 2 <= different <= MOST_DIFFERENT * len(names):
             return (
                 f"{len(names)} names have {different} beginnings, such as {beginnings[0]!r}: if these are patients or "
-                f"films, pass --clusters '{pattern}', as intervals and tests else take images for independent."
+                f"films, pass {option} '{pattern}', as intervals and tests else take images for independent."
             )
     return ""

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.audit.audits import stream
+from flipjax.audit.audit_stream import stream
 from flipjax.audit.files import claimed
 from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, Experiment, InterveneSpec, ModelSpec

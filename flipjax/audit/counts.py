@@ -14,10 +14,9 @@ import numpy as np
 
 from flipjax.audit.maps import ImagePictures, Rank, WorstImages, make_pictures, rank_of_image
 from flipjax.audit.measurements import EVERY_SIZE, Measurements, MinSize
-from flipjax.audit.opening import Encoding
 from flipjax.audit.pairs import Pair, in_options
 from flipjax.audit.problems import BrokenFileError
-from flipjax.audit.records import ImageRecord, read_record, read_records
+from flipjax.audit.records import Encoding, ImageRecord, read_or_error, read_records
 from flipjax.metrics import Decomposition, RegionSums, checks
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.kernels import read_pixels
@@ -212,32 +211,39 @@ def count_pairs(
     Raises:
         AuditError: values do not fit an option. The message names the image.
     """
-    count = functools.partial(_count, encoding=encoding, min_size=min_size)
     if encoding.spec.kind == "masks":
-        yield from in_order(functools.partial(_read_and_count, encoding=encoding, count=count), pairs)
-    else:
-        with closing(read_records(pairs, encoding)) as records:
-            yield from map(count, records)
+        yield from in_order(functools.partial(_read_and_count, encoding=encoding, min_size=min_size), pairs)
+        return
+    with closing(read_records(pairs, encoding)) as records:
+        for record in records:
+            yield _count_or_error(record, encoding.spec, min_size)
 
 
-def _count(
-    record: ImageRecord | BrokenFileError, encoding: Encoding, min_size: MinSize
+def _read_and_count(pair: Pair, encoding: Encoding, min_size: MinSize) -> ImageCounts | BrokenFileError:
+    """Reads an image and counts it; returns the error of one that is broken."""
+    return _count_or_error(read_or_error(pair, encoding), encoding.spec, min_size)
+
+
+def _count_or_error(
+    record: ImageRecord | BrokenFileError, spec: LabelSpec, min_size: MinSize
 ) -> ImageCounts | BrokenFileError:
-    """Counts an image that was read, or passes on the error of one that is broken."""
+    """Counts an image that was read; returns the error of one that is broken."""
     if isinstance(record, BrokenFileError):
         return record
     with in_options(record.pair):
-        return count_image(record, encoding.spec, min_size=min_size)
+        return count_image(record, spec, min_size=min_size)
 
 
-def _read_and_count(
-    pair: Pair, encoding: Encoding, count: Callable[[ImageRecord | BrokenFileError], ImageCounts | BrokenFileError]
-) -> ImageCounts | BrokenFileError:
-    """Reads an image and counts it; returns the error of one that is broken."""
-    try:
-        return count(read_record(pair, encoding))
-    except BrokenFileError as error:
-        return error
+def count_records(records: Sequence[ImageRecord], spec: LabelSpec, *, min_size: MinSize) -> list[ImageCounts]:
+    """Counts images that are in memory, in order: masks on all cores, as in `count_pairs`.
+
+    Raises:
+        TypeError, ValueError: as in `count_image`.
+    """
+    count = functools.partial(count_image, spec=spec, min_size=min_size)
+    if spec.kind == "masks":
+        return list(in_order(count, records))
+    return [count(record) for record in records]
 
 
 class Tally:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flipjax.audit.measurements import Measurements
-from flipjax.audit.opening import Encoding
+from flipjax.audit.records import Encoding
 from flipjax.config.groups import NamedGroups
 from flipjax.metrics.classes import is_foreground
 from flipjax.support.terminal import listed
@@ -35,6 +35,19 @@ def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> st
     if form != "masks":
         form += f", channels {encoding.channels}"
     return f"{len(shapes)} {images} of {size}{classes} ({form})."
+
+
+def describe_background(class_names: Sequence[str], *, none: str, zero: str) -> str:
+    """Returns what to say where class 0 is taken for the background by default but not named so, or nothing.
+
+    Args:
+        class_names: of all C classes.
+        none: the option that says that no class is background.
+        zero: the option that says that class 0 is.
+    """
+    if "background" in class_names[0].lower():
+        return ""
+    return f"class 0, {class_names[0]!r}, is taken for the background; pass {zero} if it is, {none} if no class is."
 
 
 def describe_clusters(measured: Measurements) -> str:

@@ -1,4 +1,8 @@
-"""Writes the files of an audit atomically: tables, decomposition and the page."""
+"""Claims the folder of an audit, and ends the audit in it: tries the limits and writes all files.
+
+`claimed` holds the folder while an audit runs; `finish_audit` writes its tables, its counts and its page. Each file is
+written under a temporary name and renamed.
+"""
 
 import contextlib
 import dataclasses
@@ -10,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax.audit.gates import Gate
+from flipjax.audit.gates import Gate, failures, limits_in_words, try_gates, write_junit
 from flipjax.audit.maps import ImagePictures
 from flipjax.audit.objects import SegmentCounts, write_segments
 from flipjax.audit.problems import AuditError
 from flipjax.audit.results import Audit
+from flipjax.audit.tables import make_document
 from flipjax.metrics import segment_confusion
-from flipjax.report.document import Document, write_summary
+from flipjax.report.document import Document, terminal_text, write_summary
 from flipjax.results.frames import DIGITS, records_of, write_csv
 from flipjax.results.rows import flip_rows
 from flipjax.support.files import make_folder, replacing, write_text
@@ -38,6 +43,18 @@ FILES = {
 """All files and folders that an audit may write."""
 DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
 """Package of each module that the page needs besides JAX and NumPy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Audited:
+    """An audit whose files are written."""
+
+    audit: Audit
+    """Its results."""
+    text: str
+    """Its tables as text for a terminal."""
+    failed: list[str]
+    """A line for each limit that a number is beyond."""
 
 
 def check_folder(folder: Path, allowed: Collection[str]) -> None:
@@ -118,22 +135,42 @@ def draws_pages(*, quiet: bool = False) -> bool:
     return not lacking
 
 
-def write_audit(
+def finish_audit(
     folder: Path,
     audit: Audit,
-    document: Document,
     pictures: Mapping[int, ImagePictures],
     *,
-    gates: Sequence[Gate] = (),
-) -> None:
-    """Writes all files and, if its packages are installed, the page, with pictures of the worst images by number."""
-    write_tables(folder, audit, document, gates=gates)
+    gates: Sequence[Gate],
+    facts: Sequence[str],
+    options: Mapping[str, object],
+    junit: Path | None,
+    suite: str,
+) -> Audited:
+    """Tries the limits on an audit, and writes its files: all tables and, if its packages are installed, the page.
+
+    Args:
+        folder: claimed by `claimed`.
+        audit: the results.
+        pictures: of the worst images, by the image's position.
+        gates: the limits, checked by `gates.check_gates`.
+        facts: sentences on what was audited; empty ones are left out.
+        options: of the audit, for summary.json.
+        junit: a file for the limits as JUnit test cases, if it is wanted.
+        suite: the name of the test suite in it.
+    """
+    tried = try_gates(gates, audit.summary, audit.intervals)
+    said = [fact for fact in facts if fact]
+    document = make_document(audit, facts=said, options=options, limits=limits_in_words(tried))
+    write_tables(folder, audit, document, gates=tried)
     if draws_pages():
         from flipjax.audit import page  # Imported here, because tables need no drawing packages.
 
         items = page.draw_items(audit, pictures)
         segments = page.draw_segments(audit, pictures)
         page.write_audit_page(folder, audit, document, items, segments)
+    if junit:
+        write_junit(junit, suite, tried)
+    return Audited(audit, terminal_text(document), failures(tried))
 
 
 def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Sequence[Gate] = ()) -> None:
@@ -148,7 +185,7 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
     rows = flip_rows(audit.pixels, audit.confusion, audit.class_names, background=audit.background)
     write_csv(folder / "flip_matrix.csv", rows)
     write_csv(folder / "flips_by_group.csv", audit.by_group)
-    write_segments(folder, audit.objects, audit.measured.names)
+    write_segments(folder, audit.measured)
     with replacing(folder / "decomposition.npz") as stream:
         np.savez_compressed(stream, allow_pickle=False, **_arrays(audit))
     write_summary(folder, document)

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.image_table import match_names
 from flipjax.audit.problems import AuditError
+from flipjax.audit.user_tables import match_names
 from flipjax.config.groups import Groups, NamedGroups
 from flipjax.support.terminal import listed
 
@@ -64,7 +64,7 @@ def read_groups(
         names: the images' names, in order.
         foreground: the names of the F foreground classes. None if these names are not yet known: groups are then not
             checked against them.
-        table: the images' rows, of `flipjax.audit.image_table.ImageTable`.
+        table: the images' rows, of `flipjax.audit.user_tables.read_user_tables`.
 
     Raises:
         AuditError: images have no group, or classes or groups are unknown.

@@ -133,16 +133,6 @@ def weigh_pixels(decomposition: Decomposition, pixel_size: np.ndarray | None) ->
 
 
 @dataclasses.dataclass(frozen=True)
-class SwapLogOdds:
-    """Log-odds of the predicted foreground of n images on other scenes (`flipjax.intervene.scene_marginal`)."""
-
-    log_odds: np.ndarray
-    """Log-odds of the F foreground classes on each of K kinds of scenes, float (n, K, F)."""
-    center: np.ndarray
-    """The split point, from which repair measures log-odds (`flipjax.intervene.split_point`), float (F,)."""
-
-
-@dataclasses.dataclass(frozen=True)
 class Measurements:
     """All that the tables of an audit need of n images of C classes."""
 
@@ -174,8 +164,11 @@ class Measurements:
     """int64 (n,): images of one cluster, such as a patient, are resampled together; None resamples each alone."""
     pairs: np.ndarray | None = None
     """int64 (n,): the counterfactual pair of each image or -1; pairs are resampled together."""
-    swap: SwapLogOdds | None = None
-    """Log-odds on other scenes; None if they were not measured."""
+    log_odds: np.ndarray | None = None
+    """Log-odds of the F foreground classes on each of K kinds of other scenes (`flipjax.intervene.scene_marginal`),
+    float (n, K, F); None if they were not measured."""
+    center: np.ndarray | None = None
+    """The split point, from which repair measures these log-odds (`flipjax.intervene.split_point`), float (F,)."""
 
     @property
     def are_volumes(self) -> bool:

@@ -11,7 +11,6 @@ import pandas as pd
 from flipjax import metrics
 from flipjax.audit.measurements import Measurements
 from flipjax.metrics import SegmentTables
-from flipjax.metrics.classes import Background
 from flipjax.metrics.decomposition import Ratio
 from flipjax.metrics.intervals import Estimate, estimate_rate
 from flipjax.results.frames import write_csv
@@ -122,10 +121,6 @@ class Objects:
     """The rates of `SegmentCounts.ratios`; a single image or cluster gives NaN intervals."""
     budget: pd.DataFrame
     """`metrics.error_budget`: wrong pixels by kind, and what mending them is worth."""
-    class_names: tuple[str, ...]
-    """The C classes' names."""
-    background: Background
-    """The background class, several, or None."""
 
     @property
     def flipped(self) -> pd.DataFrame:
@@ -164,8 +159,6 @@ def count_objects(measured: Measurements) -> Objects:
         flips=metrics.segment_flips(tables.true, clusters=clusters, class_names=measured.class_names),
         rates=rates,
         budget=_budget(tables.pixels, measured),
-        class_names=tuple(measured.class_names),
-        background=measured.decomposition.background,
     )
 
 
@@ -180,9 +173,9 @@ def _budget(pixels: pd.DataFrame, measured: Measurements) -> pd.DataFrame:
     return weighted.assign(pixels=counted["pixels"])
 
 
-def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None:
+def write_segments(folder: Path, measured: Measurements) -> None:
     """Writes one row per true segment to segments.parquet, or to segments.csv without pyarrow."""
-    table = _named_segments(objects, names)
+    table = _named_segments(measured)
     if importlib.util.find_spec("pyarrow") is None:
         (folder / "segments.parquet").unlink(missing_ok=True)
         write_csv(folder / "segments.csv", table)
@@ -192,11 +185,11 @@ def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None
         table.to_parquet(stream, index=False)
 
 
-def _named_segments(objects: Objects, names: Sequence[str]) -> pd.DataFrame:
+def _named_segments(measured: Measurements) -> pd.DataFrame:
     """Returns the true segments after columns with the names of their image and classes."""
-    true = objects.tables.true
-    class_names = np.array(objects.class_names, object)
-    named = {"name": np.array(names, object)[true["image"]]}
+    true = measured.segments.true
+    class_names = np.array(measured.class_names, object)
+    named = {"name": np.array(measured.names, object)[true["image"]]}
     for column in ("class", "predicted"):
         named[f"{column}_name"] = class_names[true[column]]
     return pd.DataFrame({**named, **dict(true.items())})

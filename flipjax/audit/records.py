@@ -1,4 +1,4 @@
-"""Reads the images of an audit, one at a time, as the records that are counted."""
+"""Reads the images of an audit, one at a time: what the files hold, by their `Encoding`, becomes an `ImageRecord`."""
 
 import dataclasses
 import functools
@@ -10,10 +10,60 @@ import numpy as np
 
 from flipjax.audit.formats import read_photo
 from flipjax.audit.label_maps import IGNORED
-from flipjax.audit.opening import Encoding
 from flipjax.audit.pairs import Pair
 from flipjax.audit.problems import AuditError, BrokenFileError
-from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics.classes import LabelSpec, check_background
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How to read the values of all files of an audit."""
+
+    spec: LabelSpec
+    """Describes what is read: with classes on the last axis, and with their number once it is known."""
+    channels: str
+    """The class axis of stored scores, `first` or `last`; `none` of masks."""
+    unit: str = "class"
+    """Unit of segments: `class`, `component`, or `instance` (segments of a COCO file)."""
+    spacing: tuple[float, ...] | None = None
+    """Distance of pixels in mm along each axis of space, of images whose files do not say it."""
+    unresolved_names: int = 0
+    """The number of class names, if only values can show whether they are of all classes or of the foreground. Until
+    then `classes` takes them for the foreground's. 0: nothing is open."""
+    kind_is_default: bool = False
+    """Whether scores are read as logits because nobody said what they are."""
+
+    @property
+    def classes(self) -> int:
+        """The number of classes; 0 until it is known."""
+        return self.spec.num_classes or 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether no value has to be read to know the number of classes."""
+        return self.classes > 0 and self.unresolved_names == 0
+
+    def with_classes(self, count: int) -> "Encoding":
+        """Returns the encoding of this number of classes.
+
+        Raises:
+            ValueError: the background is not among them, or leaves fewer than two.
+        """
+        check_background(self.spec.background, count)
+        return dataclasses.replace(self, spec=dataclasses.replace(self.spec, num_classes=count), unresolved_names=0)
+
+    def as_json(self) -> dict[str, object]:
+        """Returns the options that summary.json stores."""
+        options: dict[str, object] = {
+            "kind": self.spec.kind,
+            "channels": self.channels,
+            "background": self.spec.background,
+            "ignore_index": self.spec.ignore_index,
+            "unit": self.unit,
+        }
+        if self.spacing is not None:
+            options["spacing"] = list(self.spacing)
+        return options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +110,16 @@ class ImageRecord:
 def read_records(pairs: Sequence[Pair], encoding: Encoding) -> Generator[ImageRecord | BrokenFileError]:
     """Reads images in order, prefetching the next one; a broken one is yielded as its error."""
     with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(_read_or_error, pairs[0], encoding)
+        following = thread.submit(read_or_error, pairs[0], encoding)
         for pair in pairs[1:]:
             record = following.result()
-            following = thread.submit(_read_or_error, pair, encoding)
+            following = thread.submit(read_or_error, pair, encoding)
             yield record
         yield following.result()
 
 
-def _read_or_error(pair: Pair, encoding: Encoding) -> ImageRecord | BrokenFileError:
+def read_or_error(pair: Pair, encoding: Encoding) -> ImageRecord | BrokenFileError:
+    """Reads one image; returns the error of one that is broken, so that the others are read, too."""
     try:
         return read_record(pair, encoding)
     except BrokenFileError as error:

@@ -14,7 +14,7 @@ from flipjax.audit.kinds import AnatomyFlips, count_kinds, kinds_table
 from flipjax.audit.maps import rank_of_image
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects, count_objects
-from flipjax.audit.rows import image_table
+from flipjax.audit.rows import image_rows
 from flipjax.audit.summary import SummaryInterval, SummaryValue, summarize_audit
 from flipjax.metrics import Anatomy, Decomposition, RegionSums
 from flipjax.metrics.classes import Background
@@ -39,7 +39,7 @@ class Audit:
     objects: Objects
     """Segments."""
     images: pd.DataFrame
-    """`rows.image_table`."""
+    """`rows.image_rows`."""
     compared: Sequence[GroupFlip]
     """Flip of each class in each group, beside that elsewhere."""
     pairs: pd.DataFrame
@@ -180,7 +180,7 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
         with_names(summary.values, names_of_keys),
         with_names(summary.intervals, names_of_keys),
         objects,
-        image_table(columns, measured, counted, objects, anatomy=kinds),
+        image_rows(columns, measured, counted, objects, anatomy=kinds),
         compared,
         flip_pairs(measured.decomposition, class_names, clusters=clusters, weighted=measured.weighted_decomposition),
         kinds,
@@ -191,11 +191,6 @@ def _images_of(
     measured: Measurements, decomposition: Decomposition, regions: RegionSums | None, groups: ImageGroups
 ) -> Images:
     """Returns the images of an audit, with the pixels of a decomposition, as quantities take them."""
-    log_odds = None
-    center = None
-    if measured.swap is not None:
-        log_odds = measured.swap.log_odds
-        center = measured.swap.center
     return read_images(
         decomposition,
         groups.numbers,
@@ -203,6 +198,6 @@ def _images_of(
         all_groups=groups.all_groups,
         pair=measured.pairs,
         regions=regions,
-        log_odds=log_odds,
-        center=center,
+        log_odds=measured.log_odds,
+        center=measured.center,
     )

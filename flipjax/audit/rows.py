@@ -17,7 +17,7 @@ SEPARATOR = "; "
 """What stands between the classes of a cell."""
 
 
-def image_table(
+def image_rows(
     columns: Mapping[str, Sequence[str]],
     measured: Measurements,
     images: Images,
@@ -27,8 +27,15 @@ def image_table(
 ) -> pd.DataFrame:
     """Returns one row per image by decreasing flip-risk (undefined last), or by flip share for masks.
 
-    `columns` come first; those of a scene swap and of anatomy are there where these are. The index holds the images'
-    positions.
+    Args:
+        columns: the first columns, such as the name: a text an image.
+        measured: what was counted of n images.
+        images: the same images, as quantities take them, each pixel counted once.
+        objects: their segments.
+        anatomy: their mirrored and shifted labels, which have columns if there are any.
+
+    Returns:
+        A row an image, whose index holds the image's position, 0..n-1.
     """
     counts = image_columns(images)
     risk = counts["flip_risk"]
@@ -50,8 +57,8 @@ def image_table(
     table["segments"] = objects.counts.segments.sum(1)
     table["flipped_segments"] = objects.counts.flipped_segments.sum(1)
     table["missed_segments"] = objects.counts.missed_segments.sum(1)
-    table["flipped_classes"] = _flipped_classes(objects, len(risk))
-    table["missed_classes"] = _missed_classes(objects)
+    table["flipped_classes"] = _flipped_classes(objects, measured)
+    table["missed_classes"] = _missed_classes(objects, measured)
     if anatomy is not None:
         table.update(anatomy.columns())
     rank = np.nan_to_num(risk, nan=-np.inf)
@@ -60,16 +67,20 @@ def image_table(
     return pd.DataFrame(table).iloc[np.argsort(-rank, kind="stable")]
 
 
-def _flipped_classes(objects: Objects, images: int) -> list[str]:
+def _flipped_classes(objects: Objects, measured: Measurements) -> list[str]:
     """Returns which classes flip whole in each image, as `lesion as liver`."""
-    flips: list[dict[str, None]] = [{} for _ in range(images)]
+    class_names = measured.class_names
+    # The keys of a dict are an ordered set: each flip is said once.
+    flips_of_image: list[dict[str, None]] = [{} for _ in measured.names]
     flipped = objects.flipped
     for image, truth, predicted in zip(flipped["image"], flipped["class"], flipped["predicted"], strict=True):
-        flips[image][f"{objects.class_names[truth]} as {objects.class_names[predicted]}"] = None
-    return [SEPARATOR.join(of_image) for of_image in flips]
+        flips_of_image[image][f"{class_names[truth]} as {class_names[predicted]}"] = None
+    return [SEPARATOR.join(flips) for flips in flips_of_image]
 
 
-def _missed_classes(objects: Objects) -> list[str]:
+def _missed_classes(objects: Objects, measured: Measurements) -> list[str]:
     """Returns the classes of which a segment is missed whole in each image."""
-    missed = objects.counts.missed_segments > 0
-    return [SEPARATOR.join(objects.class_names[c] for c in np.flatnonzero(of_image)) for of_image in missed]
+    cells = []
+    for is_missed in objects.counts.missed_segments > 0:
+        cells.append(SEPARATOR.join(measured.class_names[c] for c in np.flatnonzero(is_missed)))
+    return cells

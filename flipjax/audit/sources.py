@@ -40,8 +40,8 @@ class Source:
     """The number of axes of space: 2 of images, 3 of volumes."""
     coco: Coco | None = None
     """Categories of a COCO file."""
-    organs: tuple[str, ...] | None = None
-    """Organs of a folder with a mask an organ, which its label maps number from 1."""
+    organs: tuple[str, ...] = ()
+    """Organs of a folder with a mask for each organ, which its label maps number from 1."""
     overlaps: Overlaps | None = None
     """Counts voxels in several organs while they are read."""
     palettes: Mapping[Path, bytes] = dataclasses.field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A user's tables of images, a row an image or a patient, and texts that an expression finds in images' names."""
+"""Reads a user's tables, with a row for each image or patient, and finds texts in images' names by an expression."""
 
 import dataclasses
 import re
@@ -17,33 +17,25 @@ NAME = "name"
 """The column of image names."""
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageTable:
-    """The columns of an audit's images."""
-
-    rows: pd.DataFrame
-    """Texts, a row an image in their order, with the names as index."""
-    facts: tuple[str, ...] = ()
-    """Sentences on rows that are of no image."""
-
-
 def open_table(path: Path) -> CsvTable:
-    """Reads a table of a user; raises BrokenFileError if it is none."""
+    """Reads a CSV of a user; raises BrokenFileError if it is no table."""
     try:
         return read_table(path)
     except (TableError, OSError) as error:
         raise BrokenFileError(f"{path}: {error}") from error
 
 
-def read_image_table(paths: Sequence[Path], names: Sequence[str], *, clusters: str | None = None) -> ImageTable:
-    """Returns the columns of images.
+def read_user_tables(
+    paths: Sequence[Path], names: Sequence[str], *, clusters: str | None = None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Returns the columns of all tables, a row of texts for each image, and sentences on rows of other images.
 
-    The first table has the column `name`, with names that may include file endings or folders, or it has a row a
-    patient. Further ones have a row a patient. Which patient an image is of says `clusters`.
+    The first table has the column `name`, with names that may include file endings or folders, or it has a row for each
+    patient. Further ones have a row for each patient. `clusters` says which patient an image shows.
 
     Args:
         paths: of the tables.
-        names: of the images.
+        names: of the images, in order; the index of the rows.
         clusters: the value of `--clusters`: a column of patients, or an expression that finds them in names.
 
     Raises:
@@ -53,31 +45,30 @@ def read_image_table(paths: Sequence[Path], names: Sequence[str], *, clusters: s
     facts: list[str] = []
     for number, path in enumerate(paths):
         table = open_table(path)
-        name_column = table.column(NAME)
-        if number == 0 and name_column is not None:
-            keys = _image_keys(table.renamed([NAME]), names)
-            source = _Keyed(path, table.renamed([NAME]), keys, "image")
+        if number == 0 and table.column(NAME) is not None:
+            by_name = table.renamed([NAME])
+            keyed = _KeyedTable(path, by_name, _image_keys(by_name, names), "image")
             keys_of_images = list(names)
         else:
-            source, keys_of_images = _by_patient(path, table, names, of_images, clusters)
-        rows = source.rows_of(keys_of_images)
-        facts += source.facts(keys_of_images)
+            keyed, keys_of_images = _by_patient(path, table, names, of_images, clusters)
+        rows = keyed.rows_of(keys_of_images)
+        facts += keyed.facts(keys_of_images)
         again = [column for column in rows if column in of_images and column != clusters]
         if again:
             raise AuditError(f"{path}: expected other columns than those of {paths[0]}, found {listed(again)} again")
         new = [column for column in rows if column not in of_images]
         of_images = pd.concat([of_images, rows[new].set_index(of_images.index)], axis=1)
-    return ImageTable(of_images, tuple(facts))
+    return of_images, tuple(facts)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Keyed:
-    """A table with what each row is of."""
+class _KeyedTable:
+    """A table, with the image or patient that each row describes."""
 
     path: Path
-    """Its file."""
+    """The table's file."""
     table: CsvTable
-    """Its rows."""
+    """The table's rows."""
     keys: Sequence[str]
     """The image or patient of each row."""
     noun: str
@@ -134,11 +125,11 @@ def _resolved(name: str, audited: Collection[str]) -> str:
 
 def _by_patient(
     path: Path, table: CsvTable, names: Sequence[str], of_images: pd.DataFrame, clusters: str | None
-) -> tuple[_Keyed, list[str]]:
-    """Returns a table with a row a patient, and the patient of each image.
+) -> tuple[_KeyedTable, list[str]]:
+    """Returns a table with a row for each patient, and the patient that each image shows.
 
     Raises:
-        AuditError: `clusters` does not say which patient a row or an image is of.
+        AuditError: `clusters` does not say which patient a row describes or an image shows.
     """
     columns = listed(table.columns) if table.columns else "no row"
     expected = f"{path}: expected a CSV with the column {NAME} and columns of the images"
@@ -154,7 +145,7 @@ def _by_patient(
     if column not in table.columns:
         column = _column_of(path, table, patients)
     keys = [row.cells[column] for row in table.rows]
-    return _Keyed(path, table, keys, "patient"), patients
+    return _KeyedTable(path, table, keys, "patient"), patients
 
 
 def _patients_in_names(path: Path, patients: Sequence[str], names: Sequence[str], column: str) -> list[str]:

@@ -1,0 +1,375 @@
+"""`flipjax.audit.stream`: an audit of batches, as a model makes them.
+
+An `AuditStream` claims its folder when it is made, counts each batch when it is added, and concludes and writes when it
+is closed, by the functions that an audit of files uses: `counts`, `results`, `files`. A batch is checked as a whole
+before any of it is kept (`batches`).
+"""
+
+import contextlib
+import dataclasses
+import sys
+import threading
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, Unpack
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from flipjax.audit import batches, files
+from flipjax.audit.anatomy import NONE, read_anatomy
+from flipjax.audit.clusters import likely_clusters
+from flipjax.audit.counts import Tally, count_records
+from flipjax.audit.describe import (
+    describe_background,
+    describe_clusters,
+    describe_images,
+    describe_missing,
+    describe_weight,
+)
+from flipjax.audit.gates import Limits, check_gates, make_gates
+from flipjax.audit.groups import ImageGroups
+from flipjax.audit.measurements import Measurements, MinSize
+from flipjax.audit.names import check_texts
+from flipjax.audit.records import Encoding, ImageRecord
+from flipjax.audit.results import conclude_audit
+from flipjax.audit.summary import SummaryInterval, SummaryValue, known_keys
+from flipjax.config.groups import AnyGroups
+from flipjax.metrics import Anatomy
+from flipjax.metrics.classes import LabelOptions, LabelSpec
+from flipjax.metrics.groups import number_names, read_groups
+from flipjax.metrics.segment_units import UNITS
+
+
+class AuditStream:
+    """An audit that takes batches from any framework and writes the files of `flipjax audit`.
+
+    Keeps confusion matrices, segment rows and pictures of the worst images in memory. Tables equal those of the command
+    byte for byte. A context manager: once closed, `summary` has the numbers of summary.json, `text` the
+    first tables. Threads may share it: batches are added one after the other, each whole.
+
+    Example:
+        >>> import tempfile
+        >>> labels = np.array([[[0, 1, 2]]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with stream(f"{folder}/audit", class_names=["background", "cat", "dog"], kind="masks") as audit:
+        ...         audit.add(labels, labels)
+        >>> audit.summary["fg_correct"]
+        1.0
+    """
+
+    def __init__(
+        self,
+        out: Path | str,
+        *,
+        unit: str = "class",
+        min_size: str | float | None = None,
+        spacing: Sequence[float] | None = None,
+        all_groups: AnyGroups | None = None,
+        scene_names: Sequence[str] = (),
+        anatomy: Anatomy | str | None = "names",
+        fail_above: Limits | None = None,
+        fail_below: Limits | None = None,
+        junit: Path | None = None,
+        class_names: Sequence[str] | None = None,
+        **options: Unpack[LabelOptions],
+    ):
+        """Claims the folder.
+
+        Args:
+            out: a new folder, or the folder of an earlier audit.
+            unit: of segments, `class` or `component`.
+            min_size: smaller segments have no row: a number of pixels, or text as `3mm2` of images and `0.5mL` of
+                volumes, which need a spacing; None counts every segment.
+            spacing: distance of pixels in mm along each axis of space, of batches that do not say it.
+            all_groups: what groups are, if not names: `Groups()` makes them numbers 2 * class + scene of two classes,
+                as in `flipjax.metrics.summarize`; `NamedGroups` lists the names, also of groups without images.
+            scene_names: names of its S scenes.
+            anatomy: mirror pairs and chains of classes; `names` finds them in `class_names`, None leaves them out.
+            fail_above: upper limits by key of the summary, or by `KEY:low` or `KEY:high` of its interval.
+            fail_below: lower limits, likewise.
+            junit: a file for the limits as JUnit test cases.
+            class_names: of all C classes, or of the foreground alone.
+            **options: `background`, `ignore_index`, `kind`, `channels`, `num_classes` and `spatial_ndim` (3: volumes)
+                of `flipjax.metrics.LabelSpec`; masks need `num_classes` or `class_names`.
+
+        Raises:
+            AuditError: the folder cannot be used.
+            TypeError, ValueError: options do not fit.
+        """
+        spec = _read_spec(class_names, options)
+        if not isinstance(anatomy, Anatomy) and anatomy not in ("names", None):
+            raise ValueError(f"anatomy: expected an Anatomy, 'names' or None, found {anatomy!r}.")
+        if unit not in UNITS:
+            raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
+        self.summary: dict[str, SummaryValue] = {}
+        """The numbers of summary.json, once closed."""
+        self.intervals: dict[str, SummaryInterval] = {}
+        """The 95% intervals of those that have one, by key, once closed."""
+        self.failed: list[str] = []
+        """A line for each limit that a number is beyond, once closed."""
+        self.text = ""
+        """The first tables, once closed."""
+        self._gates = make_gates(fail_above, fail_below)
+        self._junit = junit
+        self._encoding = Encoding(dataclasses.replace(spec, channels="last"), spec.channels, unit)
+        """How to read batches; it has the number of classes once one was added."""
+        self._default_spacing = None
+        """The spacing of batches that do not say theirs."""
+        if spacing is not None:
+            [self._default_spacing] = batches.read_spacings(spacing, 1, spec.spatial_ndim)
+        self._min_size = MinSize.parse(min_size)
+        self._folder = Path(out)
+        self._background_is_default = options.get("background", 0) == 0
+        self._all_groups = all_groups
+        self._scene_names = tuple(scene_names)
+        self._anatomy = anatomy
+        self._class_names: tuple[str, ...] = ()
+        """Names of the classes, once a batch was added."""
+        self._groups: list[np.ndarray] = []
+        """The groups of each batch: names, or numbers of `all_groups`."""
+        self._clusters: list[str] = []
+        """The cluster of each image."""
+        self._tally = Tally(self._encoding.spec, self._min_size)
+        self._closed = False
+        self._lock = threading.Lock()
+        self._claim = contextlib.ExitStack()
+        """Ends the claim on the folder, as `__exit__` does."""
+        self._claim.enter_context(files.claimed(self._folder))
+
+    def add(
+        self,
+        predictions: ArrayLike,
+        labels: ArrayLike,
+        *,
+        names: Sequence[str] | None = None,
+        groups: ArrayLike | None = None,
+        clusters: Iterable[object] | None = None,
+        spacing: ArrayLike | None = None,
+        images: ArrayLike | None = None,
+    ) -> None:
+        """Adds a batch of images.
+
+        Args:
+            predictions: (N, *spatial, C), with `channels="first"` (N, C, *spatial), or masks (N, *spatial); of any
+                framework. `*spatial` is H, W, of volumes D, H, W.
+            labels: integers (N, *spatial).
+            names: N image names; None numbers images from 0.
+            groups: N names of groups, such as sites, as texts or integers, for all batches or none; with `all_groups`
+                what these name or number.
+            clusters: N patients, films or whatever images are not independent within, as text or numbers; for all
+                batches or none. Intervals count the images of one as one.
+            spacing: in mm, of all images or (N, axes).
+            images: uint8 (N, H, W, 3), photos for the page.
+
+        Raises:
+            TypeError, ValueError: arrays do not fit, or the stream is closed; then no image of the batch is counted.
+        """
+        with self._lock:
+            if self._closed:
+                raise ValueError("stream: expected batches before it is closed, found one after it wrote its files.")
+            # The whole batch is read, checked and counted before anything of it is kept.
+            scores, truth = batches.read_arrays(predictions, labels, self._encoding)
+            count = len(truth)
+            photos = batches.read_photos(images, truth.shape)
+            spacings = [self._default_spacing] * count
+            if spacing is not None:
+                spacings = batches.read_spacings(spacing, count, self._encoding.spec.spatial_ndim)
+            encoding, class_names = self._check_classes(scores)
+            groups_of_images = None
+            self._check_every_batch("groups", groups is not None, bool(self._groups))
+            if groups is not None:
+                groups_of_images = read_groups(
+                    groups,
+                    images=count,
+                    classes=encoding.classes,
+                    background=encoding.spec.background,
+                    all_groups=self._all_groups,
+                )
+            clusters_of_images = []
+            self._check_every_batch("clusters", clusters is not None, bool(self._clusters))
+            if clusters is not None:
+                clusters_of_images = batches.read_cluster_names(clusters, count)
+            image_names = batches.read_image_names(names, count, self._tally.names)
+            records = []
+            for i in range(count):
+                records.append(
+                    ImageRecord(
+                        name=image_names[i],
+                        prediction=scores[i],
+                        labels=truth[i],
+                        spacing=spacings[i],
+                        unit=encoding.unit,
+                        photo=photos[i],
+                    )
+                )
+            counts = count_records(records, encoding.spec, min_size=self._min_size)
+
+            self._encoding = encoding
+            self._class_names = class_names
+            self._tally.set_classes(encoding.spec)
+            if groups_of_images is not None:
+                self._groups.append(groups_of_images)
+            self._clusters += clusters_of_images
+            for name, counts_of_image in zip(image_names, counts, strict=True):
+                self._tally.add(name, counts_of_image)
+
+    def _check_every_batch(self, argument: str, is_given: bool, was_given: bool) -> None:
+        """Raises ValueError for an argument that some batches have, and others lack."""
+        if self._tally.names and is_given != was_given:
+            raise ValueError(f"{argument}: expected with every batch or with none.")
+
+    def _check_classes(self, scores: np.ndarray) -> tuple[Encoding, tuple[str, ...]]:
+        """Returns the encoding with the number of classes, and their names; warns once of a background by default."""
+        spec = self._encoding.spec
+        classes = self._encoding.classes or scores.shape[-1]
+        if spec.kind != "masks" and scores.shape[-1] != classes:
+            raise ValueError(f"predictions: expected {classes} classes, found {scores.shape[-1]}.")
+        if self._class_names:
+            return self._encoding, self._class_names
+        class_names = spec.names(classes)
+        warning = ""
+        if self._background_is_default:
+            warning = describe_background(class_names, none="background=None", zero="background=(0,)")
+        if warning:
+            warnings.warn(warning, stacklevel=3)
+        return self._encoding.with_classes(classes), class_names
+
+    def close(
+        self,
+        *,
+        facts: Sequence[str] = (),
+        options: Mapping[str, object] | None = None,
+        samples: int = 1000,
+        pairs: np.ndarray | None = None,
+        scenes: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> dict[str, SummaryValue]:
+        """Writes all files, and returns the numbers of summary.json. A closed stream takes no batches.
+
+        Args:
+            facts: sentences on the images, which come first in the report.
+            options: more options for summary.json.
+            samples: number of resamples of the intervals.
+            pairs: int (n,), the counterfactual pair of each image or -1; pairs are drawn together.
+            scenes: log-odds (n, K, F) on other scenes and their split point (F,), for scene-swap quantities.
+
+        Raises:
+            ValueError: no image was added, or all are of one cluster.
+        """
+        with self._lock:
+            if self._closed:
+                return self.summary
+            if not self._tally.names:
+                raise ValueError("stream: expected at least one image, found none.")
+            log_odds = None
+            center = None
+            if scenes is not None:
+                log_odds, center = scenes
+            measured = dataclasses.replace(
+                self._tally.measurements(self._class_names),
+                groups=self._numbered_groups(),
+                clusters=self._numbered_clusters(),
+                pairs=pairs,
+                log_odds=log_odds,
+                center=center,
+            )
+            anatomy, anatomy_fact = self._read_anatomy()
+            keys = known_keys(self._class_names, self._encoding.spec.background, measured.groups, anatomy)
+            check_gates(self._gates, keys)
+            audited = files.finish_audit(
+                self._folder,
+                conclude_audit(measured, anatomy=anatomy, samples=samples),
+                self._tally.pictures(),
+                gates=self._gates,
+                facts=[*facts, *self._facts_on(measured, anatomy_fact)],
+                options={
+                    "out": str(self._folder),
+                    **self._encoding.as_json(),
+                    "class_names": list(self._class_names),
+                    **(options or {}),
+                },
+                junit=self._junit,
+                suite="flipjax.audit.stream",
+            )
+            self.summary = dict(audited.audit.summary)
+            self.intervals = dict(audited.audit.intervals)
+            self.failed = audited.failed
+            self.text = audited.text
+            self._closed = True
+            return self.summary
+
+    def _facts_on(self, measured: Measurements, anatomy_fact: str) -> list[str]:
+        """Returns the sentences on the images, their pixels, clusters, groups and classes; some are empty."""
+        facts = [
+            describe_images(measured.shapes, self._encoding),
+            describe_weight(measured),
+            describe_clusters(measured),
+            *describe_missing(measured),
+            anatomy_fact,
+        ]
+        if measured.clusters is None and measured.pairs is None:
+            facts.append(likely_clusters(measured.names, option="clusters to `add`, as of"))
+        return facts
+
+    def _read_anatomy(self) -> tuple[Anatomy, str]:
+        """Returns the anatomy, and a sentence on one that was found."""
+        if isinstance(self._anatomy, Anatomy):
+            return self._anatomy, ""
+        source = None
+        if self._anatomy is None:
+            source = NONE
+        return read_anatomy(source, self._class_names, self._encoding.spec.background)
+
+    def _numbered_groups(self) -> ImageGroups:
+        """Returns the groups of the images: names, unless the caller said what they are."""
+        if not self._groups:
+            return ImageGroups(None)
+        groups = np.concatenate(self._groups)
+        if self._all_groups is not None:
+            return ImageGroups(groups, self._all_groups, self._scene_names)
+        numbers, all_groups = number_names(groups)
+        return ImageGroups(numbers, all_groups)
+
+    def _numbered_clusters(self) -> np.ndarray | None:
+        """Returns the number of each image's cluster, int64 (n,)."""
+        if not self._clusters:
+            return None
+        numbers, present = pd.factorize(np.array(self._clusters, object), sort=True)
+        if len(present) < 2:
+            raise ValueError(f"clusters: expected two or more, which are resampled, found {present[0]!r} alone.")
+        return numbers.astype(np.int64)
+
+    def __enter__(self) -> Self:
+        """Returns the stream."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the stream. After an error, writes nothing."""
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self._closed = True
+            # An error of the caller, or one that `close` raises here, ends the claim as a failure.
+            self._claim.__exit__(*sys.exc_info())
+
+
+stream = AuditStream
+"""The name under which `flipjax.audit` has it."""
+
+
+def _read_spec(class_names: Sequence[str] | None, options: LabelOptions) -> LabelSpec:
+    """Returns the `LabelSpec` of a stream, with the number of classes of masks."""
+    if class_names is not None and not isinstance(class_names, str):
+        check_texts("class_names", class_names)
+    spec = LabelSpec(class_names=class_names, **options)
+    if spec.kind != "masks" or spec.num_classes is not None:
+        return spec
+    if spec.class_names is None:
+        raise ValueError("num_classes: expected the number of classes, which masks do not give, found None.")
+    return dataclasses.replace(spec, num_classes=len(spec.class_names))
