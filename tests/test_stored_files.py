@@ -17,7 +17,8 @@ from results.tables import RECORDED
 from flipjax.assays.journal import STATE, stored_state
 from flipjax.assays.results import open_assay
 from flipjax.audit import compare, stream
-from flipjax.audit.compare import compare_audits, read_audit
+from flipjax.audit.compare import compare_audits
+from flipjax.audit.stored import read_audit
 from flipjax.config import PoolSpec
 from flipjax.config.plan import plan
 from flipjax.config.reading import configure

@@ -1,7 +1,7 @@
 """What got worse or better from one audit to another: of each class, over all images and in each group.
 
-`find_changes` tests the flips and misses of the classes; `sentences_on` says those that are sure, with the images in
-which a whole segment is newly wrong; `make_document` makes the page of a comparison.
+`find_changes` tests the flips and misses of the classes; `sentences_on` says those that are significant, with the
+images in which a whole segment is newly wrong; `make_document` makes the page of a comparison.
 """
 
 import dataclasses
@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.objects import SegmentCounts
+from flipjax.audit.stored import ComparedAudits
 from flipjax.audit.text import q_text
 from flipjax.metrics.decomposition import Ratio
 from flipjax.metrics.evaluate import ratios_of
-from flipjax.metrics.images import ALL, Images
+from flipjax.metrics.images import ALL
 from flipjax.metrics.intervals import Estimate, paired_difference, paired_p_values
 from flipjax.metrics.permutation import false_discovery_q
 from flipjax.report.document import Document, Numbers, Section
@@ -26,46 +26,19 @@ from flipjax.results.verdicts import LEVEL
 from flipjax.support.terminal import listed
 
 OUTCOMES = {"flip": "flips", "miss": "is missed"}
-"""What can become of a class, by the beginning of the key of its rate, in words."""
-LEAST = 0.0005
+"""Outcomes of a class, which are the beginnings of the keys of its rates, in words."""
+TOTAL_OF_OUTCOME = {"flip": "fg_flip", "miss": "fg_miss"}
+"""The rate of each outcome over all classes, in which what a class gains can make up for what another loses."""
+LEAST_DIFFERENCE = 0.0005
 """Largest difference that has no sentence: it is 0.000 in print."""
-NAMED = 5
+MOST_NAMES = 5
 """Images that a sentence names, at most."""
 MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
 """Quantities whose differences are always printed, first."""
-SHOWN = 12
+MOST_OTHERS = 12
 """Differences that are printed besides those of MAIN, at most."""
-HIDDEN = 0.5
-"""A total hides a class whose difference it has less than this share of."""
-TOTALS = ("fg_flip", "fg_miss")
-"""Rates over all classes, in which what a class gains can make up for what another loses."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ComparedAudits:
-    """Two audits of the same n images and labels."""
-
-    names: Sequence[str]
-    """The images' names."""
-    before: Images
-    """The images of the old audit, in the groups of the new one."""
-    after: Images
-    """Those of the new audit."""
-    old_segments: SegmentCounts | None
-    """Segments of the old audit; None if it did not store them."""
-    new_segments: SegmentCounts | None
-    """Those of the new audit."""
-    clusters: np.ndarray | None
-    """Images that count as one, int (n,), or None."""
-    identical: bool
-    """Whether both predictions have the same counts and scores in every image."""
-
-    @property
-    def unit(self) -> str:
-        """What counts as one, in words."""
-        if self.clusters is None:
-            return "images"
-        return "clusters"
+HIDING_SHARE = 0.5
+"""A total hides a class if it changes by less than this share of the class's difference."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,25 +62,25 @@ class Change:
     p: float
     """Probability of such a difference by chance; 1 where no image differs."""
     newly: tuple[str, ...] = ()
-    """Images in which a whole segment of the class has this outcome in the new audit alone."""
+    """Names of images in which a whole segment of the class has this outcome in the new audit, but none in the old."""
     no_longer: tuple[str, ...] = ()
-    """Images in which one had it in the old audit alone."""
+    """Names of images in which one has it in the old audit, but none in the new."""
     q: float = math.nan
     """p corrected over all changes that are tests."""
 
     @property
     def is_test(self) -> bool:
-        """Whether it could differ: some image does."""
+        """Whether the class differs in some image; where it differs in none, nothing is tested."""
         return self.p < 1
 
     @property
-    def is_told(self) -> bool:
-        """Whether it has a sentence."""
-        return self.q < LEVEL and abs(self.difference.value) > LEAST
+    def has_sentence(self) -> bool:
+        """Whether the change is significant, and not 0 in print."""
+        return self.q < LEVEL and abs(self.difference.value) > LEAST_DIFFERENCE
 
     @property
     def is_worse(self) -> bool:
-        """Whether more flips, or is missed, than before."""
+        """Whether more of the class flips, or is missed, than in the old audit."""
         return self.difference.value > 0
 
     def row(self) -> dict[str, object]:
@@ -132,42 +105,61 @@ class Change:
 def find_changes(compared: ComparedAudits) -> list[Change]:
     """Tests the flips and misses of each class in all images and in each group, corrected as one family."""
     changes = []
-    for group in compared.after.group_names:
-        inside = np.flatnonzero(compared.after.in_group(group))
-        clusters = None if compared.clusters is None else compared.clusters[inside]
-        old = ratios_of(compared.before.of_group(group))
-        new = ratios_of(compared.after.of_group(group))
-        for c in compared.after.foreground.tolist():
-            for outcome in OUTCOMES:
-                if outcome == "miss" and compared.after.background is None:
-                    continue
-                key = f"{outcome}/{compared.after.class_names[c]}"
+    for group in compared.new.group_names:
+        inside = np.flatnonzero(compared.new.in_group(group))
+        clusters = None
+        if compared.clusters is not None:
+            clusters = compared.clusters[inside]
+        old = ratios_of(compared.old.of_group(group))
+        new = ratios_of(compared.new.of_group(group))
+        for c in compared.new.foreground.tolist():
+            for outcome in _outcomes_of(compared):
+                key = f"{outcome}/{compared.new.class_names[c]}"
                 if new[key].whole.any():
                     change = _change_of(compared, key, group, old[key], new[key], clusters)
                     changes.append(_with_images(change, compared, c, inside))
     return _corrected(changes)
 
 
+def _outcomes_of(compared: ComparedAudits) -> Sequence[str]:
+    """Returns the outcomes that a class can have: without background none is missed."""
+    if compared.new.background is None:
+        return ("flip",)
+    return tuple(OUTCOMES)
+
+
 def _change_of(
     compared: ComparedAudits, key: str, group: str, old: Ratio, new: Ratio, clusters: np.ndarray | None
 ) -> Change:
-    """Returns the change of a rate, not corrected yet."""
-    outcome, _, name = key.partition("/")
-    in_column = (Ratio(old.part[:, None], old.whole[:, None]), Ratio(new.part[:, None], new.whole[:, None]))
+    """Returns the change of a rate, not corrected yet.
+
+    Args:
+        compared: both audits.
+        key: of the rate, `flip/CLASS` or `miss/CLASS`.
+        group: of the images.
+        old: the pixels with the outcome and all pixels of the class, in each image of the group (m,).
+        new: the same of the new audit.
+        clusters: of the images of the group, (m,).
+    """
+    outcome, _, class_name = key.partition("/")
+    # The test takes a column for each rate, of which there is one.
+    old_column = Ratio(old.part[:, None], old.whole[:, None])
+    new_column = Ratio(new.part[:, None], new.whole[:, None])
+    [p] = paired_p_values(old_column, new_column, clusters=clusters)
     return Change(
-        class_name=name,
+        class_name=class_name,
         group=group,
         outcome=outcome,
         images=int((new.whole > 0).sum()),
         old=float(old.total().value),
         new=float(new.total().value),
         difference=paired_difference(old, new, clusters=clusters),
-        p=float(paired_p_values(*in_column, clusters=clusters)[0]),
+        p=float(p),
     )
 
 
 def _with_images(change: Change, compared: ComparedAudits, c: int, inside: np.ndarray) -> Change:
-    """Returns the change with the images in which whole segments of class c changed their outcome."""
+    """Returns the change with the images, of those inside the group, in which whole segments of class c changed."""
     if compared.old_segments is None or compared.new_segments is None:
         return change
     had = compared.old_segments.of_outcome(change.outcome)[inside, c] > 0
@@ -178,10 +170,13 @@ def _with_images(change: Change, compared: ComparedAudits, c: int, inside: np.nd
 
 
 def _corrected(changes: Sequence[Change]) -> list[Change]:
-    """Returns the changes with q (Benjamini and Hochberg, 1995); of what differs in no image it is 1."""
-    tests = [change for change in changes if change.is_test]
-    q_values = iter(false_discovery_q([change.p for change in tests]).tolist() if tests else [])
-    return [dataclasses.replace(change, q=next(q_values) if change.is_test else 1.0) for change in changes]
+    """Returns the changes with q (Benjamini and Hochberg, 1995); where a class differs in no image it is 1."""
+    p_values = np.array([change.p for change in changes])
+    is_test = np.array([change.is_test for change in changes], bool)
+    q_values = np.ones(len(changes))
+    if is_test.any():
+        q_values[is_test] = false_discovery_q(p_values[is_test])
+    return [dataclasses.replace(change, q=q) for change, q in zip(changes, q_values.tolist(), strict=True)]
 
 
 def sentences_on(changes: Sequence[Change], compared: ComparedAudits, totals: pd.DataFrame) -> list[str]:
@@ -194,56 +189,58 @@ def sentences_on(changes: Sequence[Change], compared: ComparedAudits, totals: pd
     """
     if compared.identical:
         return ["Both predictions are the same in every image: no number differs."]
-    told = sorted((change for change in changes if change.is_told), key=lambda change: (not change.is_worse, change.q))
+    worse = _surest_first([change for change in changes if change.has_sentence and change.is_worse])
+    better = _surest_first([change for change in changes if change.has_sentence and not change.is_worse])
+    has_groups = len(compared.new.group_names) > 1
+    lines = [_change_line(change, compared.unit) for change in (*worse, *better)]
+    if not lines:
+        images = "images and in each group" if has_groups else "images"
+        lines.append(f"No class flips or is missed significantly more or less, in all {images}.")
+    lines += _hidden_lines(worse, totals)
     family = sum(change.is_test for change in changes)
-    lines = [_change_line(change, compared) for change in told]
-    if not told:
-        lines.append(f"No class flips or is missed significantly more or less, in all {_groups_in_words(compared)}.")
-    lines += _hidden_lines(told, totals)
     if family:
+        groups = " and in each group" if has_groups else ""
         lines.append(
-            f"q is over {family} comparisons that can differ: flips and misses of each class, in all images"
-            f"{' and in each group' if len(compared.after.group_names) > 1 else ''} (Benjamini-Hochberg)."
+            f"q is over {family} comparisons that can differ: flips and misses of each class, in all images{groups} "
+            "(Benjamini-Hochberg)."
         )
     return lines
 
 
-def _groups_in_words(compared: ComparedAudits) -> str:
-    if len(compared.after.group_names) > 1:
-        return "images and in each group"
-    return "images"
+def _surest_first(changes: Sequence[Change]) -> list[Change]:
+    """Returns the changes in order of q."""
+    return sorted(changes, key=lambda change: change.q)
 
 
-def _change_line(change: Change, compared: ComparedAudits) -> str:
-    """Returns the sentence of a class that got worse, or better."""
+def _change_line(change: Change, unit: str) -> str:
+    """Returns the sentence of a class that got worse, or better; q is over images or clusters, the unit."""
     word = "Worse" if change.is_worse else "Better"
     direction = "more" if change.is_worse else "less"
     place = "" if change.group == ALL else f" in {change.group}"
     text = (
         f"{word}: {change.class_name} {OUTCOMES[change.outcome]} {direction}{place}, {change.new:.1%} after "
-        f"{change.old:.1%} ({change.images} images): {change.difference.text('+.3f')}, q {q_text(change.q)} over "
-        f"{compared.unit}"
+        f"{change.old:.1%} ({change.images} images): {change.difference.text('+.3f')}, q {q_text(change.q)} over {unit}"
     )
-    whole = "flips whole" if change.outcome == "flip" else "is missed whole"
+    whole = f"{OUTCOMES[change.outcome]} whole"
     if change.newly:
-        text += f"; it newly {whole} in {len(change.newly)}: {listed(change.newly, most=NAMED)}"
+        text += f"; it newly {whole} in {len(change.newly)}: {listed(change.newly, most=MOST_NAMES)}"
     elif change.no_longer:
-        text += f"; it no longer {whole} in {len(change.no_longer)}: {listed(change.no_longer, most=NAMED)}"
+        text += f"; it no longer {whole} in {len(change.no_longer)}: {listed(change.no_longer, most=MOST_NAMES)}"
     return f"{text}."
 
 
-def _hidden_lines(told: Sequence[Change], totals: pd.DataFrame) -> list[str]:
-    """Returns the totals that change little, or for the better, although a class got worse."""
+def _hidden_lines(worse: Sequence[Change], totals: pd.DataFrame) -> list[str]:
+    """Returns the totals that change little, or for the better, although classes got significantly worse."""
     lines = []
-    for key, outcome in zip(TOTALS, OUTCOMES, strict=True):
-        worse = [change for change in told if change.outcome == outcome and change.is_worse]
-        if key not in totals.index or not worse:
+    for outcome, key in TOTAL_OF_OUTCOME.items():
+        hidden = [change for change in worse if change.outcome == outcome]
+        if key not in totals.index or not hidden:
             continue
         [row] = records_of(totals.loc[[key]])
-        if row["difference"] < HIDDEN * max(change.difference.value for change in worse):
+        if row["difference"] < HIDING_SHARE * max(change.difference.value for change in hidden):
             total = with_interval(row, "difference", form="+.3f")
-            classes = listed(sorted({change.class_name for change in worse}))
-            lines.append(f"Over all classes {title_of(key)} changes by {total}, which hides {classes}.")
+            class_names = listed(sorted({change.class_name for change in hidden}))
+            lines.append(f"Over all classes {title_of(key)} changes by {total}, which hides {class_names}.")
     return lines
 
 
@@ -252,12 +249,13 @@ def changes_table(changes: Sequence[Change]) -> pd.DataFrame:
     table = pd.DataFrame([change.row() for change in changes])
     if table.empty:
         return table
+    # `lexsort` sorts by its last key first.
     order = np.lexsort((-table["difference"].abs().to_numpy(), table["q"].to_numpy()))
     return table.iloc[order].reset_index(drop=True)
 
 
 def _text_of_changes(changes: Sequence[Change]) -> TextTable:
-    """Returns the changes that can differ as text."""
+    """Returns the changes that are tests as text."""
     rows = []
     for row in records_of(changes_table([change for change in changes if change.is_test])):
         whole = f"{row['newly_whole']} newly, {row['no_longer_whole']} no longer"
@@ -273,7 +271,7 @@ def totals_text(totals: pd.DataFrame) -> TextTable:
     main = [key for key in MAIN if key in totals.index]
     excludes_zero = (totals["low"] > 0) | (totals["high"] < 0)
     others = totals[excludes_zero].drop(index=main, errors="ignore")
-    largest = others["difference"].abs().sort_values(ascending=False, kind="stable").index[:SHOWN]
+    largest = others["difference"].abs().sort_values(ascending=False, kind="stable").index[:MOST_OTHERS]
     shown = pd.concat([totals.loc[main], others.loc[largest]])
     rows = []
     for row in records_of(shown.dropna(subset=["difference", "new"]).rename_axis("quantity").reset_index()):
