@@ -148,10 +148,12 @@ def test_a_pool_larger_than_memory_is_refused_before_it_is_read(two_devices, dat
     """In 10 MB fit 1,000 photos of 48 x 48 (9.2 MB), and not of 56 x 56 (12.5 MB)."""
     limit, owner = store.memory_limit()
     assert owner == "each of 2 CPU devices" and 0 < 2 * limit < 2**50
-    with pytest.raises(ConfigError, match=r"has 16 MB .* has 10 MB; the largest size that fits is 48"):
-        store.check_memory(store.shapes_of(1000, 0, 64), (10_000_000, "the device"))
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "memory_limit", lambda: store.MemoryLimit(10_000_000, "the device"))
+        with pytest.raises(ConfigError, match=r"has 16 MB .* has 10 MB; the largest size that fits is 48"):
+            store.check_memory(store.shapes_of(1000, 0, 64))
     POOLS["tfds"](spec(data_dir, "mine/small"))
-    monkeypatch.setattr(store, "memory_limit", lambda: (1000, "the device"))
+    monkeypatch.setattr(store, "memory_limit", lambda: store.MemoryLimit(1000, "the device"))
     monkeypatch.setattr(store, "pool_digest", None)
     with pytest.raises(ConfigError, match=r"config\.pool\.size: .* no size fits"):
         POOLS["tfds"](spec(data_dir, "mine/small"))

@@ -16,6 +16,7 @@ from flipjax.data.folder import load_folder
 from flipjax.data.folds import FoundImages, find_images
 from flipjax.data.layouts import LAYOUTS, list_folder
 from flipjax.data.pool import Catalog, gather
+from flipjax.data.split import FREE
 from flipjax.data.store import BadFilesError, pool_digest, with_usual
 
 SIZE = 48
@@ -199,15 +200,15 @@ def _without_parts(catalog: Catalog) -> tuple[Catalog, list[str]]:
     Raises:
         ConfigError: a cluster has images in several parts.
     """
-    if (catalog.object_split == -1).all():
+    if (catalog.object_split == FREE).all():
         return catalog, []
     part_of: dict[str, int] = {}
     for item in catalog.objects:
         if item.cluster and part_of.setdefault(item.cluster, item.part) != item.part:
             expected = f"the images of {item.cluster} in one part"
             raise ConfigError("clusters", expected, "images of it in several parts of the column split")
-    objects = [dataclasses.replace(item, part=-1) for item in catalog.objects]
-    scenes = [dataclasses.replace(item, part=-1) for item in catalog.scenes]
+    objects = [dataclasses.replace(item, part=FREE) for item in catalog.objects]
+    scenes = [dataclasses.replace(item, part=FREE) for item in catalog.scenes]
     note = "The parts train, val and test of the data were set aside: every image is tested once."
     return dataclasses.replace(catalog, objects=objects, scenes=scenes), [note]
 

@@ -12,15 +12,21 @@ from numpy.typing import ArrayLike
 from flipjax.config import ConfigError
 from flipjax.data.images import OBJECT_ALPHA
 from flipjax.data.pool import Catalog, Pool, PoolItem
-from flipjax.data.split import PARTS
-from flipjax.data.store import pool_digest, pool_of, problem_of_names, say_usual, usual_by_order, with_usual
+from flipjax.data.split import FREE, PARTS
+from flipjax.data.store import (
+    SIDE_FACTOR,
+    pool_digest,
+    pool_of,
+    problem_of_names,
+    say_usual,
+    usual_by_order,
+    with_usual,
+)
 from flipjax.metrics.checks import to_array
 from flipjax.support.terminal import one_line
 
 ROOT_DIGITS = 16
 """Hex digits of a pool's digest that stand for its folder in a configuration."""
-SIDE_FACTOR = 8
-"""What divides the side of images, which networks halve several times."""
 
 
 class ArrayData(NamedTuple):
@@ -40,7 +46,7 @@ class ArrayData(NamedTuple):
         size = "x".join(map(str, self.pool.images.shape[1:3]))
         photos = f", {len(catalog.scenes)} scene photos" if catalog.kind == "composite" else ""
         scenes = catalog.scene_kind if catalog.kind == "composite" else catalog.object_scene
-        fixed = Counter("free" if part < 0 else PARTS[part] for part in catalog.object_split.tolist())
+        fixed = Counter("free" if part == FREE else PARTS[part] for part in catalog.object_split.tolist())
         lines = [
             f"ArrayData: a {catalog.kind} pool of {len(catalog.objects)} images of {size}{photos}",
             f"  classes: {_counted(catalog.class_names, catalog.object_class)}",
@@ -233,10 +239,10 @@ def _label_masks(masks: np.ndarray, images: np.ndarray, y: np.ndarray, class_nam
 
 
 def _parts(parts: Sequence[str] | None, *, count: int) -> list[int]:
-    """Returns the number of each image's fixed part, -1 for none."""
+    """Returns the number of each image's fixed part, or FREE."""
     if parts is None:
-        return [-1] * count
-    numbers = {"": -1, **{part: number for number, part in enumerate(PARTS)}}
+        return [FREE] * count
+    numbers = {"": FREE, **{part: number for number, part in enumerate(PARTS)}}
     given = list(parts)
     if len(given) != count or not {*given} <= numbers.keys():
         raise ConfigError("parts", f"{count} of {', '.join(PARTS)} or nothing", given)

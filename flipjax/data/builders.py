@@ -1,49 +1,33 @@
-"""Downloads archives, and builds flipjax's own TFDS data sets from them on all cores, in a fixed order.
-
-TFDS's download manager does not resume or check MD5, and unpacks with TensorFlow.
-"""
+"""Builds flipjax's own TFDS data sets from folders of archives, on all cores and in a fixed order."""
 
 import contextlib
-import hashlib
-import http.client
 import importlib.util
 import itertools
 import os
-import re
 import shutil
-import tarfile
-import urllib.request
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple, TypeAlias
-from urllib.error import HTTPError
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core import shuffle
 
-from flipjax.config import ConfigError
 from flipjax.data.pool import PoolItem
 from flipjax.data.store import BadFilesError, decoded
 from flipjax.support.files import adding_folder
-from flipjax.support.terminal import Bar, listed, printable, say
+from flipjax.support.terminal import listed, printable, say
 
 Example: TypeAlias = dict[str, Any]
 """The features of an image by name, as TFDS encodes them."""
-
-BLOCK = 1 << 20
-"""Bytes that are read at once."""
-ATTEMPTS = 5
-"""Consecutive connections without data after which the download fails."""
 
 if importlib.util.find_spec("tensorflow") is None:
     # TFDS shuffles splits above 1 GB through a thousand files, more than a process may open. The order does not depend
     # on their number.
     shuffle.BUCKETS_NUMBER = 100
+    # What TFDS's shuffling takes from TensorFlow, by Python's own functions.
     _io = SimpleNamespace(gfile=SimpleNamespace(GFile=open, exists=os.path.exists, remove=os.remove))
     _errors = SimpleNamespace(ResourceExhaustedError=MemoryError)
     shuffle.__dict__["tf"] = SimpleNamespace(io=_io, errors=_errors)
@@ -79,21 +63,25 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Returns an example of `info_of` without class, scene and group; `id` is its key. May raise BadFileError."""
         raise NotImplementedError
 
-    def _generate_examples(self, items: Sequence[PoolItem], what: str) -> Iterator[tuple[str | int, Example]]:
-        """Yields the examples of a split in the order of the items, which `what` names in the plural."""
+    def _generate_examples(self, items: Sequence[PoolItem], plural: str) -> Iterator[tuple[str | int, Example]]:
+        """Yields the key and the features of each item's example, in order; messages call the items `plural`.
+
+        Raises:
+            BadFilesError: items are unusable; those whose object vanishes are left out.
+        """
         problems: list[str] = []
         empty: list[str] = []
         features: Any = self.info.features
         scenes = len(features["scene"].names)
-        for item, example in decoded(items, self.encode, what, problems, empty):
+        for item, example in decoded(items, self.encode, plural, problems, empty):
             group = -1
             if min(item.y, item.scene) >= 0:
                 group = item.y * scenes + item.scene
             yield example["id"], {**example, "class": item.y, "scene": item.scene, "group": group}
         if empty:
-            say(printable(f"{len(empty)} {what} left out, nothing of them is left: {listed(empty)}"))
+            say(printable(f"{len(empty)} {plural} left out, nothing of them is left: {listed(empty)}"))
         if problems:
-            raise BadFilesError(f"of {len(items)} {what}, {len(problems)} cannot be used", problems)
+            raise BadFilesError(f"of {len(items)} {plural}, {len(problems)} cannot be used", problems)
 
 
 def check_files(items: Sequence[PoolItem]) -> None:
@@ -158,122 +146,3 @@ def _describe(folder: Path) -> str:
     counts = ", ".join(f"{split} {info.num_examples:,}" for split, info in builder.info.splits.items())
     root = f"{builder.name}/{builder.builder_config.name}"
     return f"{folder}: {counts}; a sweep reads it by config.pool.root = {root!r}"
-
-
-class Archive(NamedTuple):
-    """An archive on the web, .zip or .tar, compressed or not.
-
-    Attributes:
-        url: address of the archive.
-        members: a regular expression; only members whose names contain a match are unpacked.
-        into: the folder to unpack into.
-        md5: hex; empty where unknown.
-    """
-
-    url: str
-    members: str = ""
-    into: str = ""
-    md5: str = ""
-
-
-def fetch(archives: Sequence[Archive], folder: Path) -> Path:
-    """Downloads and unpacks archives, unless already done, and returns the folder with their content.
-
-    The next call resumes a partial download. Archives are deleted once all are unpacked.
-
-    Args:
-        archives: in the order of unpacking.
-        folder: where downloads are kept.
-
-    Raises:
-        ConfigError: a download is no archive or has the wrong checksum; it is deleted.
-        OSError: the network fails or the disk is full.
-    """
-    unpacked = folder / "unpacked"
-    if unpacked.is_dir():
-        return unpacked
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [_download(archive, folder / PurePosixPath(archive.url).name) for archive in archives]
-    with adding_folder(unpacked) as target:
-        for archive, path in zip(archives, paths, strict=True):
-            say(f"unpacking {path}")
-            _unpack(archive, path, target / archive.into)
-    for path in paths:
-        path.unlink()
-    return unpacked
-
-
-def _download(archive: Archive, path: Path) -> Path:
-    """Returns the path of a complete archive; a partial one ends in .part."""
-    if path.is_file():
-        return path
-    part = path.with_name(f"{path.name}.part")
-    part.touch()
-    attempts = 0
-    total = -1
-    size = part.stat().st_size
-    while size != total:
-        if attempts == ATTEMPTS:
-            raise OSError(f"{archive.url}: cut off after {size:,} of {total:,} bytes; the same command continues")
-        total = _append(archive.url, part)
-        before = size
-        size = part.stat().st_size
-        if size > before:
-            attempts = 0
-        else:
-            attempts += 1
-    with part.open("rb") as stream:
-        md5 = hashlib.file_digest(stream, "md5").hexdigest()
-    if archive.md5 not in ("", md5) or not (zipfile.is_zipfile(part) or tarfile.is_tarfile(part)):
-        part.unlink()
-        expected = "a zip or tar archive"
-        if archive.md5:
-            expected += f" with the MD5 {archive.md5}"
-        raise ConfigError("--download", expected, f"{md5} of {archive.url}; nothing of it was kept")
-    return part.rename(path)
-
-
-def _append(url: str, part: Path) -> int:
-    """Appends the missing bytes until the connection ends, and returns the size of the whole archive."""
-    start = part.stat().st_size
-    headers = {}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    request = urllib.request.Request(url, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            # A server without range requests sends the whole archive again.
-            if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
-                start = 0
-            total = start + int(answer.headers.get("Content-Length") or -1)
-            cut_off = contextlib.suppress(http.client.IncompleteRead, ConnectionError, TimeoutError)
-            bar = Bar(total=max(1, total - start))
-            mode = "wb"
-            if start:
-                mode = "ab"
-            with part.open(mode) as stream, bar, cut_off:
-                while block := answer.read(BLOCK):
-                    stream.write(block)
-                    note = f"{part.name}: {stream.tell() / 1e6:,.0f} of {total / 1e6:,.0f} MB"
-                    bar.advance(len(block), note, last=stream.tell() == total)
-            return total if total >= start else part.stat().st_size
-    except HTTPError as error:
-        # The partial file is already complete.
-        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return start
-        raise OSError(f"{url}: {error}") from error
-
-
-def _unpack(archive: Archive, path: Path, target: Path) -> None:
-    """Unpacks the files of an archive, in order; skips the links of a tar."""
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as opened:
-                opened.extractall(target, [name for name in opened.namelist() if re.search(archive.members, name)])
-        else:
-            with tarfile.open(path, "r|*") as opened:
-                members = (entry for entry in opened if entry.isfile() and re.search(archive.members, entry.name))
-                opened.extractall(target, members, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        path.unlink()
-        raise ConfigError("--download", problem=f"{archive.url}: damaged ({error}); it was deleted") from error

@@ -69,7 +69,7 @@ def decoder_of(catalog: Catalog, *, size: int) -> Reader:
         photo_name = item.files[0]
         mask_name = item.files[-1]
         photo = open_image(photo_name)
-        if item.y < 0:
+        if item.is_scene_photo:
             return images.read_scene(photo, name=photo_name, size=size)
         if catalog.kind == "photo":
             return images.read_labelled(

@@ -13,7 +13,7 @@ from flipjax.config.groups import Groups
 from flipjax.data.correlation import Table, half_of_each_group
 from flipjax.data.deck import scene_orders
 from flipjax.data.pool import Catalog
-from flipjax.data.split import Split, SplitPart, clusters_of, shuffle, strata
+from flipjax.data.split import FREE, Split, SplitPart, clusters_of, shuffle, strata
 
 VALIDATION = 8
 """One of so many parts of the images outside the tested fold is for validation."""
@@ -89,7 +89,7 @@ def find_images(catalog: Catalog, *, folds: int, seed: int, rho: float) -> Found
         >>> [np.bincount(found.groups[found.folds == fold]).tolist() for fold in range(2)]
         [[4, 1, 1, 4], [4, 1, 1, 4]]
     """
-    if (catalog.object_split != -1).any() or (catalog.scene_split != -1).any():
+    if (catalog.object_split != FREE).any() or (catalog.scene_split != FREE).any():
         raise ValueError("config.split.folds: expected a pool without fixed parts, since every image is tested once")
     if catalog.kind == "photo":
         groups = strata(catalog).astype(np.int32)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.images import BadFileError, read_rows
 from flipjax.data.pool import Catalog, PoolItem
-from flipjax.data.split import PARTS
+from flipjax.data.split import FREE, PARTS
 from flipjax.data.store import BadFilesError, names_of
 from flipjax.support.terminal import listed
 
@@ -139,7 +139,7 @@ def _list_photos(root: Path, spec: PoolSpec) -> Catalog:
             row.files,
             y=class_names.index(row.class_name),
             scene=scene_names.index(row.scene),
-            part=("", *PARTS).index(row.split) - 1,
+            part=row.part,
             cluster=row.cluster,
         )
         items.append(item)
@@ -172,6 +172,13 @@ class _Row:
     """The value of the column `config.pool.cluster_column`; empty without one."""
     empty_columns: tuple[str, ...]
     """Names of the required columns without a value."""
+
+    @property
+    def part(self) -> int:
+        """The number of the part, FREE without one."""
+        if not self.split:
+            return FREE
+        return PARTS.index(self.split)
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config.groups import Groups
+from flipjax.data.split import FREE
 from flipjax.support.arrays import Array, PyTree
 
 PoolKind = Literal["composite", "photo"]
@@ -86,7 +87,7 @@ class PoolItem:
         files: what its reader opens: paths of the photo and of its mask if separate; in TFDS the split and the index.
         y: class; -1 for a scene photo.
         scene: kind of scene; -1 for an object that can be shown in any.
-        part: the fixed part: -1 free, 0 train, 1 val, 2 test.
+        part: the fixed part, an index of `flipjax.data.split.PARTS`, or FREE.
         cluster: items of one cluster, such as a patient, stay in one part or fold; empty: a cluster of its own.
     """
 
@@ -94,8 +95,13 @@ class PoolItem:
     files: tuple[Any, ...] = ()
     y: int = -1
     scene: int = -1
-    part: int = -1
+    part: int = FREE
     cluster: str = ""
+
+    @property
+    def is_scene_photo(self) -> bool:
+        """Whether it is a scene photo, which has no class."""
+        return self.y < 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +142,7 @@ class Catalog:
 
     @cached_property
     def object_split(self) -> np.ndarray:
-        """Fixed part of each object, int32 (N,): -1 free, 0 train, 1 val, 2 test."""
+        """Fixed part of each object, int32 (N,), as `PoolItem.part`."""
         return np.array([item.part for item in self.objects], np.int32)
 
     @cached_property
@@ -156,7 +162,7 @@ class Catalog:
 
     @cached_property
     def scene_split(self) -> np.ndarray:
-        """Fixed part of each scene photo, int32 (M,), as `object_split`."""
+        """Fixed part of each scene photo, int32 (M,), as `PoolItem.part`."""
         return np.array([item.part for item in self.scenes], np.int32)
 
     @cached_property

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
 
 PARTS = ("train", "val", "test")
-"""Names of the parts; their numbers are the places here."""
+"""Names of the parts; a part's number is its index here."""
+FREE = -1
+"""The number of no part: of what the sweep divides."""
 
 
 class SplitPart(NamedTuple):
@@ -79,7 +81,7 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
     for c in range(len(strata_names(catalog))):
         order = shuffle(np.flatnonzero(stratum == c), seed, f"split objects {c}")
         fixed = parts[order]
-        free = order[fixed == -1]
+        free = order[fixed == FREE]
         for part, size in sizes.items():
             candidates = np.concatenate([order[fixed == PARTS.index(part)], free])
             chosen = candidates[: size // groups.count]
@@ -121,20 +123,20 @@ def _parts_of_clusters(catalog: Catalog, sizes: dict[str, int], seed: int) -> np
         number = PARTS.index(part)
         missing = size // catalog.groups.count - counts[parts == number].sum(0)
         for cluster in order:
-            if parts[cluster] == -1 and counts[cluster][missing > 0].any():
+            if parts[cluster] == FREE and counts[cluster][missing > 0].any():
                 parts[cluster] = number
                 missing -= counts[cluster]
-    parts[parts == -1] = PARTS.index("train")
+    parts[parts == FREE] = PARTS.index("train")
     return parts[clusters]
 
 
 def _fixed_parts_of_clusters(catalog: Catalog, clusters: np.ndarray) -> np.ndarray:
-    """Returns the fixed part of each cluster, -1 if none of its objects has one."""
-    parts = np.full(clusters.max() + 1, -1)
+    """Returns the fixed part of each cluster, FREE if none of its objects has one."""
+    parts = np.full(clusters.max() + 1, FREE)
     for item, cluster in zip(catalog.objects, clusters, strict=True):
-        if item.part == -1:
+        if item.part == FREE:
             continue
-        if parts[cluster] not in (-1, item.part):
+        if parts[cluster] not in (FREE, item.part):
             found = f"{item.cluster!r} in {PARTS[parts[cluster]]} and, with {item.name}, in {PARTS[item.part]}"
             raise ConfigError("clusters", "all images of a cluster in one part", found)
         parts[cluster] = item.part
@@ -181,7 +183,7 @@ def _split_scenes(catalog: Catalog, displays: dict[str, int], seed: int) -> dict
     for kind, name in enumerate(kinds):
         order = shuffle(np.flatnonzero(catalog.scene_kind == kind), seed, f"split scenes {kind}")
         fixed = catalog.scene_split[order]
-        free = order[fixed == -1]
+        free = order[fixed == FREE]
         held = {part: order[fixed == i] for i, part in enumerate(PARTS)}
         least = {part: int(len(photos) == 0) for part, photos in held.items()}
         need = {part: max(0, displays[part] - len(photos)) for part, photos in held.items()}

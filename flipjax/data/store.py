@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import inf, isqrt, prod
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ Item = TypeVar("Item", bound=PoolItem)
 Out = TypeVar("Out")
 
 SHARED = 5
-"""Most files with the same problem that are listed singly."""
+"""Most files with the same problem that have a line each."""
 RESERVED = ("foreground", "background")
 """Reserved names: rows of result tables besides the classes."""
 FORMAT = 3
@@ -39,13 +39,17 @@ FORMAT = 3
 ARRAYS = ("images", "masks", "labels", "scenes", "aspects")
 """Arrays of a stored pool."""
 COLUMNS = ("object_class", "object_scene", "scene_kind", "object_split", "scene_split")
-"""Arrays of a stored catalog."""
+"""Arrays of a catalog that its digest covers."""
 NAMES = ("kind", "class_names", "scene_names", "object_names", "scene_photo_names")
-"""Fields of a catalog that its digest covers, beside the arrays `COLUMNS`."""
+"""Attributes of a catalog that its digest covers, beside the arrays `COLUMNS`."""
 RECORD = "pool.json"
 """Name of the file that describes a stored pool."""
 BLOCK = 1 << 24
-"""Hashing block, in bytes."""
+"""Values of an array that are hashed at once."""
+SIDE_FACTOR = 8
+"""What divides the side of images, which networks halve several times."""
+SMALLEST_SIDE = 16
+"""Smallest side of images, in pixels."""
 
 Arrays = dict[str, np.ndarray]
 """Arrays of a pool by name."""
@@ -62,7 +66,8 @@ class BadFilesError(ConfigError):
         """Joins the problems into one message."""
         self.problems = tuple(map(one_line, problems))
         count = f"{len(self.problems)} problem{'s' * (len(self.problems) > 1)}"
-        super().__init__(printable(str(source)), problem="\n  ".join([count, *shared_lines(self.problems)]))
+        lines = [count, *shared_lines(self.problems)]
+        super().__init__(printable(str(source)), problem="\n  ".join(lines))
 
 
 def shared_lines(problems: Sequence[str]) -> list[str]:
@@ -86,55 +91,72 @@ def shared_lines(problems: Sequence[str]) -> list[str]:
 
 
 def load_pool(
-    spec: PoolSpec, key: str, list_items: Callable[[], tuple[Catalog, Reader]], *, leave_out: bool = False
+    spec: PoolSpec, key: str, list_items: Callable[[], tuple[Catalog, Reader]], *, skip_empty: bool = False
 ) -> tuple[Pool, Catalog]:
-    """Returns a cached pool, or makes it and caches it.
-
-    A damaged cached pool is made again. That, and a pool that cannot be cached, prints a line on stderr.
+    """Loads a pool from the cache, or decodes it and caches it.
 
     Args:
-        spec: `size`, and `cache`, the folder of cached pools.
+        spec: `size` and `usual`.
         key: a file name unique to the pool: a hash of its files, size and options.
         list_items: returns the catalog and a reader of its items; called only if the pool must be made.
-        leave_out: whether to skip objects that vanish at this size, with a line on stderr, instead of an error.
+        skip_empty: whether to leave out objects that vanish at this size, with a line on stderr, instead of an error.
+
+    Returns:
+        The pool on the device, and its catalog.
 
     Raises:
         BadFilesError: (a ConfigError) files are bad; lists all of them.
         ConfigError: the pool is larger than memory.
     """
-    path = cache_folder() / "pools" / key
-    if path.is_symlink():
-        # A pool elsewhere is nobody's to write.
-        path.unlink()
+    folder = cache_folder() / "pools" / key
+    cached = _read_cached(folder)
+    if cached is None:
+        catalog, read = list_items()
+        made = build_pool(catalog, read, size=spec.size, skip_empty=skip_empty)
+        cached = _write_cached(folder, *made)
+    arrays, catalog = cached
+    catalog = with_usual(catalog, spec.usual)
+    if not catalog.usual:
+        say_usual(usual_by_order(catalog, "config.pool.usual"))
+    return jax.tree.map(jnp.asarray, pool_of(arrays, catalog.kind)), catalog
+
+
+def _read_cached(folder: Path) -> tuple[Arrays, Catalog] | None:
+    """Returns a cached pool; None if there is none, or a damaged one, of which a line on stderr tells."""
     try:
-        return _to_device(spec, *read_pool(path))
+        return read_pool(folder)
     except (FileNotFoundError, NotADirectoryError):
-        pass
+        return None
     except DamagedError as error:
-        say(f"pool: warning: the stored pool {path} is damaged ({error}); making it again")
-    pool = build_pool(*list_items(), size=spec.size, leave_out=leave_out)
-    shutil.rmtree(path, ignore_errors=True)
+        say(f"pool: warning: the stored pool {folder} is damaged ({error}); making it again")
+        return None
+
+
+def _write_cached(folder: Path, arrays: Arrays, catalog: Catalog) -> tuple[Arrays, Catalog]:
+    """Stores a pool and returns it memory-mapped, so that the host keeps no copy besides the device's.
+
+    Where it cannot be stored, it is returned as it is, with a line on stderr.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
     try:
-        with adding_folder(path) as folder:
-            arrays, catalog = pool
+        with adding_folder(folder) as partial:
             for name, array in arrays.items():
-                np.save(folder / f"{name}.npy", array)
-            (folder / RECORD).write_text(json.dumps(asdict(catalog)), encoding="utf-8")
-        # Memory-mapped, so that the host keeps no copy besides the device's.
-        pool = read_pool(path)
+                np.save(partial / f"{name}.npy", array)
+            (partial / RECORD).write_text(json.dumps(asdict(catalog)), encoding="utf-8")
+        return read_pool(folder)
     except OSError as error:
         say(f"pool: warning: the decoded pool cannot be kept ({error}); XDG_CACHE_HOME names another folder")
-    return _to_device(spec, *pool)
+        return arrays, catalog
 
 
-def build_pool(catalog: Catalog, read: Reader, *, size: int, leave_out: bool = False) -> tuple[Arrays, Catalog]:
+def build_pool(catalog: Catalog, read: Reader, *, size: int, skip_empty: bool = False) -> tuple[Arrays, Catalog]:
     """Decodes every item.
 
     Args:
         catalog: of the items.
         read: reads the pixels of an item.
         size: side of the images in pixels.
-        leave_out: as in `load_pool`.
+        skip_empty: as in `load_pool`.
 
     Returns:
         The arrays, and their catalog with its digest and without files.
@@ -144,47 +166,46 @@ def build_pool(catalog: Catalog, read: Reader, *, size: int, leave_out: bool = F
         ConfigError: the pool is larger than memory.
     """
     shapes = shapes_of(len(catalog.objects), len(catalog.scenes), size)
-    check_memory(shapes, memory_limit())
+    check_memory(shapes)
     arrays = {name: np.zeros(shape, dtype_of(name)) for name, shape in shapes.items()}
     problems = list(catalog.problems)
     empty: list[str] = []
-    left_out = None
-    if leave_out:
-        left_out = empty
     objects: list[PoolItem] = []
-    scenes = iter(arrays["scenes"])
+    scenes: list[PoolItem] = []
     items = [*catalog.objects, *catalog.scenes]
-    for item, pixels in decoded(items, read, "images", problems, left_out):
-        if item.y < 0:
-            next(scenes)[:] = pixels.image
-            continue
-        row = len(objects)
-        arrays["images"][row] = pixels.image
-        arrays["masks"][row] = pixels.mask
-        arrays["aspects"][row] = pixels.aspect
-        arrays["labels"][row] = 1 + item.y
-        objects.append(replace(item, files=()))
+    for item, pixels in decoded(items, read, "images", problems, empty if skip_empty else None):
+        described = replace(item, files=())
+        if item.is_scene_photo:
+            arrays["scenes"][len(scenes)] = pixels.image
+            scenes.append(described)
+        else:
+            row = len(objects)
+            arrays["images"][row] = pixels.image
+            arrays["masks"][row] = pixels.mask
+            arrays["aspects"][row] = pixels.aspect
+            arrays["labels"][row] = 1 + item.y
+            objects.append(described)
     if problems:
         raise BadFilesError(catalog.source, problems)
     if empty:
         say(f"pool: {len(empty)} images left out, nothing of the object is left at size {size}: {listed(empty)}")
         for name in arrays.keys() - {"scenes"}:
             arrays[name] = arrays[name][: len(objects)]
-    catalog = replace(catalog, objects=objects, scenes=[replace(item, files=()) for item in catalog.scenes])
+    catalog = replace(catalog, objects=objects, scenes=scenes)
     return arrays, replace(catalog, content=pool_digest(arrays, catalog))
 
 
 def decoded(
     items: Sequence[Item], read: Callable[[Item], Out], what: str, problems: list[str], empty: list[str] | None = None
 ) -> Iterator[tuple[Item, Out]]:
-    """Yields each item with its decoded content, in order.
+    """Yields each usable item with its decoded content, in order; fills the lists `problems` and `empty`.
 
     Args:
         items: the items to read.
         read: reads an item; raises BadFileError if it is unusable.
         what: name of the items, for progress.
-        problems: collects a line for each unusable item.
-        empty: collects the names of objects that vanish at this size; None: they are problems, too.
+        problems: gets a line for each unusable item.
+        empty: gets the names of objects that vanish at this size; None: they are problems, too.
     """
 
     def attempt(item: Item) -> Out | BadFileError:
@@ -237,13 +258,6 @@ def problem_of_names(counts: Mapping[str, int], asked: Sequence[str]) -> str:
         reason = f"the results use {', '.join(RESERVED)}, figures read $ as a formula, and a blank is no name"
         return f"the name {bad[0]!r} cannot be used: {reason}; rename it"
     return ""
-
-
-def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
-    catalog = with_usual(catalog, spec.usual)
-    if not catalog.usual:
-        say_usual(usual_by_order(catalog, "config.pool.usual"))
-    return jax.tree.map(jnp.asarray, pool_of(arrays, catalog.kind)), catalog
 
 
 def pool_of(arrays: Mapping[str, np.ndarray], kind: PoolKind) -> Pool:
@@ -312,7 +326,7 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
         for name in ("objects", "scenes"):
             record[name] = [PoolItem(**item) for item in record[name]]
         catalog = Catalog(**record)
-        check_memory({name: array.shape for name, array in arrays.items()}, memory_limit())
+        check_memory({name: array.shape for name, array in arrays.items()})
         if pool_digest(arrays, catalog) != catalog.content:
             raise ValueError("the digest of its arrays is another one")
         return arrays, catalog
@@ -323,43 +337,53 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
 
 
 def drawn_shapes(spec: PoolSpec, objects: int, scenes: int) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of a drawn pool's arrays; other cues than scenes stand before a backdrop for each object."""
+    """Returns the shapes of a drawn pool's arrays, with backdrops if its cue needs them."""
     shapes = shapes_of(objects, scenes, spec.size)
-    behind = objects if spec.cue != "scene" else int(spec.blended)
-    if behind:
-        shapes["backdrops"] = (behind, spec.size, spec.size, 3)
+    if spec.cue != "scene":
+        shapes["backdrops"] = (objects, spec.size, spec.size, 3)
+    elif spec.blended:
+        # The mean scene.
+        shapes["backdrops"] = (1, spec.size, spec.size, 3)
     return shapes
 
 
-def check_memory(shapes: Mapping[str, tuple[int, ...]], limit: tuple[float, str]) -> None:
-    """Raises ConfigError if a pool is larger than memory.
-
-    Args:
-        shapes: shapes of the pool's arrays.
-        limit: of `memory_limit`.
-    """
+def check_memory(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ConfigError if a pool whose arrays have these shapes is larger than memory."""
+    limit = memory_limit()
     objects, size, *_ = shapes["images"]
     total = sum(map(prod, shapes.values()))
-    if total > limit[0]:
-        fits = isqrt(int(size**2 * limit[0] / total)) // 8 * 8
-        content = f"{total / 1e6:,.0f} MB ({objects:,} objects or photos, {shapes['scenes'][0]:,} scenes)"
-        largest = f"the largest size that fits is {fits}" if fits >= 16 else "no size fits"
-        problem = f"the pool at size {size} has {content}, and {limit[1]} has {limit[0] / 1e6:,.0f} MB; {largest}"
-        raise ConfigError("config.pool.size", problem=problem)
+    if total <= limit.available:
+        return
+    # Networks halve the side several times, and need some pixels.
+    fitting_size = isqrt(int(size**2 * limit.available / total)) // SIDE_FACTOR * SIDE_FACTOR
+    largest = "no size fits"
+    if fitting_size >= SMALLEST_SIDE:
+        largest = f"the largest size that fits is {fitting_size}"
+    content = f"{total / 1e6:,.0f} MB ({objects:,} objects or photos, {shapes['scenes'][0]:,} scenes)"
+    memory = f"{limit.owner} has {limit.available / 1e6:,.0f} MB"
+    raise ConfigError("config.pool.size", problem=f"the pool at size {size} has {content}, and {memory}; {largest}")
 
 
-def memory_limit() -> tuple[float, str]:
-    """Returns the bytes available to a pool (infinity if unknown), and the device or machine that has them."""
+class MemoryLimit(NamedTuple):
+    """The memory that a pool may fill."""
+
+    available: float
+    """Bytes; infinity if unknown."""
+    owner: str
+    """The device or machine that has it, in words."""
+
+
+def memory_limit() -> MemoryLimit:
+    """Returns the memory of the device that holds a pool; each device of a CPU holds a copy."""
     devices = jax.local_devices()
-    limit = (devices[0].memory_stats() or {}).get("bytes_limit")
-    if limit:
-        return limit, f"the device {devices[0].device_kind}"
+    device_bytes = (devices[0].memory_stats() or {}).get("bytes_limit")
+    if device_bytes:
+        return MemoryLimit(device_bytes, f"the device {devices[0].device_kind}")
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-        # Each CPU device gets a copy.
-        return 1024 * int(kilobytes) // len(devices), f"each of {len(devices)} CPU devices"
-    return inf, "the machine"
+        return MemoryLimit(1024 * int(kilobytes) // len(devices), f"each of {len(devices)} CPU devices")
+    return MemoryLimit(inf, "the machine")
 
 
 def pool_digest(arrays: Mapping[str, np.ndarray], catalog: Catalog) -> str:

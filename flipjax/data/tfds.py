@@ -25,7 +25,7 @@ from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import images, store
 from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, Pool, PoolItem
-from flipjax.data.split import PARTS
+from flipjax.data.split import FREE, PARTS
 from flipjax.data.store import Reader, names_of
 from flipjax.support.files import read_json, sha256
 from flipjax.support.terminal import listed, printable
@@ -34,16 +34,14 @@ DEFAULT_CONFIGURATIONS = {"coco_cd": "photos", "waterbirds_seg": "cutouts"}
 """The configuration of each of flipjax's own builders that is read unless another is named."""
 SCENES = "scenes"
 """The split with the scene photos of a composite data set."""
-FREE = -1
-"""The part, as in `PoolItem.part`, of examples that the sweep divides."""
 PART_OF_NAME = {"train": 0, "validation": 1, "val": 1, "test": 2}
 """The part, as in `PoolItem.part`, that a split or a value of the feature `part` names."""
 INFO = "dataset_info.json"
 """Name of the file in which TFDS describes a data set."""
 MASKS_SAMPLED = 16
-"""Masks of one class that are read to find out whether all masks hold one foreground value."""
+"""Masks of one class that are read to see whether masks hold labels or one foreground value."""
 BINARY_VALUES = (1, 255)
-"""Foreground values of masks without labels."""
+"""Foreground values of masks that hold no labels."""
 
 Features: TypeAlias = Mapping[str, Any]
 """The features of an example by name, as TFDS reads them."""
@@ -76,10 +74,10 @@ def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """
     folder = find_data_set(spec)
 
-    def read_catalog() -> tuple[Catalog, Reader]:
+    def list_items() -> tuple[Catalog, Reader]:
         return _catalog_and_reader(folder, spec)
 
-    return store.load_pool(spec, _key_of_cache(folder, spec), read_catalog, leave_out=True)
+    return store.load_pool(spec, _key_of_cache(folder, spec), list_items, skip_empty=True)
 
 
 def list_tfds(spec: PoolSpec) -> Catalog:
@@ -134,9 +132,9 @@ def _data_sets_in(data_dir: Path) -> list[str]:
     names = []
     for depth in ("*/*", "*/*/*"):
         for path in data_dir.glob(f"{depth}/{INFO}"):
-            name = path.parent.relative_to(data_dir).as_posix()
-            if "/." not in f"/{name}":
-                names.append(":".join(name.rsplit("/", 1)))
+            folder = path.parent.relative_to(data_dir)
+            if not any(part.startswith(".") for part in folder.parts):
+                names.append(f"{folder.parent.as_posix()}:{folder.name}")
     return sorted(names)
 
 
@@ -298,12 +296,12 @@ def _examples_of(data: _DataSet) -> list[_Example]:
             part = None
             if data.part_feature:
                 part = data.part_feature.read(example)
-            own_name = None
+            photo_id = None
             if data.id_feature:
-                own_name = data.id_feature.read(example)
+                photo_id = data.id_feature.read(example)
             class_name = data.class_feature.read(example)
             scene = data.scene_feature.read(example)
-            examples.append(_Example(split, index, class_name=class_name, scene=scene, part=part, id=own_name))
+            examples.append(_Example(split, index, class_name=class_name, scene=scene, part=part, id=photo_id))
     return examples
 
 
@@ -395,11 +393,11 @@ def _index_of(name: str | None, names: tuple[str, ...]) -> int:
 
 
 def _parts_of_splits(data: _DataSet) -> dict[str, int]:
-    """Returns the fixed part of each split's examples; FREE, or no entry, where the sweep divides them."""
+    """Returns the part of each split's examples: a fixed one, or FREE where the sweep divides them."""
     splits = [split for split in data.examples if split != SCENES]
     if len(splits) < 2:
         # The sweep divides a single split, whatever its name.
-        return {}
+        return dict.fromkeys(splits, FREE)
     if not PART_OF_NAME.keys() >= {*splits}:
         expected = "the splits train, validation and test, or a single one"
         raise ConfigError("config.pool.root", expected, f"{', '.join(splits)} in {data.source}")
@@ -418,21 +416,17 @@ def _reader_of(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
         split, index = item.files
         return data.examples[split][index]
 
-    def open_image(item: PoolItem, role: str) -> Image:
-        feature = data.mask_feature
-        if role == "image":
-            feature = data.image_feature
-        return images.decode(bytes(example_of(item)[feature]), name=f"{item.name} ({role})")
+    def open_image(item: PoolItem, feature: str) -> Image:
+        return images.decode(bytes(example_of(item)[feature]), name=f"{item.name} ({feature})")
 
     mask_values = _mask_values(catalog, data, open_image)
 
     def read(item: PoolItem) -> Pixels:
-        photo = open_image(item, "image")
+        photo = open_image(item, data.image_feature)
         size = spec.size
-        is_scene_photo = item.y < 0
-        if is_scene_photo:
+        if item.is_scene_photo:
             return images.read_scene(photo, name=item.name, size=size)
-        mask = open_image(item, "mask")
+        mask = open_image(item, data.mask_feature)
         if catalog.kind == "photo":
             pixels = images.read_labelled(
                 photo,
@@ -455,18 +449,23 @@ def _reader_of(catalog: Catalog, data: _DataSet, spec: PoolSpec) -> Reader:
 def _mask_values(catalog: Catalog, data: _DataSet, open_image: Callable[[PoolItem, str], Image]) -> list[int]:
     """Returns the value of foreground pixels in the masks of each class.
 
-    It is 1 + the class label; or in photos one of BINARY_VALUES, if masks of the class with the largest label hold no
-    other value. Masks of the first class could not tell: 1 is both its label plus 1 and a binary value.
+    It is 1 + the class label. In photos it is one of BINARY_VALUES for all classes, if some masks of the class with the
+    largest label hold no other value. Those of the first class are ambiguous: its label plus 1 is a binary value, too.
+
+    Args:
+        catalog: of the data set.
+        data: the data set.
+        open_image: decodes an image of an item, given the name of a feature.
     """
     labels = data.class_feature.labels or catalog.class_names
     values = [1 + labels.index(name) for name in catalog.class_names]
     if catalog.kind != "photo":
         return values
     class_of_largest_label = int(np.argmax(values))
-    of_this_class = [item for item in catalog.objects if item.y == class_of_largest_label]
+    items_of_class = [item for item in catalog.objects if item.y == class_of_largest_label]
     present: set[int] = set()
-    for item in of_this_class[:MASKS_SAMPLED]:
-        mask = images.labels_of(open_image(item, "mask"), item.name)
+    for item in items_of_class[:MASKS_SAMPLED]:
+        mask = images.labels_of(open_image(item, data.mask_feature), item.name)
         present.update(np.unique(mask).tolist())
     for value in BINARY_VALUES:
         if present <= {0, value}:

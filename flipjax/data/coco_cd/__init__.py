@@ -45,7 +45,7 @@ def prepare(
         ConfigError: an option is out of range.
         ModuleNotFoundError: pycocotools or ijson is missing.
     """
-    from flipjax.data import builders
+    from flipjax.data import builders, downloads
     from flipjax.data.coco_cd.coco_cd_dataset_builder import ARCHIVES, Builder, CocoCDConfig
 
     about = "Made by flipjax data prepare."
@@ -53,7 +53,7 @@ def prepare(
     _check_options(config)
     config.name = _name_of(config)
     if download:
-        coco_root = builders.fetch(ARCHIVES, data_dir / "downloads" / "coco_cd")
+        coco_root = downloads.fetch(ARCHIVES, data_dir / "downloads" / "coco_cd")
     if coco_root is None:
         raise ConfigError("--coco_root", "a folder, or --download", "none")
     sources = {name: coco_root / name for name in ("train2017", "val2017", "annotations")}

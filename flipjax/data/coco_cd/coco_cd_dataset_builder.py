@@ -18,9 +18,10 @@ from PIL import Image
 
 from flipjax.config import ConfigError
 from flipjax.data import images
-from flipjax.data.builders import Archive, ArchiveBuilder, Example, check_files
+from flipjax.data.builders import ArchiveBuilder, Example, check_files
 from flipjax.data.coco_cd import CLASSES, N_TEST, N_VAL, SCENES
 from flipjax.data.coco_cd.annotations import Photo, label_mask, read_instances, read_stuff, scene_of
+from flipjax.data.downloads import Archive
 from flipjax.data.images import BadFileError
 from flipjax.support.terminal import say
 

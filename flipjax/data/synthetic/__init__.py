@@ -59,7 +59,7 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     catalog = list_synthetic(spec)
     object_class = catalog.object_class
     scene_kind = catalog.scene_kind
-    store.check_memory(store.drawn_shapes(spec, len(object_class), len(scene_kind)), store.memory_limit())
+    store.check_memory(store.drawn_shapes(spec, len(object_class), len(scene_kind)))
     creature_key, scene_key = jax.random.split(key_of(spec.seed))
     drawn_classes = tuple(map(CREATURES.index, catalog.class_names))
     rgba = _in_chunks(_creature, creature_key, object_class, size=spec.size, drawn=drawn_classes)

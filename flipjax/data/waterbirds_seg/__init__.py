@@ -44,14 +44,14 @@ def prepare(
     Raises:
         ConfigError: an option is out of range.
     """
-    from flipjax.data import builders
+    from flipjax.data import builders, downloads
     from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import ARCHIVES, Builder, WaterbirdsSegConfig
 
     config = WaterbirdsSegConfig(name="cutouts", description="Made by flipjax data prepare.", **options)
     if config.scenes < 0:
         raise ConfigError("--scenes", "a whole number >= 0", config.scenes)
     if download:
-        root = builders.fetch(ARCHIVES, data_dir / "downloads" / "waterbirds_seg")
+        root = downloads.fetch(ARCHIVES, data_dir / "downloads" / "waterbirds_seg")
         cub_dir = root / "CUB_200_2011"
         places_dir = root / "places365_standard"
     if cub_dir is None:

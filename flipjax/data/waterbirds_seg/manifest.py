@@ -16,7 +16,7 @@ import pandas as pd
 from flipjax.config import ConfigError
 from flipjax.data.images import BadFileError, read_file, read_rows
 from flipjax.data.pool import PoolItem
-from flipjax.data.split import PARTS, shuffle
+from flipjax.data.split import FREE, PARTS, shuffle
 
 Item = TypeVar("Item")
 NumberedBird = tuple[int, PoolItem]
@@ -87,7 +87,7 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> dict[int, PoolItem
     birds = {}
     for number, name, trains in table.itertuples():
         y = class_of(name, fix_labels=fix_labels)
-        part = PARTS.index("test") if trains == "0" else -1
+        part = PARTS.index("test") if trains == "0" else FREE
         birds[number] = PoolItem(name, bird_files(cub_dir, name), y, part=part)
     return birds
 

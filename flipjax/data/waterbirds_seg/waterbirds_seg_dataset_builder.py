@@ -14,10 +14,11 @@ from etils import epath
 from PIL import Image
 
 from flipjax.data import images
-from flipjax.data.builders import Archive, ArchiveBuilder, Example, check_files
+from flipjax.data.builders import ArchiveBuilder, Example, check_files
+from flipjax.data.downloads import Archive
 from flipjax.data.images import BadFileError, Pixels
 from flipjax.data.pool import PoolItem
-from flipjax.data.split import PARTS, shuffle
+from flipjax.data.split import FREE, PARTS, shuffle
 from flipjax.data.waterbirds_seg import SCENES, manifest
 from flipjax.data.waterbirds_seg.manifest import ManifestRow, bird_files, scene_file
 
@@ -153,7 +154,7 @@ def composites_of(rows: Sequence[ManifestRow], cub_dir: Path, places_dir: Path) 
     splits: Splits = {split: [] for split in SPLITS}
     for row in rows:
         files = (*bird_files(cub_dir, row.img_filename), scene_file(places_dir, row.place_filename))
-        item = PoolItem(row.img_filename, files, row.y, row.place, row.split if whole else -1)
+        item = PoolItem(row.img_filename, files, row.y, row.place, row.split if whole else FREE)
         splits[SPLITS[row.split]].append(item)
     return splits
 
