@@ -193,18 +193,19 @@ class Run(StoredRun):
         from flipjax.report.charts import make_figure
         from flipjax.report.sections import flip_chart, overlay_chart
 
+        tables = self.first_rule
         if quantity is None and by is None and group == "all":
-            chart = flip_chart(self.first_rule_means, self.kept(), note=self.note(dots=True))
+            chart = flip_chart(tables.means, tables.kept, note=tables.note_on_dots())
         else:
             key = self._key_of(quantity or "fg_flip", group)
             axes = []
             if by is not None:
-                varying = varying_axes(self.first_rule_means)
+                varying = varying_axes(tables.means)
                 if by not in varying:
                     raise ConfigError("by", f"an axis that varies beside rho ({listed(varying)})", by)
                 axes.append(by)
-            chart = overlay_chart(self, key, axes, name=column(key), title=title_of(key))
-        if self.kept().empty:
+            chart = overlay_chart(tables, key, axes, name=column(key), title=title_of(key))
+        if tables.kept.empty:
             raise ConfigError("plot", "a run with members that have learnt the classes", "none; see .members")
         if not chart.panels:
             raise ConfigError("plot", "a run of two levels of rho or two settings", "one; its Flip is in .summary")
@@ -214,7 +215,7 @@ class Run(StoredRun):
         """Returns the key of a quantity of a group in `summary`."""
         if group not in COMPARED:
             raise ConfigError("group", f"one of {', '.join(COMPARED)}", group)
-        keys = {*self.first_rule_means["quantity"]}
+        keys = {*self.first_rule.means["quantity"]}
         key = key_of(quantity, group)
         if key not in keys:
             names = [column(name) for name in keys if not name.startswith("group/")]

@@ -20,7 +20,7 @@ from flipjax.metrics import Decomposition
 from flipjax.report import charts
 from flipjax.report.compare import compare_runs
 from flipjax.report.page import build_report
-from flipjax.results import run as results_run
+from flipjax.results import first_rule
 from flipjax.results.arrays import EVALUATED, MemberResults
 from flipjax.results.store import BLANK, read, write
 from flipjax.results.tables import blank_results
@@ -192,7 +192,7 @@ def drawn():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(charts, "draw_chart", draw)
-        patch.setattr(results_run, "MOST_RESAMPLED_MEMBERS", 0)
+        patch.setattr(first_rule, "MOST_RESAMPLED_MEMBERS", 0)
         yield
 
 

@@ -1,5 +1,6 @@
 """The report of a run folder: its gallery, its figures and its page, on a tiny run made here; the paper's table."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -16,12 +17,10 @@ from flipjax.report.__main__ import main
 from flipjax.report.document import Document, Numbers, Section, terminal_text
 from flipjax.report.page import build_report, findings
 from flipjax.report.sections import flip_chart, pull_charts
-from flipjax.results import load
-from flipjax.results import run as results_run
+from flipjax.results import first_rule, load
 from flipjax.results.estimates import aggregate
 from flipjax.results.frames import read_csv
 from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
-from flipjax.results.run import SAMPLED_SETTINGS
 from flipjax.results.text import TextTable
 
 FIGURES = {"flip", "gap", "shares", "coverage", "deciles", "flip_matrix", "training"}
@@ -167,18 +166,28 @@ def test_report_of_small_runs(tmp_path, settings, sketched):
 
 
 def test_many_settings_are_mapped_and_few_of_them_shown_one_by_one(tmp_path, sketched, monkeypatch):
-    monkeypatch.setattr(results_run, "MOST_SHOWN_SETTINGS", SAMPLED_SETTINGS)
-    monkeypatch.setattr(results_run, "MOST_RESAMPLED_MEMBERS", 0)
-    widths = range(SAMPLED_SETTINGS + 1)
-    make_run(tmp_path, [{"rho": rho, "seed": 0, "width": width} for rho in (0.5, 0.9) for width in widths])
-    build_report(tmp_path)
-    run = load(tmp_path)
-    assert run.first_rule_means["width"].nunique() == len(widths)
-    assert run.sampled.first_rule_means["width"].nunique() == SAMPLED_SETTINGS
+    monkeypatch.setattr(first_rule, "MOST_SHOWN_SETTINGS", first_rule.SAMPLED_SETTINGS)
+    monkeypatch.setattr(first_rule, "MOST_RESAMPLED_MEMBERS", 0)
+    widths = range(first_rule.SAMPLED_SETTINGS + 1)
+    settings = [{"rho": rho, "seed": 0, "width": width} for rho in (0.5, 0.9) for width in widths]
+    make_run(tmp_path, settings, config={"members": len(settings)})
+    # The members that are not shown one by one are not missing.
+    assert "have no results" not in build_report(tmp_path)
+    whole = load(tmp_path).first_rule
+    sample = first_rule.sample_settings(whole)
+    assert whole.means["width"].nunique() == len(widths)
+    assert sample.means["width"].nunique() == first_rule.SAMPLED_SETTINGS
     rare = "quantity == 'group/rare/fg_flip' and rho == 0.9"
-    flips, shown = (table.query(rare)["mean"] for table in (run.first_rule_means, run.sampled.first_rule_means))
+    flips, shown = (tables.means.query(rare)["mean"] for tables in (whole, sample))
     assert (flips.min(), flips.max()) == (shown.min(), shown.max())
     assert {"settings.svg", "flip_rare.svg"} <= {path.name for path in (tmp_path / "report/figures").iterdir()}
+
+
+def test_many_settings_without_rho_have_a_page(tmp_path, sketched, monkeypatch):
+    monkeypatch.setattr(first_rule, "MOST_SHOWN_SETTINGS", first_rule.SAMPLED_SETTINGS)
+    widths = range(first_rule.SAMPLED_SETTINGS + 1)
+    make_run(tmp_path, [{"seed": 0, "width": width} for width in widths])
+    assert f"are {first_rule.SAMPLED_SETTINGS} of {len(widths)} settings" in build_report(tmp_path)
 
 
 def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, without_pictures):
@@ -213,10 +222,10 @@ def test_of_many_classes_the_page_says_where_flips_go(tmp_path, sketched):
     build_report(tmp_path)
     assert "pull of the scene" in (tmp_path / "report/summary.md").read_text()
     run = load(tmp_path)
-    pulls = run.first_rule_means.query("quantity == 'scene_pull'")
+    pulls = run.first_rule.means.query("quantity == 'scene_pull'")
     # Of 50 flipped pixels 40 go to the scene's class at .25; two rivals: 1/2 by chance.
     assert pulls[["rho", "mean", "n"]].to_numpy().tolist() == [[0.25, 0.8, 2], [0.9, 1.0, 2]]
-    over_rho, matrix = pull_charts(run)
+    over_rho, matrix = pull_charts(run.first_rule)
     assert [panel.text for panel in matrix.panels] == ["rho 0.25: 80% in the frames.", "rho 0.9: 100% in the frames."]
     assert len(over_rho.panels) == 1 and "put 50% of all" in matrix.caption
 
@@ -243,14 +252,14 @@ def missed_by_one(groups, *, rho, seed):
 
 
 def test_members_that_miss_the_object_are_said_first_and_make_no_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(results_run, "MOST_RESAMPLED_MEMBERS", 0)
+    monkeypatch.setattr(first_rule, "MOST_RESAMPLED_MEMBERS", 0)
     make_run(tmp_path, GRID, counts=missed_by_one)
     run = load(tmp_path)
     warning, first, *_ = findings(run)
     assert warning.startswith("Warning: 1 of the 10 members") and warning.endswith("rho=0.5_seed=0.")
     # A trend is paired by seed, and the page's tables lack the member, too.
     assert first.startswith("Flip in the rare groups rises") and "4 seeds" in first
-    assert min(run.trend["n"]) <= 4 and run.first_rule_means["left_out"].max() == 1
+    assert min(run.first_rule.trend["n"]) <= 4 and run.first_rule.means["left_out"].max() == 1
 
 
 def guesses(groups, *, rho, seed, alone=False):
@@ -265,7 +274,7 @@ def guesses(groups, *, rho, seed, alone=False):
 
 
 def test_members_that_guess_the_class_are_said_first_and_their_trends_have_no_verdict(tmp_path, monkeypatch):
-    monkeypatch.setattr(results_run, "MOST_RESAMPLED_MEMBERS", 0)
+    monkeypatch.setattr(first_rule, "MOST_RESAMPLED_MEMBERS", 0)
     make_run(tmp_path, GRID, counts=guesses)
     assert set(read_csv(tmp_path / "results.csv")["status"]) == {CLASSES_NOT_LEARNT}
     assert set(load(tmp_path).results["status"]) == {CLASSES_NOT_LEARNT}
@@ -275,9 +284,8 @@ def test_members_that_guess_the_class_are_said_first_and_their_trends_have_no_ve
     assert "rho=0.5_seed=4 (rho 0.5); rho=0.9_seed=0" in warning
     assert "at most 70% have the right class, where guessing gives 50%." in warning and "What helps: more" in warning
     assert "goes from" in first and first.endswith("no verdict: classes not learnt at rho 0.5 and at rho 0.9.")
-    assert load(tmp_path).differences.trend.equals(run.trend)
     # They find the object, so that means hold them.
-    assert run.first_rule_means["left_out"].max() == 0 and set(run.trend["verdict"]) == {""}
+    assert run.first_rule.means["left_out"].max() == 0 and set(run.differences.trend["verdict"]) == {""}
 
 
 def test_smoke_says_that_it_is_too_short_to_learn(tmp_path):
@@ -314,12 +322,14 @@ SAID = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_where_there_can_be_no_verdict_a_page_says_why_and_nothing_warns(tmp_path, case, sketched, monkeypatch):
-    monkeypatch.setattr(results_run, "MOST_RESAMPLED_MEMBERS", 0)
+    monkeypatch.setattr(first_rule, "MOST_RESAMPLED_MEMBERS", 0)
     settings, options = BAD[case]
     make_run(tmp_path, settings, **options)
     build_report(tmp_path)
     run = load(tmp_path)
-    assert {*run.trend["verdict"], *run.comparison["verdict"], *run.selection["verdict"]} <= {""}
+    differences = run.differences
+    for table in (differences.trend, differences.comparison, differences.selection):
+        assert set(table["verdict"]) <= {""}
     lines = findings(run)
     for words in SAID[case]:
         assert any(words in line for line in lines), lines
@@ -334,8 +344,8 @@ def test_panels_of_one_dot_are_not_drawn(tmp_path, sketched):
 
 def test_of_one_level_of_rho_methods_stand_beside_each_other(tmp_path):
     make_run(tmp_path, [{"rho": 0.9, "seed": 0, "method": method} for method in ("ce", "dro")])
-    run = load(tmp_path)
-    (panel,) = flip_chart(run.first_rule_means, run.kept(), note="").panels
+    tables = load(tmp_path).first_rule
+    (panel,) = flip_chart(tables.means, tables.kept, note="").panels
     assert "in method ce" in panel.text and "in method dro" in panel.text
 
 
@@ -405,11 +415,11 @@ def test_the_table_holds_means_of_summaries_of_a_recorded_run(tmp_path, capsys):
 
 def test_encoders_of_one_run_have_rows_and_curves_of_their_own():
     run = load(RECORDED)
-    encoders = np.where(run.first_rule_rows["seed"] == 0, "smp_resnet50", "smp_mit_b2")
-    run.first_rule_rows.insert(1, "model.name", encoders)
-    rows = run.first_rule_rows.assign(status="finished")
-    run.first_rule_means = aggregate(rows)
-    run.member_rows = member_quantities(rows)
+    rows = run.first_rule.rows.assign(status="finished")
+    rows.insert(1, "model.name", np.where(rows["seed"] == 0, "smp_resnet50", "smp_mit_b2"))
+    run.first_rule = dataclasses.replace(
+        run.first_rule, rows=rows, members=member_quantities(rows), means=aggregate(rows)
+    )
     assert set(paper.paper_means([run])["encoder"]) == {"resnet50", "mit_b2"}
     curves = paper.decile_curves([run])
     assert curves["synthetic"].count().to_dict() == {"resnet50": 10, "mit_b2": 10}

@@ -206,7 +206,7 @@ def test_a_plot_overlays_methods_with_intervals(tmp_path):
     run = flipjax.open_run(tmp_path)
     (axes,) = run.plot(quantity="fg_flip", by="method", group="rare").axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ce", "dro"]
-    rare = run.first_rule_means[run.first_rule_means["quantity"] == "group/rare/fg_flip"]
+    rare = run.first_rule.means[run.first_rule.means["quantity"] == "group/rare/fg_flip"]
     # Matplotlib draws the intervals as one collection of lines a method.
     drawn = [line for collection in axes.collections for line in getattr(collection, "get_segments", list)()]
     ends = sorted((low[1], high[1]) for low, high in drawn)
@@ -264,7 +264,9 @@ def test_a_quantity_of_ones_own_has_a_column_an_interval_and_a_title(without_pag
     assert title_of("group/rare/own/edge_flip") == "edge flip, rare"
     assert run.config.quantities == (edge_flip,) and flipjax.open_run(run.folder).config.quantities == ()
     assert "own_edge_flip" in run.dataset
-    (table,) = [table for table in result_tables(load(run.folder)) if "of the configuration" in table.caption]
+    (table,) = [
+        table for table in result_tables(load(run.folder).first_rule) if "of the configuration" in table.caption
+    ]
     assert table.table.header[-3:] == ["edge flip", "edge flip, common", "edge flip, rare"]
 
 

@@ -247,7 +247,7 @@ def _gallery(run: StoredRun | None) -> Gallery | None:
     """Returns the most flipped images that a run kept, or None."""
     if run is None:
         return None
-    stored, _ = items_of(run)
+    stored, _ = items_of(run, run.first_rule)
     items = sorted(stored, key=_flip, reverse=True)[:SHOWN]
     if not items:
         return None

@@ -2,7 +2,7 @@
 
 The rows of both runs become one table with a further axis, `run` (`_rows_of_both`), so that runs are compared and
 judged as methods of one run are. Members and cells are named after their run, as `run/member`. Of each run
-`StoredRun.first_rule_rows` are those of its first selection rule; both rules get one name, so that their rows pair.
+the rows are those under its first selection rule; both rules get one name, so that their rows pair.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from flipjax.report.page_tables import marked
 from flipjax.report.sections import flip_chart
 from flipjax.results.cells import Cell
 from flipjax.results.estimates import aggregate, compare
+from flipjax.results.first_rule import FirstRule
 from flipjax.results.frames import groups_of, records_of, to_frame, write_csv
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import axes_of, kept_records, member_quantities
@@ -83,7 +84,7 @@ def _document(runs: Mapping[str, StoredRun], rows: pd.DataFrame, differences: pd
     reference, compared = runs
     axes = _axes(rows)
     records = member_quantities(rows)
-    facts = [f"{name}: {run.statuses()} {run.note()}" for name, run in runs.items()]
+    facts = [f"{name}: {_members_in_words(run.first_rule)}" for name, run in runs.items()]
     note_of_charts = " ".join(facts)
 
     family_in_words = legend(differences, "comparisons of both runs")
@@ -99,7 +100,7 @@ def _document(runs: Mapping[str, StoredRun], rows: pd.DataFrame, differences: pd
 
     missing = []
     for name, run in runs.items():
-        missing += [f"{name}: {line}" for line in run.notes_on_missing]
+        missing += [f"{name}: {line}" for line in run.notes_on_missing()]
     return Document(
         title=f"{compared} against {reference}",
         facts=facts,
@@ -119,6 +120,11 @@ def _document(runs: Mapping[str, StoredRun], rows: pd.DataFrame, differences: pd
     )
 
 
+def _members_in_words(tables: FirstRule) -> str:
+    """Returns the numbers of members, seeds and images of a run, and its kind of interval."""
+    return f"{tables.statuses_in_words()} {tables.note_on_intervals()}"
+
+
 def _by_name(first: StoredRun, second: StoredRun) -> dict[str, StoredRun]:
     """Returns two runs by the names of their folders, with A and B behind equal ones."""
     if first.name != second.name:
@@ -132,13 +138,13 @@ def _rows_of_both(runs: Mapping[str, StoredRun]) -> pd.DataFrame:
     An axis that takes one value in each run is left out. Where the runs differ in it, no setting of one would be a
     setting of the other, and nothing could be paired; the table of configurations names it.
     """
-    tables = [run.first_rule_rows for run in runs.values()]
+    tables = [run.first_rule.rows for run in runs.values()]
     # The rule has one name in both, so it stays.
     axes = {*axes_of(tables[0]), *axes_of(tables[1])} - {"selection"}
     constant_axes = [name for name in axes if not any(_varies(table, name) for table in tables)]
     rows = []
     for name, run in runs.items():
-        table = run.first_rule_rows.drop(columns=constant_axes, errors="ignore").assign(selection=FIRST_RULE)
+        table = run.first_rule.rows.drop(columns=constant_axes, errors="ignore").assign(selection=FIRST_RULE)
         table["member"] = f"{name}/" + table["member"]
         table.insert(1, "run", name)
         rows += records_of(table)
@@ -201,9 +207,7 @@ def _settings_in_words(settings: pd.DataFrame) -> list[str]:
 
 
 def _same_images(runs: Mapping[str, StoredRun]) -> list[str]:
-    """Returns a sentence on whether both runs have the same test images; none if this is not stored."""
-    if not all(run.cells for run in runs.values()):
-        return []
+    """Returns a sentence on whether both runs have the same test images."""
     first, second = runs.values()
     same_rows = np.array_equal(_test_rows(first), _test_rows(second))
     if same_rows and _pool_of(first) == _pool_of(second):
@@ -216,7 +220,7 @@ def _test_rows(run: StoredRun) -> np.ndarray:
 
     They are those of its first cell; the others have the same unless `config.grid` changes the pool or the split.
     """
-    images = next(iter(run.cells.values())).images
+    images = run.example.images
     return np.stack([images.object_row, images.scene_row], axis=1)[images.inside("test")]
 
 

@@ -10,6 +10,8 @@ the page together: facts and findings in sentences, a chart and two images besid
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from flipjax.report.charts import Chart
 from flipjax.report.document import Document, Front, Section
 from flipjax.report.gallery.items import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
@@ -32,8 +34,11 @@ from flipjax.report.sections import (
     training_charts,
 )
 from flipjax.results import sentences
+from flipjax.results.cells import Cell
+from flipjax.results.first_rule import SAMPLED_SETTINGS, FirstRule, sample_settings
 from flipjax.results.frames import write_csv
-from flipjax.results.run import SAMPLED_SETTINGS, StoredRun, changed_after, load
+from flipjax.results.learning import never_predicted
+from flipjax.results.run import StoredRun, changed_after, load
 from flipjax.results.text import level_text, varying_axes
 from flipjax.support.files import write_text
 
@@ -41,6 +46,8 @@ TEXT = "summary.txt"
 """Name of the file with the page's terminal text, which is written last."""
 TOO_SHORT = ("smoke",)
 """Configurations that show that everything runs, and are too short to learn."""
+ROUNDING = 1e-6
+"""A rho at most this much above that of independent scenes counts as it: levels such as 1/3 are written rounded."""
 
 
 def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str:
@@ -69,15 +76,11 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
         run = workdir
     else:
         run = load(workdir)
-    tables = {
-        "summary": run.first_rule_means,
-        "trend": run.trend,
-        "comparison": run.comparison,
-        "selection": run.selection,
-    }
-    for name, table in tables.items():
-        write_csv(folder / f"{name}.csv", table)
-    write_csv(run.folder / "scores.csv", run.compared_scores)
+    write_csv(folder / "summary.csv", run.first_rule.means)
+    write_csv(folder / "trend.csv", run.first_rule.trend)
+    write_csv(folder / "comparison.csv", run.first_rule.comparison)
+    write_csv(folder / "selection.csv", run.first_rule.selection)
+    write_csv(run_folder / "scores.csv", run.compared_scores)
     text = write_report(folder, make_document(run, folder / "figures"))
     # Written last, to mark the report as complete.
     write_text(folder / TEXT, text)
@@ -87,36 +90,38 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
 def make_document(run: StoredRun, figures: Path) -> Document:
     """Returns the report of a run, and saves the figure of its gallery.
 
-    If the run has many settings, the page shows those of `StoredRun.sampled` one by one, and maps of all.
+    If the run has many settings, the page shows those of `sample_settings` one by one, and maps of all.
 
     Args:
-        run: the whole run.
+        run: the run.
         figures: the folder of figures.
     """
-    shown = run.sampled
-    items, damaged = items_of(shown)
-    charts_in_front, flip_charts_below = _place_flip_charts(shown)
-    charts_over_rho = [*map_charts(run), *flip_charts_below]
+    whole = run.first_rule
+    shown = sample_settings(whole)
+    items, damaged = items_of(run, shown)
+    charts_in_front, charts_over_rho = _place_flip_charts(shown)
+    if shown is not whole:
+        charts_over_rho = [*map_charts(whole), *charts_over_rho]
     pair = None
     if items:
-        palette = palette_of(shown)
+        palette = palette_of(run)
         pair = front_pair(items, palette)
         of_first_member = [item for item in items if item.member == items[0].member]
         gallery_chart(of_first_member, palette).save(figures)
     return Document(
-        title=shown.name,
+        title=run.name,
         facts=_facts(run, shown),
         lines=findings(run),
-        sections=_sections(shown, items, charts_over_rho),
-        missing=[*shown.notes_on_missing, *damaged],
+        sections=_sections(run, shown, items, charts_over_rho),
+        missing=[*run.notes_on_missing(), *damaged],
         terms=_terms(run),
         definitions=_definitions(run),
-        config=shown.config_record.get("config", {}),
+        config=run.config_record.get("config", {}),
         front=Front(charts_in_front, pair),
     )
 
 
-def _place_flip_charts(shown: StoredRun) -> tuple[list[Chart], list[Chart]]:
+def _place_flip_charts(shown: FirstRule) -> tuple[list[Chart], list[Chart]]:
     """Returns the chart beside the findings, if there is one, and the charts of flips below, which do not repeat it."""
     charts = flip_charts(shown)
     # Of one setting, the first of these charts itself; of several, another chart that has a line for each setting.
@@ -127,14 +132,15 @@ def _place_flip_charts(shown: StoredRun) -> tuple[list[Chart], list[Chart]]:
     return [in_front], below
 
 
-def _facts(run: StoredRun, shown: StoredRun) -> list[str]:
+def _facts(run: StoredRun, shown: FirstRule) -> list[str]:
     """Returns sentences on the members, what a scene is, and which settings are shown."""
-    facts = [f"{run.statuses()} {run.note()}"]
+    whole = run.first_rule
+    facts = [f"{whole.statuses_in_words()} {whole.note_on_intervals()}"]
     attribute = run.config_record.get("config", {}).get("pool", {}).get("attribute", "scene")
     if attribute != "scene":
         facts.append(f"The scene of an image is its {attribute}.")
-    if shown is not run:
-        setting_count = len(run.first_rule_means[varying_axes(run.first_rule_means)].drop_duplicates())
+    if shown is not whole:
+        setting_count = len(whole.means[varying_axes(whole.means)].drop_duplicates())
         facts.append(
             f"Shown one by one are {SAMPLED_SETTINGS} of {setting_count} settings, from the least to the most Flip in "
             "the rare groups; summary.csv and results.csv hold all."
@@ -144,24 +150,33 @@ def _facts(run: StoredRun, shown: StoredRun) -> list[str]:
 
 def _definitions(run: StoredRun) -> dict[str, str]:
     """Returns what rho, common and rare are in this run, by term."""
-    counts = run.test_counts
     groups = run.example.groups
-    titles = list(counts)
+    titles = _group_titles(run.example)
     common = ", ".join(titles[group] for group in groups.common)
     rare = ", ".join(titles[group] for group in groups.rare)
     sides = f"Images of a class in its usual scenes ({common}), and in other scenes ({rare})."
-    if not run.is_balanced:
-        counts_in_words = ", ".join(f"{count} of {title}" for title, count in counts.items())
+    images = run.example.images
+    counts = np.bincount(images.image_group[images.inside("test")], minlength=groups.count).tolist()
+    is_balanced = len(set(counts)) == 1
+    if not is_balanced:
+        counts_in_words = ", ".join(f"{count} of {title}" for count, title in zip(counts, titles, strict=True))
         sides += f" The test images are as they were found: {counts_in_words}."
-    if "rho" not in run.member_rows:
+    members = run.first_rule.members
+    if "rho" not in members:
         return {"common, rare": sides}
     rho = "The fraction of a class's training images that show its usual scene."
-    if run.is_balanced:
+    if is_balanced:
         rho += " In the test set all groups of class and scene are equally frequent."
-    lowest = float(run.member_rows["rho"].min())
-    if groups.rho_range.accepts(lowest) and lowest <= groups.independence + 1e-6:
+    lowest = float(members["rho"].min())
+    if groups.rho_range.accepts(lowest) and lowest <= groups.independence + ROUNDING:
         sides += f" At rho {level_text(lowest)} no scene was usual in training, so the two differ by chance alone."
     return {"rho": rho, "common, rare": sides}
+
+
+def _group_titles(cell: Cell) -> list[str]:
+    """Returns the name of each group of class and scene in words, by its number."""
+    scene_names = cell.results.scene_name.tolist()
+    return [cell.groups.title_of(group, cell.class_names[1:], scene_names) for group in range(cell.groups.count)]
 
 
 def _terms(run: StoredRun) -> list[str]:
@@ -177,53 +192,55 @@ def _terms(run: StoredRun) -> list[str]:
     return [*terms, "risk-coverage"]
 
 
-def _sections(shown: StoredRun, items: Sequence[Item], charts_over_rho: Sequence[Chart]) -> list[Section]:
+def _sections(
+    run: StoredRun, shown: FirstRule, items: Sequence[Item], charts_over_rho: Sequence[Chart]
+) -> list[Section]:
     """Returns the sections below the findings, in order; the page leaves out those that are empty.
 
     Args:
-        shown: the part of the run that is shown setting by setting.
+        run: the run.
+        shown: tables of the settings that are shown one by one.
         items: the images of the gallery.
         charts_over_rho: maps of all settings, then charts of the flips of the shown ones; over rho if it varies.
     """
     galleries = []
     if items:
-        galleries.append(Gallery(items, palette_of(shown), CAPTION))
+        galleries.append(Gallery(items, palette_of(run), CAPTION))
     main_table, *later_tables = result_tables(shown)
+    scores = score_tables(shown, run.compared_scores)
     return [
         Section("Results", [main_table]),
         Section("Changes and further results", [*later_tables, *charts_over_rho], folded=True),
         Section("Methods and selection", [*method_charts(shown), *difference_tables(shown)], folded=True),
         Section("Classes and groups", [*class_charts(shown), *group_tables(shown)], folded=True),
-        Section("Flip-risk and other scores", [*risk_charts(shown), *score_tables(shown)], folded=True),
+        Section("Flip-risk and other scores", [*risk_charts(shown), *scores], folded=True),
         Section("Training", training_charts(shown), folded=True),
         Section("Images", galleries, folded=True),
-        Section("How it was made", [made_of(shown), members_table(shown)], folded=True),
+        Section("How it was made", [made_of(run), members_table(shown)], folded=True),
     ]
 
 
 def findings(run: StoredRun) -> list[str]:
     """Returns the findings of a run in sentences that restate rows of its page's tables, warnings first.
 
-    Warnings are about the whole run; verdicts and the headline about the part that the page shows setting by setting.
-
-    Args:
-        run: the whole run.
+    Warnings are about the whole run; verdicts and the headline about the settings that the page shows one by one.
     """
-    shown = run.sampled
+    whole = run.first_rule
     warnings = [
-        *sentences.unlearnt_warning(run.member_rows),
-        *sentences.classes_warning(run.member_rows, classes=run.classes),
-        *sentences.never_predicted_warning(run.never_predicted),
+        *sentences.unlearnt_warning(whole.members),
+        *sentences.classes_warning(whole.members, classes=run.classes),
+        *sentences.never_predicted_warning(never_predicted(run.cells.values())),
     ]
     name = str(run.config_record.get("name", "")).partition(":")[0]
     # A training that is too short explains the warnings on what was not learnt, so this is said first.
     if warnings and name in TOO_SHORT:
-        epochs = run.first_rule_rows["epochs"].max()
+        epochs = whole.rows["epochs"].max()
         reason = f"Warning: {name} trains {epochs:g} epochs, too short to learn; it shows that everything runs."
         warnings.insert(0, reason)
-    if run.kept().empty:
+    if whole.kept.empty:
         warnings.append("No member enters a mean, so there are no findings.")
-    return [*warnings, *sentences.verdicts(shown.comparison), *sentences.headline(shown.first_rule_means, shown.trend)]
+    shown = sample_settings(whole)
+    return [*warnings, *sentences.verdicts(shown.comparison), *sentences.headline(shown.means, shown.trend)]
 
 
 def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:

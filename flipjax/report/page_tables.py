@@ -6,6 +6,7 @@ from flipjax.backend.software import differing_software
 from flipjax.report.document import Numbers
 from flipjax.results import text
 from flipjax.results.estimates import means_of
+from flipjax.results.first_rule import FirstRule
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import SCORES, column, own_keys, title_of
 from flipjax.results.run import StoredRun
@@ -19,21 +20,19 @@ MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS, "top_decile_flip_share",
 """Quantities of the table of members."""
 
 
-def result_tables(run: StoredRun) -> list[Numbers]:
+def result_tables(tables: FirstRule) -> list[Numbers]:
     """Returns the table of what a reader compares, the change over rho, and further quantities, folded."""
-    first = text.summary_table(run.first_rule_means)
-    tables = [marked("Test results: mean over seeds", first)]
-    if len(run.trend):
-        caption = f"Change over rho, paired by seed; {text.legend(run.trend, 'trends')}"
-        tables.append(marked(caption, text.trend_table(run.trend)))
-    users = own_keys(run.first_rule_means["quantity"])
+    shown = [marked("Test results: mean over seeds", text.summary_table(tables.means))]
+    if len(tables.trend):
+        caption = f"Change over rho, paired by seed; {text.legend(tables.trend, 'trends')}"
+        shown.append(marked(caption, text.trend_table(tables.trend)))
+    users = own_keys(tables.means["quantity"])
     if users:
-        tables.append(marked("Quantities of the configuration's own", text.summary_table(run.first_rule_means, users)))
-    further_columns = text.known_quantities(run.first_rule_means, FURTHER_COLUMNS)
-    if further_columns:
-        further = text.summary_table(run.first_rule_means, further_columns)
-        tables.append(marked("Further test results", further, folded=True))
-    return tables
+        shown.append(marked("Quantities of the configuration's own", text.summary_table(tables.means, users)))
+    further = text.known_quantities(tables.means, FURTHER_COLUMNS)
+    if further:
+        shown.append(marked("Further test results", text.summary_table(tables.means, further), folded=True))
+    return shown
 
 
 def marked(caption: str, table: TextTable, *, folded: bool = False) -> Numbers:
@@ -53,10 +52,11 @@ def _folded_if_long(caption: str, table: TextTable) -> Numbers:
     return marked(caption, table, folded=len(table.rows) > LONG)
 
 
-def difference_tables(run: StoredRun) -> list[Numbers]:
+def difference_tables(tables: FirstRule) -> list[Numbers]:
     """Returns the tables of differences between methods and between selection rules, each with its family."""
-    tables = _difference_tables(run.comparison, "method", "comparisons of methods")
-    return tables + _difference_tables(run.selection, "selection", "comparisons of selection rules")
+    of_methods = _difference_tables(tables.comparison, "method", "comparisons of methods")
+    of_rules = _difference_tables(tables.selection, "selection", "comparisons of selection rules")
+    return [*of_methods, *of_rules]
 
 
 def _difference_tables(differences: pd.DataFrame, axis: str, family: str) -> list[Numbers]:
@@ -68,41 +68,46 @@ def _difference_tables(differences: pd.DataFrame, axis: str, family: str) -> lis
     return [marked(caption, text.comparison_table(differences, axis))]
 
 
-def group_tables(run: StoredRun) -> list[Numbers]:
-    """Returns the means of each group over seeds, with intervals."""
-    if not run.cells:
-        return []
-    cell = next(iter(run.cells.values()))
-    test = run.first_rule_rows[run.first_rule_rows["split"] == "test"]
+def group_tables(tables: FirstRule) -> list[Numbers]:
+    """Returns the means of each group over seeds, with intervals: a table for each of OF_GROUPS."""
+    cell = next(iter(tables.cells.values()))
+    scene_names = cell.results.scene_name.tolist()
+    test = tables.rows[tables.rows["split"] == "test"]
     parts = []
     for group in range(cell.groups.count):
         of_group = test[test["group"] == str(group)]
-        title = cell.groups.title_of(group, cell.class_names[1:], cell.results.scene_name.tolist())
+        title = cell.groups.title_of(group, cell.class_names[1:], scene_names)
         class_name = cell.class_names[1 + cell.groups.class_of(group)]
         iou = of_group[column(f"iou/{class_name}")]
         parts.append(of_group.assign(group=f"{title} ({cell.groups.kind_of(group)})", **{"iou/group": iou}))
-    names = ["group", *varying_axes(run.first_rule_means)]
+    names = ["group", *varying_axes(tables.means)]
     axes = [*names]
     if "rho" in test:
         axes.append("rho")
     means = means_of(pd.concat(parts)[[*axes, "member", "status", *OF_GROUPS]], axes)
-    tables = []
+    shown = []
     for quantity, title in OF_GROUPS.items():
         table = text.by_rho(means[means["quantity"] == quantity], names)
-        tables.append(_folded_if_long(f"{title} in each group: mean over seeds", table))
-    return tables
+        shown.append(_folded_if_long(f"{title} in each group: mean over seeds", table))
+    return shown
 
 
-def score_tables(run: StoredRun) -> list[Numbers]:
-    """Returns a table of the stored scores but flip-risk, whose AUROC the first table has; nothing without others."""
-    rows = run.compared_scores
-    if len(rows):
-        of_rule = rows["selection"] == run.first_rule_rows["selection"].iloc[0]
-        of_others = rows["score"] != "flip_risk"
-        rows = rows[of_rule & of_others & rows["member"].isin(run.kept()["member"])]
+def score_tables(tables: FirstRule, scores: pd.DataFrame) -> list[Numbers]:
+    """Returns a table of the stored scores but flip-risk, whose AUROC the first table has; nothing without others.
+
+    Args:
+        tables: of the settings that are shown.
+        scores: the rows of scores.csv, of all members and selection rules.
+    """
+    if scores.empty:
+        return []
+    of_rule = scores["selection"] == tables.rows["selection"].iloc[0]
+    of_others = scores["score"] != "flip_risk"
+    rows = scores[of_rule & of_others & scores["member"].isin(tables.kept["member"])]
     if rows.empty:
         return []
     names = list(rows.columns)
+    # The axes stand between the member and its threshold.
     axes = [name for name in names[1 : names.index("threshold")] if name != "seed"]
     rows = rows.rename(columns={"auroc_all": "auroc"})
     rows = rows.assign(score=[SCORES[name].title for name in rows["score"]], status="")
@@ -131,14 +136,14 @@ def made_of(run: StoredRun) -> Numbers:
     return Numbers("The run, from config.json", table, words=True)
 
 
-def members_table(run: StoredRun) -> Numbers:
+def members_table(tables: FirstRule) -> Numbers:
     """Returns axes, status and main test quantities, one row per member."""
-    axes = varying_axes(run.member_rows, until="member")
-    if "rho" in run.member_rows:
+    axes = varying_axes(tables.members, until="member")
+    if "rho" in tables.members:
         axes.append("rho")
-    quantities = [name for name in MEMBER if name in run.member_rows]
+    quantities = [name for name in MEMBER if name in tables.members]
     rows = []
-    for record in records_of(run.member_rows[["member", *axes, "status", *quantities]]):
+    for record in records_of(tables.members[["member", *axes, "status", *quantities]]):
         setting = [text.value_text(name, record[name]) for name in axes]
         rows.append([record["member"], *setting, record["status"], *(text.number(record[name]) for name in quantities)])
     table = TextTable(["member", *axes, "status", *map(title_of, quantities)], rows)

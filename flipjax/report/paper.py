@@ -49,7 +49,7 @@ def paper_means(runs: Iterable[StoredRun]) -> pd.DataFrame:
 
     Raises:
         ConfigError: runs differ in their number of classes, or settings share data set, encoder, method and rho.
-        FileNotFoundError: a run has no stored cells, or no member that enters means.
+        FileNotFoundError: a run has no member that enters means.
     """
     table = pd.concat([_means_of(run) for run in runs], ignore_index=True)
     counts = sorted(table["classes"].str.count(",").add(1).unique())
@@ -65,14 +65,16 @@ def paper_means(runs: Iterable[StoredRun]) -> pd.DataFrame:
 
 def _means_of(run: StoredRun) -> pd.DataFrame:
     """Returns the rows of `paper_means` of one run, with a column `setting`."""
-    if not run.cells or run.kept().empty:
-        raise FileNotFoundError(f"{run.folder}: expected a run with stored cells and members that enter means")
-    names = next(iter(run.cells.values())).class_names[1:]
+    if run.first_rule.kept.empty:
+        raise FileNotFoundError(f"{run.folder}: expected a run with members that enter means")
+    names = run.example.class_names[1:]
     keys = {key: key for key in TITLES}
     for number, name in enumerate(names, start=1):
         keys[f"iou/{name}"] = f"iou/{number}"
         keys[f"gap/{name}"] = f"gap/{number}"
-    means = run.first_rule_means[run.first_rule_means["quantity"].isin(keys)]
+    means = run.first_rule.means
+    axes = varying_axes(means)
+    means = means[means["quantity"].isin(keys)]
     means = means.assign(
         quantity=means["quantity"].map(keys),
         classes=", ".join(names),
@@ -80,7 +82,7 @@ def _means_of(run: StoredRun) -> pd.DataFrame:
         encoder=_encoder_of(run, means),
         method=means.get("method", ""),
         rho=means.get("rho", math.nan),
-        setting=[setting_label(row, varying_axes(run.first_rule_means)) for row in records_of(means)],
+        setting=[setting_label(row, axes) for row in records_of(means)],
     )
     return means.assign(seeds=means.groupby([*KEYS], dropna=False)["n"].transform("max"))
 
@@ -117,7 +119,7 @@ def decile_curves(runs: Iterable[StoredRun]) -> dict[str, pd.DataFrame]:
     """
     curves: dict[str, pd.DataFrame] = {}
     for run in runs:
-        records = run.kept()
+        records = run.first_rule.kept
         if "method" in records:
             records = records[records["method"] == records["method"].iloc[0]]
         cells = cells_by_member(run.cells)

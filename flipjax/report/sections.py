@@ -17,10 +17,10 @@ from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE, s
 from flipjax.results import text
 from flipjax.results.cells import cells_by_member
 from flipjax.results.estimates import range_of
+from flipjax.results.first_rule import FirstRule
 from flipjax.results.frames import Row, groups_of, records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.rows import axes_of
-from flipjax.results.run import StoredRun
 from flipjax.results.text import level_text, setting_label, varying_axes
 from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED
 
@@ -81,13 +81,13 @@ class SettingImages:
     """The images of each member."""
 
 
-def images_by_setting(run: StoredRun) -> list[SettingImages]:
+def images_by_setting(tables: FirstRule) -> list[SettingImages]:
     """Returns settings in order of rho, each with its members; left-out members have none."""
-    names = [name for name in axes_of(run.first_rule_rows) if name != "seed"]
-    cells = cells_by_member(run.cells)
-    title_axes = [name for name in (*varying_axes(run.first_rule_means), "rho") if name in names]
+    names = [name for name in axes_of(tables.rows) if name != "seed"]
+    cells = cells_by_member(tables.cells)
+    title_axes = [name for name in (*varying_axes(tables.means), "rho") if name in names]
     settings = []
-    for values, records in groups_of(run.kept(), names):
+    for values, records in groups_of(tables.kept, names):
         images = [cells[member].images_of(member, "test") for member in records["member"] if member in cells]
         axes = dict(zip(names, values, strict=True))
         if images:
@@ -99,12 +99,12 @@ def _rho_of(setting: SettingImages) -> float:
     return setting.axes.get("rho", 0.0)
 
 
-def flip_charts(run: StoredRun) -> list[Chart]:
+def flip_charts(tables: FirstRule) -> list[Chart]:
     """Returns charts of flips, the IoU gap, context use if it was measured, and pixel shares."""
-    charts = [flip_chart(run.first_rule_means, run.kept(), note=run.note(dots=True)), gap_chart(run)]
-    if run.has_mean(CONTEXT.quantity):
-        charts.append(context_chart(run))
-    charts.append(panels.shares_chart(share_panels(run.first_rule_means), note=run.note(interval=False)))
+    charts = [flip_chart(tables.means, tables.kept, note=tables.note_on_dots()), gap_chart(tables)]
+    if tables.has_mean(CONTEXT.quantity):
+        charts.append(context_chart(tables))
+    charts.append(panels.shares_chart(share_panels(tables.means), note=tables.note_on_counts()))
     return charts
 
 
@@ -133,7 +133,7 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
 
 
 def _line_chart(
-    run: StoredRun,
+    tables: FirstRule,
     name: str,
     title: str,
     caption: str,
@@ -144,42 +144,42 @@ def _line_chart(
     reference: panels.ReferenceLevel | None = None,
 ) -> Chart:
     """Returns a chart of quantities over rho."""
-    drawn = line_panels(run.first_rule_means, run.kept(), lines, y_name=y, limits=limits, reference=reference)
-    return Chart(name, title, caption, run.note(dots=True), drawn)
+    drawn = line_panels(tables.means, tables.kept, lines, y_name=y, limits=limits, reference=reference)
+    return Chart(name, title, caption, tables.note_on_dots(), drawn)
 
 
-def gap_chart(run: StoredRun) -> Chart:
+def gap_chart(tables: FirstRule) -> Chart:
     """Returns the chart of the IoU gap of each class and their mean."""
-    quantities = run.first_rule_means["quantity"].unique()
+    quantities = tables.means["quantity"].unique()
     names = [name for name in quantities if name.startswith("gap/") and name != "gap/mean"]
     lines = []
     for name, colour, marker in zip(names, cycle(CLASS_COLOURS), cycle(CLASS_MARKERS), strict=False):
         lines.append(Line(name, title_of(name).removeprefix("IoU gap of "), colour, marker))
     lines.append(Line("gap/mean", "mean", WHOLE))
     return _line_chart(
-        run,
+        tables,
         "gap",
         "IoU gap of each class",
         "IoU of a class in its common groups minus that in its rare groups. 0: the scene does not matter.",
         lines,
         y="IoU, common minus rare",
-        limits=(_least_gap(run) - 0.05, 1.0),
+        limits=(_least_gap(tables) - 0.05, 1.0),
         reference=panels.ReferenceLevel(0.0),
     )
 
 
-def _least_gap(run: StoredRun) -> float:
+def _least_gap(tables: FirstRule) -> float:
     """Returns the lowest gap that is drawn, of a seed or an interval; 0 if none is below."""
-    means = run.first_rule_means
+    means = tables.means
     of_gaps = means[means["quantity"].str.startswith("gap/") & (means["n"] >= FEWEST_SEEDS)]
-    of_seeds = np.ravel(run.kept().filter(like="gap/"))
+    of_seeds = np.ravel(tables.kept.filter(like="gap/"))
     return max(-1.0, float(np.nanmin([0.0, *of_gaps["low"], *of_seeds])))
 
 
-def context_chart(run: StoredRun) -> Chart:
+def context_chart(tables: FirstRule) -> Chart:
     """Returns the chart of context use."""
     return _line_chart(
-        run,
+        tables,
         "context_use",
         "Context use",
         "Share of the evidence 2 log(rho / (1 - rho)) of the scene that members use, measured on unlabelled images. "
@@ -191,11 +191,11 @@ def context_chart(run: StoredRun) -> Chart:
     )
 
 
-def risk_charts(run: StoredRun) -> list[Chart]:
+def risk_charts(tables: FirstRule) -> list[Chart]:
     """Returns charts of how well flip-risk ranks flips."""
     charts = [
         _line_chart(
-            run,
+            tables,
             "risk",
             "How well flip-risk ranks flipped images",
             "AUROC for images with a flip share above 0.5. At 0.5 the score is no better than chance.",
@@ -204,10 +204,10 @@ def risk_charts(run: StoredRun) -> list[Chart]:
             reference=panels.ReferenceLevel(0.5, "chance"),
         ),
     ]
-    if run.has_mean(RARE_ERROR.quantity):
+    if tables.has_mean(RARE_ERROR.quantity):
         charts.append(
             _line_chart(
-                run,
+                tables,
                 "calibration",
                 "Calibration inside regions",
                 "Expected calibration error of the class of predicted regions. 0: confidence equals accuracy.",
@@ -215,14 +215,14 @@ def risk_charts(run: StoredRun) -> list[Chart]:
                 y="calibration error",
             )
         )
-    return [*charts, *_ranking_charts(run)]
+    return [*charts, *_ranking_charts(tables)]
 
 
-def _ranking_charts(run: StoredRun) -> list[Chart]:
+def _ranking_charts(tables: FirstRule) -> list[Chart]:
     """Returns charts of risk-coverage and deciles: a panel for each setting beside rho, a curve for each rho."""
     facets: dict[str, dict[str, panels.Ranking]] = {}
-    axes = varying_axes(run.first_rule_means)
-    for setting in images_by_setting(run):
+    axes = varying_axes(tables.means)
+    for setting in images_by_setting(tables):
         label = setting_label(setting.axes, axes)
         if "rho" in setting.axes:
             facet = label
@@ -234,53 +234,53 @@ def _ranking_charts(run: StoredRun) -> list[Chart]:
         facets.setdefault(facet, {})[curve] = ranking
     if not facets:
         return []
-    return panels.ranking_charts(facets, note=run.note(interval=False))
+    return panels.ranking_charts(facets, note=tables.note_on_counts())
 
 
-def map_charts(run: StoredRun) -> list[Chart]:
-    """Returns maps and distributions over all settings of a run whose page shows only some of them."""
-    if run.sampled is run or "rho" not in run.first_rule_means:
+def map_charts(tables: FirstRule) -> list[Chart]:
+    """Returns the chart of maps and distributions over all settings of a run; none of a run without an axis rho."""
+    if "rho" not in tables.means:
         return []
     caption = "Means over seeds of every setting beside rho. Boxes: quartiles; line: median."
-    drawn = map_panels(run.first_rule_means, JUDGED)
-    return [Chart("settings", "All settings", caption, run.note(interval=False), drawn, columns=2)]
+    drawn = map_panels(tables.means, JUDGED)
+    return [Chart("settings", "All settings", caption, tables.note_on_counts(), drawn, columns=2)]
 
 
-def method_charts(run: StoredRun) -> list[Chart]:
+def method_charts(tables: FirstRule) -> list[Chart]:
     """Returns the chart of differences between methods; none for one method."""
-    if run.comparison.empty:
+    if tables.comparison.empty:
         return []
     caption = (
         "Differences from the first method of the grid, paired by seed at each rho. Bars are not corrected for "
         "multiple comparisons; the table has the verdicts. Lower is better for flip and gap, higher for IoU."
     )
-    drawn = forest_panels(run.comparison)
-    return [Chart("methods", "Differences between methods", caption, run.note(dots=True), drawn)]
+    drawn = forest_panels(tables.comparison)
+    return [Chart("methods", "Differences between methods", caption, tables.note_on_dots(), drawn)]
 
 
-def class_charts(run: StoredRun) -> list[Chart]:
+def class_charts(tables: FirstRule) -> list[Chart]:
     """Returns the confusion between classes, and where a scene's flips go."""
     matrices = []
-    for setting in images_by_setting(run):
+    for setting in images_by_setting(tables):
         confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for images in setting.members], axis=0)
         matrices.append(panels.matrix_panel(confusion, setting.members[0].class_names, title=setting.title))
     charts = []
     if matrices:
-        charts.append(panels.matrix_chart(matrices, note=run.note(interval=False)))
-    return [*charts, *pull_charts(run)]
+        charts.append(panels.matrix_chart(matrices, note=tables.note_on_counts()))
+    return [*charts, *pull_charts(tables)]
 
 
-def training_charts(run: StoredRun) -> list[Chart]:
+def training_charts(tables: FirstRule) -> list[Chart]:
     """Returns training curves of two epochs or more, averaged over the members of a setting that still train."""
-    if run.history.empty:
+    if tables.history.empty:
         return []
-    axes = [name for name in varying_axes(run.member_rows, until="member") if name != "seed"]
+    axes = [name for name in varying_axes(tables.members, until="member") if name != "seed"]
     levels = []
-    if "rho" in run.member_rows:
+    if "rho" in tables.members:
         levels.append("rho")
     # An axis such as learning_rate is also a history column, with the value of the last step.
-    history = run.history.drop(columns=axes, errors="ignore")
-    table = history.merge(run.member_rows[["member", *axes, *levels]], on="member")
+    history = tables.history.drop(columns=axes, errors="ignore")
+    table = history.merge(tables.members[["member", *axes, *levels]], on="member")
     drawn = []
     for setting, rows in islice(groups_of(table, axes), MOST_TRAINING_CURVES):
         title = setting_label(dict(zip(axes, setting, strict=True)), axes)
@@ -294,17 +294,17 @@ def training_charts(run: StoredRun) -> list[Chart]:
                 panel = panels.curve_panel(curves, title=title, x="epoch", y=measure.title, y_end=measure.y_end)
                 drawn.append(panel)
     caption = "Each curve is the mean over the seeds that are still training."
-    return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)]
+    return [Chart("training", "Training curves", caption, tables.note_on_counts(), drawn)]
 
 
-def pull_charts(run: StoredRun) -> list[Chart]:
+def pull_charts(tables: FirstRule) -> list[Chart]:
     """Returns the pull over rho and the matrices of scenes and predicted classes; none for two classes."""
-    if PULL.quantity not in set(run.first_rule_means["quantity"]) or not run.cells:
+    if PULL.quantity not in set(tables.means["quantity"]):
         return []
-    cell = next(iter(run.cells.values()))
+    cell = next(iter(tables.cells.values()))
     chance = pull_chance(cell.groups)
     over_rho = _line_chart(
-        run,
+        tables,
         "pull",
         "Pull of the scene",
         "Share of the flips in rare groups that go to a class whose usual scene the image shows.",
@@ -314,7 +314,7 @@ def pull_charts(run: StoredRun) -> list[Chart]:
     )
     scene_names = cell.results.scene_name.tolist()
     matrices = []
-    for setting in images_by_setting(run):
+    for setting in images_by_setting(tables):
         flips = unusual_flips(setting.members, cell.groups)
         if flips.any():
             matrices.append(pull_panel(flips, cell.groups, cell.class_names[1:], scene_names, title=setting.title))
@@ -322,7 +322,7 @@ def pull_charts(run: StoredRun) -> list[Chart]:
         "Predicted class of the flips in each scene that is unusual for the object. Framed: the class whose usual "
         f"scene it is; flips spread evenly put {chance:.0%} of all into the frames."
     )
-    return [over_rho, Chart("pull_matrix", "Where a scene's flips go", caption, run.note(interval=False), matrices)]
+    return [over_rho, Chart("pull_matrix", "Where a scene's flips go", caption, tables.note_on_counts(), matrices)]
 
 
 def unusual_flips(members: Sequence[Images], groups: Groups) -> np.ndarray:
@@ -355,32 +355,32 @@ def pull_panel(
     )
 
 
-def front_chart(run: StoredRun, flip: Chart) -> Chart | None:
+def front_chart(tables: FirstRule, flip: Chart) -> Chart | None:
     """Returns the chart beside the findings, if there is one.
 
     That is `flip` for one setting, and for several one panel of Flip in the rare groups over rho, with a line each.
     """
     if len(flip.panels) > 1:
-        axes = varying_axes(run.first_rule_means)
-        return overlay_chart(run, RARE_FLIP.quantity, axes, name="flip_rare", title="Flip in the rare groups")
+        axes = varying_axes(tables.means)
+        return overlay_chart(tables, RARE_FLIP.quantity, axes, name="flip_rare", title="Flip in the rare groups")
     if flip.panels:
         return flip
     return None
 
 
-def overlay_chart(run: StoredRun, quantity: str, axes: Sequence[str], *, name: str, title: str) -> Chart:
+def overlay_chart(tables: FirstRule, quantity: str, axes: Sequence[str], *, name: str, title: str) -> Chart:
     """Returns the chart of a quantity over rho: a line for each setting on some axes, a panel for each on the others.
 
     Of one level of rho the settings stand beside each other.
 
     Args:
-        run: the run.
+        tables: of the settings that are drawn.
         quantity: its key.
         axes: of the lines.
         name: of the chart's files.
         title: of the chart.
     """
-    summary = run.first_rule_means[run.first_rule_means["quantity"] == quantity]
+    summary = tables.means[tables.means["quantity"] == quantity]
     y_name = title_of(quantity)
     limits = None
     if range_of(quantity) == (0.0, 1.0):
@@ -389,10 +389,10 @@ def overlay_chart(run: StoredRun, quantity: str, axes: Sequence[str], *, name: s
     if "rho" in summary and summary["rho"].nunique() > 1:
         if axes:
             caption += f"; lines by {', '.join(axes)}"
-        drawn = _panels_of_settings(summary, run.kept(), quantity, axes, y_name=y_name, limits=limits)
+        drawn = _panels_of_settings(summary, tables.kept, quantity, axes, y_name=y_name, limits=limits)
     else:
-        drawn = line_panels(summary, run.kept(), [Line(quantity, y_name, WHOLE)], y_name=y_name, limits=limits)
-    return Chart(name, title, f"{caption}.", run.note(dots=True), drawn)
+        drawn = line_panels(summary, tables.kept, [Line(quantity, y_name, WHOLE)], y_name=y_name, limits=limits)
+    return Chart(name, title, f"{caption}.", tables.note_on_dots(), drawn)
 
 
 def _panels_of_settings(

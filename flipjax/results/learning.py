@@ -4,7 +4,7 @@ A network that misses the object flips little of it. One that finds it and guess
 rho, which reads as robust.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -52,16 +52,17 @@ def statuses(results: MemberResults) -> np.ndarray:
     return np.where(guess & np.isin(status, TRAINED), CLASSES_NOT_LEARNT, status)
 
 
-def never_predicted(cell: Cell) -> dict[str, list[str]]:
+def never_predicted(cells: Iterable[Cell]) -> dict[str, list[str]]:
     """Returns the foreground classes that a member predicts at no pixel of the test images, by member with any."""
-    images = cell.images
-    test = images.inside("test")
-    predicted = images.confusion[0][:, test].sum((1, 2), dtype=np.int64)
     never = {}
-    for member, counts in zip(images.member.tolist(), predicted, strict=True):
-        names = [name for name, count in zip(cell.class_names[1:], counts[1:].tolist(), strict=True) if not count]
-        if names:
-            never[member] = names
+    for cell in cells:
+        confusion_of_members = cell.images.confusion[0][:, cell.images.inside("test")]
+        for member, confusion in zip(cell.members, confusion_of_members, strict=True):
+            predicted = confusion.sum((0, 1), dtype=np.int64)
+            # Class 0 is the background.
+            names = [cell.class_names[label] for label in np.flatnonzero(predicted == 0) if label > 0]
+            if names:
+                never[member] = names
     return never
 
 

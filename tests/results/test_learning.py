@@ -54,7 +54,7 @@ def test_classes_without_a_predicted_pixel_are_named():
     alone = counts(60, 20)
     alone.confusion[..., 1] += alone.confusion[..., 2]
     alone.confusion[..., 2] = 0
-    assert never_predicted(cell(counts(60, 20), alone)) == {"m1": ["skimmer"]}
+    assert never_predicted([cell(counts(60, 20), alone)]) == {"m1": ["skimmer"]}
 
 
 def recorded(study, rho=None):

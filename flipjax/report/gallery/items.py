@@ -23,6 +23,7 @@ from flipjax.metrics.scene_swap import SceneSwap
 from flipjax.report.charts import Chart, Panel
 from flipjax.report.gallery.store import StoredImages, load_gallery
 from flipjax.report.style import EMPTY, INK, OUTCOMES, class_colours, plain
+from flipjax.results.first_rule import FirstRule
 from flipjax.results.frames import records_of
 from flipjax.results.run import StoredRun
 from flipjax.results.store import GALLERY
@@ -240,15 +241,20 @@ CAPTION = (
 
 def palette_of(run: StoredRun) -> Palette:
     """Returns the colours of the run's classes."""
-    names = next(iter(run.cells.values())).class_names
+    names = run.example.class_names
     colours = class_colours(len(names))
     return Palette(colours, dict(zip(names[1:], colours[1:], strict=True)), 0, len(names))
 
 
-def items_of(run: StoredRun) -> tuple[list[Item], list[str]]:
-    """Returns the stored images of all members, and a sentence on each damaged file."""
-    records = {record["member"]: record for record in records_of(run.member_rows)}
-    axes = ["rho", "seed", *(axis for axis in varying_axes(run.first_rule_means) if axis != "seed")]
+def items_of(run: StoredRun, tables: FirstRule) -> tuple[list[Item], list[str]]:
+    """Returns the stored images of all members, and a sentence on each damaged file.
+
+    Args:
+        run: the run.
+        tables: of the settings that are named beside their members.
+    """
+    records = {record["member"]: record for record in records_of(tables.members)}
+    axes = ["rho", "seed", *varying_axes(tables.means)]
     items = []
     damaged = []
     for name, cell in run.cells.items():
