@@ -76,7 +76,7 @@ class FirstRule:
         return f"{self._counts_in_words()}{self._interval_in_words()}."
 
     def note_on_dots(self) -> str:
-        """Returns the note of a chart that draws a small dot for each seed, and an interval from FEWEST_SEEDS seeds on."""
+        """Returns the note of a chart that draws a small dot for each seed, and intervals from FEWEST_SEEDS on."""
         most_seeds = self._seeds.max()
         note = self._counts_in_words()
         if most_seeds >= FEWEST_SEEDS:
