@@ -27,6 +27,7 @@ __all__ = [
     "read_classes",
     "read_folder",
     "read_names",
+    "read_seconds",
 ]
 
 DONE = 0
@@ -37,6 +38,8 @@ USAGE = 2
 """Exit code: the request cannot be carried out. INTERRUPTED, the fourth, is in `support.terminal`."""
 OVERRIDE = "--config."
 """The start of an option that sets a key of the configuration."""
+SECONDS_OF_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+"""Seconds of each unit of a duration."""
 
 
 def main(
@@ -160,7 +163,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError with argparse's message."""
-        field, _, problem = message.partition(": ")
+        field, _, problem = message.removeprefix("argument ").partition(": ")
         raise ConfigError(field, problem=f"{problem or 'expected another command line'}; see {self.prog} --help")
 
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -269,3 +272,16 @@ def read_classes(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected a class, several as 0,1,2, or none; found {text!r}") from None
+
+
+def read_seconds(text: str) -> float:
+    """Returns the seconds of an option such as `--budget`: 90s, 10m or 1.5h.
+
+    Example:
+        >>> read_seconds("10m"), read_seconds("90")
+        (600.0, 90.0)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected a duration such as 90s, 10m or 1.5h; found {text!r}")
+    return float(match[1]) * SECONDS_OF_UNITS[match[2] or "s"]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flipjax.command import read_names
+from flipjax.command import read_names, read_seconds
 from flipjax.config import ConfigError
 
 if TYPE_CHECKING:
@@ -21,21 +20,6 @@ PRETRAINED = "pretrained"
 """A U-Net of EfficientNet-Lite0, whose ImageNet weights are trained on."""
 NETWORKS = ("auto", SMALL, FROZEN, PRETRAINED)
 """Choices of `network`."""
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-"""Seconds of the units of a duration."""
-
-
-def seconds_of(text: str) -> float:
-    """Returns a duration such as 90s, 10m or 1.5h in seconds.
-
-    Example:
-        >>> seconds_of("10m"), seconds_of("90")
-        (600.0, 90.0)
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if match is None:
-        raise ConfigError("--budget", "a duration such as 90s, 10m or 1.5h", text)
-    return float(match[1]) * UNITS[match[2] or "s"]
 
 
 def read_some_names(text: str) -> tuple[str, ...]:
@@ -111,7 +95,7 @@ class Options:
         "time for training, such as 90s, 10m or 1h (default 10m)",
         limits=(1, 1e7),
         extends=True,
-        type=seconds_of,
+        type=read_seconds,
         metavar="TIME",
     )
     target: float = option(

@@ -7,14 +7,15 @@ killed, in DIR/draws and DIR/fresh.
 Exit codes: 0 done, 2 usage, 75 interrupted (the same command continues).
 """
 
+import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
 from flipjax import command
-from flipjax.config import ConfigError
 from flipjax.support.process import begin_process
 from flipjax.support.terminal import Signals, printable
-from flipjax.tuning.draws import RANGES, SCALES, DrawRange
+from flipjax.tuning.draws import RANGES, SCALES, DrawRange, TuneOptions
 
 
 def read_ranges(text: str) -> dict[str, DrawRange]:
@@ -31,9 +32,9 @@ def read_ranges(text: str) -> dict[str, DrawRange]:
             low, high, *scale = ends.split(":")
             (scale,) = scale or ["linear"]
             ranges[name.strip()] = DrawRange(float(low), float(high), scale)
-        except ValueError as error:
+        except ValueError:
             expected = f"NAME=LOW:HIGH[:SCALE], as learning_rate=5e-4:1e-2:log, with a scale of {', '.join(SCALES)}"
-            raise ConfigError("--ranges", expected, part) from error
+            raise argparse.ArgumentTypeError(f"expected {expected}; found {part}") from None
     return ranges
 
 
@@ -41,19 +42,23 @@ def read_seeds(text: str) -> tuple[int, ...]:
     """Returns seeds such as `10,11,12`."""
     try:
         return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise ConfigError("--fresh", "seeds, such as 10,11,12,13,14", text) from error
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected seeds, such as 10,11,12,13,14; found {text}") from None
 
 
 def _parser() -> command.ConfigParser:
     parser = command.ConfigParser("tune", __doc__ or "")
     declared = ", ".join(f"{name} {drawn}" for name, drawn in RANGES.items())
     add = parser.add_argument
-    add("--draws", type=int, default=24, metavar="N", help="draws of each method (default 24)")
-    add("--ranges", metavar="NAME=LOW:HIGH[:SCALE],...", help=f"what is drawn (default {declared})")
-    add("--rules", default="val_cross_entropy", metavar="A,B", help="selection rules that choose epoch and draw")
-    add("--fresh", default="10,11,12,13,14", metavar="SEEDS", help="seeds of the tested networks")
-    add("--seed", type=int, default=0, metavar="N", help="of the draws (default 0)")
+    default = TuneOptions()
+    add("--draws", type=int, default=default.draws, metavar="N", help="draws of each method (default %(default)s)")
+    ranges = f"what is drawn (default {declared})"
+    add("--ranges", type=read_ranges, default=default.ranges, metavar="NAME=LOW:HIGH[:SCALE],...", help=ranges)
+    rules = "selection rules that choose epoch and draw (default val_cross_entropy)"
+    add("--rules", type=command.read_names, default=default.rules, metavar="A,B", help=rules)
+    seeds = "seeds of the tested networks (default 10,11,12,13,14)"
+    add("--fresh", type=read_seeds, default=default.fresh, metavar="SEEDS", help=seeds)
+    add("--seed", type=int, default=default.seed, metavar="N", help="of the draws (default %(default)s)")
     add("--workdir", type=Path, metavar="DIR", help="folder (default runs/NAME-tuned)")
     add("--dry_run", action="store_true", help="say the networks and the time that they need, from one epoch, and stop")
     return parser
@@ -68,17 +73,8 @@ def main(arguments: list[str]) -> int:
     from flipjax.tuning.page import make_document
     from flipjax.tuning.protocol import carry_out, make_protocol, time_of
 
-    ranges = RANGES
-    if options.ranges is not None:
-        ranges = read_ranges(options.ranges)
-    protocol = make_protocol(
-        options.config,
-        draws=options.draws,
-        ranges=ranges,
-        rules=command.read_names(options.rules),
-        fresh=read_seeds(options.fresh),
-        seed=options.seed,
-    )
+    asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(TuneOptions)}
+    protocol = make_protocol(options.config, TuneOptions(**asked))
     if options.dry_run:
         print(time_of(protocol))
         return command.DONE

@@ -71,6 +71,28 @@ Example:
 """
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    """What `tune` draws, and how it chooses and tests.
+
+    Example:
+        >>> TuneOptions(draws=8).rules
+        ('val_cross_entropy',)
+    """
+
+    draws: int = 24
+    """The number of draws of each method."""
+    ranges: Mapping[str, DrawRange] = dataclasses.field(default_factory=RANGES.copy)
+    """What is drawn, by axis: the learning rate, other traced numbers and knobs."""
+    # The cross-entropy has one scale for all methods and strengths.
+    rules: Sequence[str] = ("val_cross_entropy",)
+    """Selection rules, each of which chooses epoch and draw; pages compare methods by the first."""
+    fresh: Sequence[int] = (10, 11, 12, 13, 14)
+    """The seeds of the networks that are tested, none of which trained a draw."""
+    seed: int = 0
+    """The seed of the draws."""
+
+
 def check_ranges(ranges: Mapping[str, DrawRange]) -> None:
     """Raises ConfigError for a range that is empty, leaves the values of its key, or is of no traced number.
 

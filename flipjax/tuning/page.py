@@ -42,11 +42,11 @@ def make_document(tuned: Tuned) -> Document:
     """Returns the page."""
     records = member_quantities(tuned.results)
     protocol = tuned.protocol
-    first_rule = protocol.rules[0]
+    first_rule = protocol.options.rules[0]
     draws_per_method = len(protocol.settings) // len(protocol.methods)
     fact = (
         f"{len(protocol.methods)} methods, {draws_per_method} random draws each, chosen on validation by "
-        f"{' and '.join(protocol.rules)}; tested once, with fresh seeds. {tuned.fresh.statuses()}"
+        f"{' and '.join(protocol.options.rules)}; tested once, with fresh seeds. {tuned.fresh.statuses()}"
     )
     of_methods = f"Methods, each tuned by {first_rule}: difference from the first"
     of_tuning = f"Difference from {UNTUNED}"
@@ -74,7 +74,7 @@ def make_document(tuned: Tuned) -> Document:
             Section("Found", [first_table, *_charts(tuned), *later_tables]),
             Section("Verdicts", verdicts),
             Section("Chosen", [_chosen_table(tuned.chosen)]),
-            Section("Drawn", [_ranges_table(protocol.ranges), _all_draws_table(tuned.draws)]),
+            Section("Drawn", [_ranges_table(protocol.options.ranges), _all_draws_table(tuned.draws)]),
         ],
         terms=["correct, flip, miss", "common, rare", "IoU gap", "95% interval", "verdict", "classes not learnt"],
         config=tuned.fresh.config_record.get("config", {}),
@@ -83,12 +83,12 @@ def make_document(tuned: Tuned) -> Document:
 
 def _charts(tuned: Tuned) -> list[Chart]:
     """Returns the charts of both families of differences."""
-    note = f"Fresh seeds: {len(tuned.protocol.fresh)}."
+    note = f"Fresh seeds: {len(tuned.protocol.options.fresh)}."
     return [
         Chart(
             name="methods",
             title="Differences between tuned methods",
-            caption=f"Methods, each tuned by {tuned.protocol.rules[0]}.",
+            caption=f"Methods, each tuned by {tuned.protocol.options.rules[0]}.",
             note=note,
             panels=forest_panels(tuned.methods),
         ),

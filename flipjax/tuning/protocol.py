@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,23 +33,17 @@ from flipjax.support.terminal import clock, listed, say
 from flipjax.sweep.duration import epoch_seconds, evaluation_epochs
 from flipjax.sweep.programs import with_library
 from flipjax.training.task import make_task, training_size
-from flipjax.tuning.draws import RANGES, DrawRange, draw_settings
+from flipjax.tuning.draws import TuneOptions, draw_settings
 
 UNTUNED = "untuned"
-"""What stands in the place of a rule for methods as they stand."""
-FRESH = (10, 11, 12, 13, 14)
-"""Seeds of the networks that are tested."""
-DRAWS = 24
-"""Draws of each method."""
-RULE = "val_cross_entropy"
-"""The rule that chooses the epoch and the draw: it has one scale for all methods and strengths."""
-UNTESTED = {"intervene.scenes": "none", "intervene.scores": "none", "population.keep": "none"}
-"""What a run of draws leaves out, which nobody tests."""
+"""The name, in place of a rule, of results of methods as they stand."""
+WITHOUT_TESTS = {"intervene.scenes": "none", "intervene.scores": "none", "population.keep": "none"}
+"""Changes of the configuration of the draws, which are not tested."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What a selection rule compares."""
+    """How a selection rule compares draws."""
 
     measure: str
     """The column of history.csv."""
@@ -80,43 +74,42 @@ class Protocol:
 
     configuration: Config
     """The configuration, whose methods are compared."""
+    options: TuneOptions
+    """What numbers are drawn from, the rules that choose a draw, and the seeds that are tested."""
     methods: Sequence[str]
-    """Its methods in order; the first is the reference."""
+    """The configuration's methods in order; the first is the reference."""
     rhos: Sequence[float]
     """Its levels of rho."""
     plain_rule: str
     """Its first selection rule, that of the methods as they stand."""
-    ranges: Mapping[str, DrawRange]
-    """What numbers are drawn from, by axis."""
     settings: Sequence[Mapping[str, float | str]]
     """The draws, of `draw_settings`."""
-    rules: Sequence[str]
-    """The rules that choose a draw."""
-    fresh: Sequence[int]
-    """The seeds of the networks that are tested."""
 
     @property
-    def _shared(self) -> dict[str, object]:
+    def _common_changes(self) -> dict[str, object]:
         """The changes of the configuration for draws and fresh networks alike."""
         # The rule of the methods as they stand comes first, and ends all members alike.
-        selection = dict.fromkeys((self.plain_rule, *self.rules))
+        selection = dict.fromkeys((self.plain_rule, *self.options.rules))
         return {"train.selection": tuple(selection), "axes.method": tuple(self.methods[:1])}
 
     @property
     def drawn_configuration(self) -> Config:
         """The configuration of the draws."""
-        return changed(self.configuration, {**self._shared, **UNTESTED, "members": self.settings})
+        return changed(self.configuration, {**self._common_changes, **WITHOUT_TESTS, "members": self.settings})
 
-    def fresh_configuration(self, anew: Sequence[SettingAnew], fresh_changes: Mapping[str, object]) -> Config:
+    def fresh_configuration(
+        self, fresh_settings: Sequence[FreshSetting], fresh_changes: Mapping[str, object]
+    ) -> Config:
         """Returns the configuration of the networks that are tested."""
-        axes = {"axes.rho": tuple(self.rhos[:1]), "axes.seed": tuple(self.fresh)}
-        members = {"members": _distinct(anew)}
-        return changed(self.configuration, {**self._shared, **axes, **fresh_changes, **members})
+        axes = {"axes.rho": tuple(self.rhos[:1]), "axes.seed": tuple(self.options.fresh)}
+        members = {"members": _distinct_entries(fresh_settings)}
+        return changed(self.configuration, {**self._common_changes, **axes, **fresh_changes, **members})
 
     @property
     def fresh_networks(self) -> int:
         """The number of networks that are tested, at most: two rules may choose one draw."""
-        return len(self.rhos) * len(self.methods) * (1 + len(self.rules)) * len(self.fresh)
+        settings_of_method = 1 + len(self.options.rules)
+        return len(self.rhos) * len(self.methods) * settings_of_method * len(self.options.fresh)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,32 +146,22 @@ class Tuned:
         return f"<Tuned {self.folder}: {len(self.chosen)} choices; .draws .chosen .results .methods .tuning .fresh>"
 
 
-def make_protocol(
-    config: Config | str | Path,
-    changes: Mapping[str, object] | None = None,
-    *,
-    draws: int = DRAWS,
-    ranges: Mapping[str, DrawRange] = RANGES,
-    rules: Sequence[str] = (RULE,),
-    fresh: Sequence[int] = FRESH,
-    seed: int = 0,
-    data: ArrayData | None = None,
-) -> Protocol:
-    """Returns what `tune` would train; arguments and errors are its."""
-    configuration = configure(configure(config, changes), keys_of(data))
-    compared = plan(configuration)
-    _check(configuration, compared, rules, fresh)
-    (program,) = compared.programs
+def make_protocol(config: Config, options: TuneOptions) -> Protocol:
+    """Returns what `tune` would train; raises as it does."""
+    planned = plan(config)
+    _check(config, planned, options)
+    (program,) = planned.programs
     methods = list(dict.fromkeys(setting.condition.method for setting in program.settings))
+    settings = draw_settings(
+        methods, draws=options.draws, ranges=options.ranges, seed=options.seed, declared=planned.methods
+    )
     return Protocol(
-        configuration=configuration,
+        configuration=config,
+        options=options,
         methods=methods,
         rhos=program.rhos,
         plain_rule=program.experiment.train.selection[0],
-        ranges=ranges,
-        settings=draw_settings(methods, draws=draws, ranges=ranges, seed=seed, declared=compared.methods),
-        rules=rules,
-        fresh=fresh,
+        settings=settings,
     )
 
 
@@ -186,15 +169,11 @@ def tune(
     config: Config | str | Path,
     changes: Mapping[str, object] | None = None,
     *,
-    draws: int = DRAWS,
-    ranges: Mapping[str, DrawRange] = RANGES,
-    rules: Sequence[str] = (RULE,),
-    fresh: Sequence[int] = FRESH,
     fresh_changes: Mapping[str, object] | None = None,
-    seed: int = 0,
     data: ArrayData | None = None,
     workdir: str | Path | None = None,
     say: Callable[[str], object] = say,
+    **options: Any,
 ) -> Tuned:
     """Tunes each method of a configuration at random, trains the chosen draws with fresh seeds, and tests them once.
 
@@ -205,15 +184,11 @@ def tune(
         config: as in `flipjax.configure`; its `axes.method` are compared, the first is the reference, and its
             `axes.seed` train the draws.
         changes: values of other keys, by dotted name.
-        draws: the number of draws of each method.
-        ranges: what is drawn, by axis: the learning rate, other traced numbers and knobs; by default RANGES.
-        rules: selection rules among RULES, each of which chooses epoch and draw; pages compare methods by the first.
-        fresh: the seeds of the networks that are tested, none of which trained a draw.
-        fresh_changes: changes of the configuration for these networks, such as more test images.
-        seed: the seed of the draws.
+        fresh_changes: changes of the configuration for the fresh networks, such as more test images.
         data: images in memory, from `flipjax.data.from_arrays`.
         workdir: the folder; by default runs/NAME-tuned.
         say: takes the time that the draws and the fresh networks need, before they start.
+        **options: `draws`, `ranges`, `rules`, `fresh` and `seed`, fields of `flipjax.tuning.TuneOptions`.
 
     Raises:
         ConfigError: one method, seeds that overlap, a range that is empty, or another value that cannot be used.
@@ -227,12 +202,11 @@ def tune(
         Traceback (most recent call last):
         flipjax.config.ConfigError: config.axes.method: expected two or more different methods to compare; found ce
     """
-    protocol = make_protocol(
-        config, changes, draws=draws, ranges=ranges, rules=rules, fresh=fresh, seed=seed, data=data
-    )
+    configuration = configure(configure(config, changes), keys_of(data))
+    protocol = make_protocol(configuration, TuneOptions(**options))
     if workdir is None:
         workdir = Path("runs") / f"{_name_of(config)}-tuned"
-    return carry_out(protocol, Path(workdir), fresh_changes=fresh_changes or {}, data=data, say=say)
+    return carry_out(protocol, Path(workdir), fresh_changes=fresh_changes, data=data, say=say)
 
 
 def _name_of(config: Config | str | Path) -> str:
@@ -246,7 +220,7 @@ def carry_out(
     protocol: Protocol,
     folder: Path,
     *,
-    fresh_changes: Mapping[str, object] = MappingProxyType({}),
+    fresh_changes: Mapping[str, object] | None = None,
     data: ArrayData | None = None,
     say: Callable[[str], object] = say,
 ) -> Tuned:
@@ -254,25 +228,26 @@ def carry_out(
     if not (folder / "draws" / "results.csv").is_file():
         say(time_of(protocol, data))
     drawn = run(protocol.drawn_configuration, data=data, workdir=folder / "draws")
-    table = choose(drawn, protocol)
-    anew = settings_anew(table, protocol)
-    trained = run(protocol.fresh_configuration(anew, fresh_changes), data=data, workdir=folder / "fresh")
-    results = _tested(trained, anew, protocol.plain_rule)
+    draws = choose(drawn, protocol)
+    settings = fresh_settings(draws, protocol)
+    fresh = run(protocol.fresh_configuration(settings, fresh_changes or {}), data=data, workdir=folder / "fresh")
+    results = _test_results(fresh, settings, protocol.plain_rule)
     tuned = Tuned(
         protocol=protocol,
         folder=folder,
-        draws=table,
-        fresh=trained,
+        draws=draws,
+        fresh=fresh,
         results=results,
-        methods=judge(compare(results[results["selection"] == protocol.rules[0]])),
+        methods=judge(compare(results[results["selection"] == protocol.options.rules[0]])),
         tuning=judge(compare(results, axis="selection", reference=UNTUNED)),
     )
     _write(tuned)
     return tuned
 
 
-def _check(config: Config, planned: Plan, rules: Sequence[str], fresh: Sequence[int]) -> None:
+def _check(config: Config, planned: Plan, options: TuneOptions) -> None:
     """Raises ConfigError for rules, seeds or a configuration that the protocol cannot use."""
+    rules = options.rules
     if not rules or not set(rules) <= set(RULES) or len(set(rules)) < len(rules):
         raise ConfigError("rules", f"one or more different among {', '.join(RULES)}", ", ".join(rules) or "none")
     settings = planned.programs[0].settings
@@ -281,6 +256,7 @@ def _check(config: Config, planned: Plan, rules: Sequence[str], fresh: Sequence[
     for name, values in config.axes.items():
         if name not in ("rho", "seed", "method") and len(values) > 1:
             raise ConfigError(f"config.axes.{name}", "one value, since numbers are drawn from ranges", listed(values))
+    fresh = options.fresh
     seeds = {int(setting.condition.seed) for setting in settings}
     overlap = sorted(seeds & set(fresh))
     if overlap:
@@ -314,20 +290,19 @@ def choose(drawn: StoredRun, protocol: Protocol) -> pd.DataFrame:
         protocol: whose settings were drawn.
     """
     settings = protocol.settings
-    # A row a member and rule, of which the epoch is read that the rule kept.
+    # One row of each member and rule: its splits and groups all name the epoch that the rule kept.
     kept = drawn.results.drop_duplicates(["member", "selection"])
-    number_of = {member: _number_of(drawn.setting_of(member), settings) for member in kept["member"].unique()}
-    kept = kept.assign(draw=kept["member"].map(number_of))
-    parts = []
-    for rule in protocol.rules:
+    draw_of = {member: _entry_of(drawn.setting_of(member), settings) for member in kept["member"].unique()}
+    kept = kept.assign(draw=kept["member"].map(draw_of))
+    tables = []
+    for rule in protocol.options.rules:
         of_rule = kept[kept["selection"] == rule]
         scored = of_rule.assign(rule=rule, score=_validation(of_rule, drawn.history, RULES[rule].measure))
         means = scored.groupby(["method", "rho", "rule", "draw"], sort=False)["score"].agg(_mean_of_all).reset_index()
-        parts.append(means.assign(chosen=_is_best(means, RULES[rule].sign)))
-    table = pd.concat(parts, ignore_index=True)
-    names = list(dict.fromkeys(name for setting in settings for name in setting if name != "method"))
-    drawn_values = {name: [settings[draw].get(name, np.nan) for draw in table["draw"]] for name in names}
-    return pd.concat([table, pd.DataFrame(drawn_values, table.index)], axis=1)
+        tables.append(means.assign(chosen=_is_best(means, RULES[rule].sign)))
+    draws = pd.concat(tables, ignore_index=True)
+    numbers = pd.DataFrame([settings[draw] for draw in draws["draw"]], draws.index)
+    return pd.concat([draws, numbers.drop(columns="method")], axis=1)
 
 
 def _validation(kept: pd.DataFrame, history: pd.DataFrame, measure: str) -> np.ndarray:
@@ -339,29 +314,38 @@ def _validation(kept: pd.DataFrame, history: pd.DataFrame, measure: str) -> np.n
 
 
 def _mean_of_all(seeds: pd.Series) -> float:
-    """Returns a mean over seeds, NaN if one is: a mean of those left would reward a draw for those that it lost."""
+    """Returns a mean over seeds, NaN if one is NaN: without it, a draw would be rewarded for a seed that diverged."""
     return float(seeds.mean(skipna=False))
 
 
 def _is_best(means: pd.DataFrame, sign: int) -> np.ndarray:
-    """Returns whether a row is the best of its method and rho, the first of those that are equal."""
-    ranked = sign * means["score"]
-    best = ranked.groupby([means["method"], means["rho"]]).transform("min")
-    first = ~means[ranked == best].duplicated(["method", "rho"])
-    return means.index.isin(first.index[first])
+    """Returns whether each row is the best of its method and rho, bool; of equal ones the first is."""
+    ordered = (sign * means["score"]).dropna().sort_values(kind="stable").index
+    best = means.loc[ordered].drop_duplicates(["method", "rho"])
+    return means.index.isin(best.index)
 
 
-def _number_of(axes: Mapping[str, object], settings: Sequence[Mapping[str, float | str]]) -> int:
-    """Returns the number of the setting that a member's values of the axes are of."""
-    for number, setting in enumerate(settings):
-        if all(axes[name] == value for name, value in setting.items()):
-            return number
-    raise ValueError(f"settings: expected the draw of {dict(axes)}; found none")
+def _entry_of(axes: Mapping[str, object], entries: Sequence[Mapping[str, float | str]]) -> int:
+    """Returns the number of the entry of `config.members` that a member with these axes was made of.
+
+    A method as it stands sets no number, so that its entry fits tuned members of the method, too: of entries that fit,
+    the one with the most values is the member's, and of equal draws the first.
+    """
+    number = -1
+    values = 0
+    for candidate, entry in enumerate(entries):
+        fits = all(axes[name] == value for name, value in entry.items())
+        if fits and len(entry) > values:
+            number = candidate
+            values = len(entry)
+    if number < 0:
+        raise ValueError(f"config.members: expected an entry of {dict(axes)}; found none")
+    return number
 
 
 @dataclasses.dataclass(frozen=True)
-class SettingAnew:
-    """A setting to train anew, and why."""
+class FreshSetting:
+    """A setting to train with fresh seeds, and why."""
 
     rho: float
     """The level of rho."""
@@ -371,69 +355,51 @@ class SettingAnew:
     """Its method and numbers."""
 
     @property
-    def member(self) -> dict[str, float | str]:
+    def entry(self) -> dict[str, float | str]:
         """Its entry in `config.members`."""
         return {"rho": self.rho, **self.setting}
 
 
-def settings_anew(table: pd.DataFrame, protocol: Protocol) -> list[SettingAnew]:
+def fresh_settings(draws: pd.DataFrame, protocol: Protocol) -> list[FreshSetting]:
     """Returns the chosen draws in the order of rules and methods, then every method as it stands, at every rho.
 
     Args:
-        table: of `choose`.
+        draws: of `choose`.
         protocol: whose settings were drawn.
     """
-    anew = []
-    for row in records_of(table[table["chosen"]]):
-        anew.append(SettingAnew(float(row["rho"]), row["rule"], protocol.settings[row["draw"]]))
+    settings = []
+    for row in records_of(draws[draws["chosen"]]):
+        settings.append(FreshSetting(float(row["rho"]), row["rule"], protocol.settings[row["draw"]]))
     for rho in sorted(protocol.rhos):
-        anew += [SettingAnew(float(rho), UNTUNED, {"method": method}) for method in protocol.methods]
-    return anew
+        settings += [FreshSetting(float(rho), UNTUNED, {"method": method}) for method in protocol.methods]
+    return settings
 
 
-def _distinct(anew: Sequence[SettingAnew]) -> list[dict[str, float | str]]:
-    """Returns the members to train, each once."""
-    members: list[dict[str, float | str]] = []
-    for entry in anew:
-        if entry.member not in members:
-            members.append(entry.member)
-    return members
+def _distinct_entries(settings: Sequence[FreshSetting]) -> list[dict[str, float | str]]:
+    """Returns the entries of `config.members`, each once: two rules may choose one draw."""
+    entries: list[dict[str, float | str]] = []
+    for setting in settings:
+        if setting.entry not in entries:
+            entries.append(setting.entry)
+    return entries
 
 
-def _tested(trained: Run, anew: Sequence[SettingAnew], plain_rule: str) -> pd.DataFrame:
+def _test_results(fresh: Run, settings: Sequence[FreshSetting], plain_rule: str) -> pd.DataFrame:
     """Returns the test rows of each setting by the rule that chose it, which `selection` names."""
-    marked = mark_unlearnt(trained.results, trained.cells)
+    marked = mark_unlearnt(fresh.results, fresh.cells)
     test = marked[marked["split"] == "test"]
-    members = _distinct(anew)
-    number_of = {name: _place_of(trained.setting_of(name), members) for name in test["member"].unique()}
-    number = test["member"].map(number_of)
-    parts = []
-    for entry in anew:
-        rule = entry.rule
+    entries = _distinct_entries(settings)
+    entry_of = {member: _entry_of(fresh.setting_of(member), entries) for member in test["member"].unique()}
+    entry = test["member"].map(entry_of)
+    tables = []
+    for setting in settings:
+        rule = setting.rule
         if rule == UNTUNED:
             rule = plain_rule
-        rows = test[(number == members.index(entry.member)) & (test["selection"] == rule)]
-        parts.append(rows.assign(selection=entry.rule))
-    drawn_axes = {name for member in members for name in member} - {"rho", "method"}
-    return pd.concat(parts, ignore_index=True).drop(columns=[*drawn_axes], errors="ignore")
-
-
-def _place_of(axes: Mapping[str, object], members: Sequence[Mapping[str, float | str]]) -> int:
-    """Returns the place of a member among those that were asked for.
-
-    A method as it stands sets no number, and fits its own draws, too: the entry that says most is the member's.
-    """
-    fitting = [
-        number for number, member in enumerate(members) if all(axes[name] == value for name, value in member.items())
-    ]
-    if not fitting:
-        raise ValueError(f"members: expected that of {dict(axes)}; found none")
-
-    def numbers_named(number: int) -> int:
-        return len(members[number])
-
-    # The last of those that say as much, as each is in the list once.
-    return max(reversed(fitting), key=numbers_named)
+        rows = test[(entry == entries.index(setting.entry)) & (test["selection"] == rule)]
+        tables.append(rows.assign(selection=setting.rule))
+    drawn_axes = {name for entry in entries for name in entry} - {"rho", "method"}
+    return pd.concat(tables, ignore_index=True).drop(columns=[*drawn_axes], errors="ignore")
 
 
 def _write(tuned: Tuned) -> None:

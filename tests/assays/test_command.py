@@ -324,6 +324,12 @@ def test_a_dry_run_trains_nothing(folder, tmp_path, capsys, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_budget_that_is_no_duration_is_one_sentence(folder, capsys):
+    assert main(["assay", str(folder), "--attribute", "scanner", "--budget=soon"]) == 2
+    message = "--budget: expected a duration such as 90s, 10m or 1.5h; found 'soon'; see flipjax assay --help"
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
