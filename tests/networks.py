@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from flipjax.config import ModelSpec
-from flipjax.models import encoders, smp, weights
+from flipjax.models import encoders, pytorch_names, smp
 from flipjax.training import network
 from flipjax.training.model import Model
 
@@ -38,14 +38,14 @@ def shrink(patch):
     patch.setattr(encoders.ResNet50, "channels", (WIDTHS[0], *(encoders.EXPANSION * width for width in WIDTHS)))
     patch.setattr(smp, "DECODER_CHANNELS", DECODER)
     # Not what the large ones left there.
-    for module, name in ((weights, "places"), (network, "outline")):
+    for module, name in ((pytorch_names, "places"), (network, "outline")):
         patch.setattr(module, name, functools.cache(getattr(module, name).__wrapped__))
 
 
 def make(encoder):
     """Returns PyTorch's state_dict of an encoder's U-Net, its `Model`, and its logits as a compiled call."""
     spec = ModelSpec(name=f"smp_{encoder}")
-    state_dict = {name: golden_weight(name, shape) for name, shape in weights.shapes_of(spec, 3).items()}
+    state_dict = {name: golden_weight(name, shape) for name, shape in pytorch_names.shapes_of(spec, 3).items()}
     model = Model.from_state_dict(state_dict, spec, NAMES, 64)
     graph, state = nnx.split(model.nnx())
     logits = functools.partial(jax.jit(lambda state, images: nnx.merge(graph, state)(images)), state)

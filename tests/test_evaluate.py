@@ -22,7 +22,7 @@ from flipjax.data.pool import gather
 from flipjax.data.split import split_pool
 from flipjax.metrics.decomposition import Ratio
 from flipjax.metrics.intervals import estimate_rate
-from flipjax.models import weights
+from flipjax.models.weight_files import save_weights
 from flipjax.results.frames import read_csv, records_of
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -38,7 +38,7 @@ def small(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         networks.shrink(patch)
         model = networks.make("resnet50")
-    weights.save_weights(folder / "weights", model.state_dict)
+    save_weights(folder / "weights", model.state_dict)
     return model, folder
 
 

@@ -20,8 +20,9 @@ import flipjax
 from flipjax import metrics
 from flipjax.backend import convolutions
 from flipjax.config import ModelSpec
-from flipjax.models import weights
-from flipjax.models.weights import WeightsError, draw_weights
+from flipjax.models.pytorch_names import WeightsError
+from flipjax.models.weight_files import read_digested, write_digested
+from flipjax.models.weights import draw_weights
 from flipjax.support.files import sha256
 from flipjax.training import model as model_module
 from flipjax.training.model import ABOUT, Model
@@ -171,11 +172,11 @@ LATER = {"another network": {"name": "later"}, "another norm": {"norm": "later"}
 @pytest.mark.parametrize("later", LATER.values(), ids=LATER)
 def test_a_network_of_a_later_version_is_named(stored, later, tmp_path):
     path, _ = stored
-    arrays, metadata = weights.read_digested(path)
+    arrays, metadata = read_digested(path)
     about = json.loads(metadata[ABOUT].partition(" ")[2])
     about["spec"].update(later)
     text = json.dumps(about)
-    weights.write_digested(tmp_path / "later.safetensors", arrays, {ABOUT: f"{sha256(text)} {text}"})
+    write_digested(tmp_path / "later.safetensors", arrays, {ABOUT: f"{sha256(text)} {text}"})
     with pytest.raises(WeightsError, match=r"later\.safetensors: expected the description of a network") as refused:
         flipjax.load_model(tmp_path / "later.safetensors")
     assert "\n" not in str(refused.value)

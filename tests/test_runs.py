@@ -17,7 +17,7 @@ import flipjax
 from flipjax.config import ConfigError, reading
 from flipjax.data import POOLS, from_arrays
 from flipjax.metrics import decompose
-from flipjax.models.weights import WeightsError
+from flipjax.models.pytorch_names import WeightsError
 from flipjax.report.page_tables import result_tables
 from flipjax.results.frames import read_csv
 from flipjax.results.quantities import title_of

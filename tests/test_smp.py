@@ -16,7 +16,9 @@ from flipjax.config.methods import Augmentation, Knobs
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.models import encoders, layers
-from flipjax.models.weights import canonical, convert_weights, draw_weights, load_weights, read_weights, shapes_of
+from flipjax.models.pytorch_names import canonical, shapes_of
+from flipjax.models.weight_files import convert_weights, load_weights, read_weights
+from flipjax.models.weights import draw_weights
 from flipjax.training import devices, population, stacks
 from flipjax.training.member import Member, init_state
 from flipjax.training.model import Model
@@ -181,7 +183,7 @@ def test_features_are_pytorchs(published, tmp_path):
     text = convert_weights(published, tmp_path / "w", encoder=None, num_classes=3)
     assert text.startswith(NAME)
     params, _ = load_weights(tmp_path / "w", encoder=NAME)
-    _, arrays = canonical(read_weights(published)[0])
+    _, arrays = canonical(read_weights(published))
     spec = ModelSpec(name=f"smp_{NAME}")
     whole = {name: arrays.get(name, np.zeros(shape)) for name, shape in shapes_of(spec, 3).items()}
     model = Model.from_state_dict(whole, spec, networks.NAMES, 64).nnx()

@@ -123,7 +123,7 @@ def _rho_of(images: AssayImages, options: Options) -> float:
 
 def _converted_weights(file: Path, folder: Path) -> str:
     """Returns the package's weights of EfficientNet-Lite0, converted into a folder."""
-    from flipjax.models.weights import convert_weights
+    from flipjax.models.weight_files import convert_weights
 
     target = folder / "weights" / "efficientnet_lite0"
     if not target.with_suffix(".safetensors").is_file():

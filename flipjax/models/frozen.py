@@ -150,11 +150,11 @@ def encoder_weights() -> PyTree:
     Raises:
         ConfigError: as `weights_file`.
     """
-    from flipjax.models.weights import canonical, from_state_dict
+    from flipjax.models.pytorch_names import canonical, from_state_dict
 
     _, arrays = canonical(read_old_form(weights_file()))
     spec = ModelSpec("smp_efficientnet_lite0")
-    weights = from_state_dict(arrays, spec, 3, part="encoder.")
+    weights = from_state_dict(arrays, spec, 3, start="encoder.")
     return {"params": weights.params["encoder"], "statistics": weights.statistics["encoder"]}
 
 

@@ -14,7 +14,7 @@ from flipjax.config.methods import Knobs
 from flipjax.config.plan import Plan
 from flipjax.config.program import Program, Value
 from flipjax.data import flips, store, tfds
-from flipjax.models.weights import file_of
+from flipjax.models.weight_files import file_of
 from flipjax.sweep.memory import megabytes
 from flipjax.training.devices import library_of
 from flipjax.training.member import Member, State, init_state

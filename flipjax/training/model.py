@@ -22,9 +22,10 @@ from flipjax.config.checks import check_value
 from flipjax.config.groups import Groups
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.host import NARROW
-from flipjax.models import weights
 from flipjax.models.frozen import Projection, encoder_weights, features_of
-from flipjax.models.weights import Weights, WeightsError, draw_weights, overlay
+from flipjax.models.pytorch_names import WeightsError, from_state_dict, to_state_dict
+from flipjax.models.weight_files import path_of, read_digested, write_digested
+from flipjax.models.weights import Weights, draw_weights, overlay
 from flipjax.support.arrays import Array
 from flipjax.support.files import sha256
 from flipjax.training.network import logits_of, model_of
@@ -88,7 +89,7 @@ class Model:
             True
         """
         names = tuple(class_names)
-        given = weights.from_state_dict(arrays, spec, len(names))
+        given = from_state_dict(arrays, spec, len(names))
         outline = jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, len(names)))
         # On the host, where a new shape compiles no program.
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), outline)
@@ -195,16 +196,16 @@ class Model:
         The small U-Net uses the names of `sweeps/examples/benchmark_pytorch.py`, the large ones those of
         segmentation_models_pytorch. A user's own network keeps its names and axis order.
         """
-        return weights.to_state_dict(self.weights, self.spec, len(self.class_names))
+        return to_state_dict(self.weights, self.spec, len(self.class_names))
 
     def save(self, path: str | Path) -> Path:
         """Writes `state_dict` and a description of the network as .safetensors, which PyTorch can read."""
-        path = weights.path_of(path)
+        path = path_of(path)
         fields = dict(vars(self.spec))
         fields["build"] = self.spec.title if self.spec.build else ""
         fields["weights"] = ""
         about = json.dumps({"spec": fields, "class_names": self.class_names, "size": self.size})
-        weights.write_digested(path, self.state_dict(), {ABOUT: f"{sha256(about)} {about}"})
+        write_digested(path, self.state_dict(), {ABOUT: f"{sha256(about)} {about}"})
         return path
 
 
@@ -229,8 +230,8 @@ def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = No
         >>> again.spec == spec, again.class_names, path.name
         (True, ('background', 'cat', 'dog'), 'model.safetensors')
     """
-    path = weights.path_of(path)
-    arrays, metadata = weights.read_digested(path)
+    path = path_of(path)
+    arrays, metadata = read_digested(path)
     digest, _, text = metadata.get(ABOUT, "").partition(" ")
     if digest != sha256(text):
         raise WeightsError(f"{path}: expected a file that flipjax.Model.save wrote; found another or a damaged one")

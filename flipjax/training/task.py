@@ -20,7 +20,8 @@ from flipjax.data.parts import Parts, make_parts
 from flipjax.data.pool import Catalog, Pool, at_strength
 from flipjax.data.synthetic import list_synthetic, outline_synthetic
 from flipjax.metrics.anatomy_names import name_pairs
-from flipjax.models.weights import WeightsError, load_weights
+from flipjax.models.pytorch_names import WeightsError
+from flipjax.models.weight_files import load_weights
 from flipjax.training.features import check_places, with_features
 from flipjax.training.member import Member
 from flipjax.training.network import NO_WEIGHTS, Weights

@@ -12,9 +12,10 @@ import pytest
 from safetensors.numpy import save, save_file
 
 from flipjax.config import ConfigError, Experiment, ModelSpec
-from flipjax.models import weights
+from flipjax.models import pytorch_names, weight_files
 from flipjax.models.__main__ import main
-from flipjax.models.weights import WeightsError, _state_dict, read_weights
+from flipjax.models.pytorch_names import WeightsError
+from flipjax.models.weight_files import find_state_dict, read_weights
 from flipjax.training.task import starting_weights
 
 
@@ -46,7 +47,7 @@ CLASSIFIER = np.zeros((5, 4), np.float32)
 )
 def test_names_of_an_encoder_are_brought_to_one(network, encoder, prefix, other):
     arrays = encoder_of(network, encoder)
-    result, canonical = weights.canonical({f"{prefix}{name}": array for name, array in arrays.items()} | other)
+    result, canonical = pytorch_names.canonical({f"{prefix}{name}": array for name, array in arrays.items()} | other)
     assert result == encoder
     np.testing.assert_equal(canonical, {f"encoder.{name}": array for name, array in arrays.items()})
 
@@ -54,7 +55,7 @@ def test_names_of_an_encoder_are_brought_to_one(network, encoder, prefix, other)
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model.", "_orig_mod."])
 def test_a_prefix_of_all_names_is_dropped(network, prefix):
     whole = network("mit_b2")
-    result, canonical = weights.canonical({prefix + name: array for name, array in whole.items()})
+    result, canonical = pytorch_names.canonical({prefix + name: array for name, array in whole.items()})
     assert result == "mit_b2" and canonical.keys() == whole.keys()
 
 
@@ -63,13 +64,13 @@ NO_MODEL = r"one U-Net or encoder.* found arrays such as "
 
 def test_arrays_of_no_known_network_are_refused():
     with pytest.raises(WeightsError, match=NO_MODEL):
-        weights.canonical({"layer.weight": CLASSIFIER})
+        pytorch_names.canonical({"layer.weight": CLASSIFIER})
 
 
 def test_two_encoders_in_one_file_are_refused(network):
     arrays = encoder_of(network, "mit_b2")
     with pytest.raises(WeightsError, match=NO_MODEL):
-        weights.canonical({f"{of}.{name}": arrays[name] for of in ("a", "b") for name in arrays})
+        pytorch_names.canonical({f"{of}.{name}": arrays[name] for of in ("a", "b") for name in arrays})
 
 
 @pytest.fixture(scope="module")
@@ -84,16 +85,16 @@ def folders(network, tmp_path_factory):
 
 
 def test_a_converted_file_holds_the_weights_in_the_models_order(network, folders):
-    params, statistics = weights.load_weights(folders / "whole", encoder="resnet50")
+    params, statistics = weight_files.load_weights(folders / "whole", encoder="resnet50")
     wanted = network("resnet50")["decoder.blocks.1.conv2.0.weight"].astype(np.float16)
     result = params["decoder"]["blocks"][1]["conv2"][0]["weight"]
     assert result.dtype == np.float32
     np.testing.assert_array_equal(result, wanted.transpose(2, 3, 1, 0).astype(np.float32))
     assert set(statistics["encoder"]["bn1"]) == {"running_mean", "running_var"}
-    params, statistics = weights.load_weights(folders / "encoder", encoder="mit_b2")
+    params, statistics = weight_files.load_weights(folders / "encoder", encoder="mit_b2")
     assert (set(params), statistics) == ({"encoder"}, {})
     wanted = {f"encoder.{name}": array for name, array in encoder_of(network, "mit_b2").items()}
-    stored = read_weights(folders / "encoder.safetensors")[0]
+    stored = read_weights(folders / "encoder.safetensors")
     np.testing.assert_equal(stored, wanted)  # PyTorch's names, axes and types.
 
 
@@ -108,7 +109,7 @@ def test_a_converted_file_holds_the_weights_in_the_models_order(network, folders
 )
 def test_a_file_that_does_not_fit_the_model_is_refused(folders, name, options, message):
     with pytest.raises(WeightsError, match=message):
-        weights.load_weights(folders / name, **options)
+        weight_files.load_weights(folders / name, **options)
 
 
 @pytest.mark.parametrize("name", ["none", "other", "hurt"])
@@ -204,7 +205,7 @@ INNER = {"a.weight": 1}
     ids=["alone", "beside an epoch", "in a model"],
 )
 def test_a_state_dict_is_found_under_the_usual_keys(stored):
-    assert _state_dict(stored) == INNER
+    assert find_state_dict(stored) == INNER
 
 
 def test_pytorchs_files_are_read(tmp_path):
@@ -222,7 +223,7 @@ def test_pytorchs_files_are_read(tmp_path):
     torch.save(wrapped, tmp_path / "wrapped.ckpt")
     torch.save(halves, tmp_path / "halves.pth", _use_new_zipfile_serialization=False)
     for name in ("plain.pt", "wrapped.ckpt", "halves.pth"):
-        encoder, result = weights.canonical(read_weights(tmp_path / name)[0])
+        encoder, result = pytorch_names.canonical(read_weights(tmp_path / name))
         assert encoder == "resnet50" and result.keys() == arrays.keys()
         for key, array in arrays.items():
             assert result[key].dtype == array.dtype

@@ -10,7 +10,8 @@ import pytest
 from flipjax.config import ConfigError
 from flipjax.models import frozen, old_pytorch
 from flipjax.models.old_pytorch import OldFormError, is_old_form, read_old_form
-from flipjax.models.weights import WeightsError, read_weights
+from flipjax.models.pytorch_names import WeightsError
+from flipjax.models.weight_files import read_weights
 from flipjax.support.files import digest
 
 MACHINE = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
@@ -98,8 +99,8 @@ def test_tensors_share_a_storage_and_order_is_kept(file):
 
 def test_weights_of_the_old_form_need_no_pytorch(file, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    arrays, about = read_weights(file(content(state(**{"layer.weight": FLAT}))))
-    assert list(arrays) == ["layer.weight"] and about == {}
+    arrays = read_weights(file(content(state(**{"layer.weight": FLAT}))))
+    assert list(arrays) == ["layer.weight"]
 
 
 HARM = {
