@@ -9,7 +9,7 @@ from PIL import Image
 
 from flipjax import metrics
 from flipjax.audit import results
-from flipjax.audit.group_names import with_names
+from flipjax.audit.image_groups import with_names
 from flipjax.metrics.evaluate import summary_of
 from flipjax.metrics.images import read_images
 

@@ -31,7 +31,7 @@ from flipjax.audit.describe import (
     describe_weight,
 )
 from flipjax.audit.gates import Limits, check_gates, make_gates
-from flipjax.audit.groups import ImageGroups
+from flipjax.audit.image_groups import ImageGroups
 from flipjax.audit.measurements import Measurements, MinSize
 from flipjax.audit.names import check_texts
 from flipjax.audit.records import Encoding, ImageRecord

@@ -35,16 +35,17 @@ from flipjax.audit.describe import (
 )
 from flipjax.audit.files import Audited
 from flipjax.audit.gates import Gate, Limits, check_gates, make_gates
-from flipjax.audit.groups import ImageGroups, fact_on_absent_classes, read_groups
+from flipjax.audit.groups import fact_on_absent_classes, read_groups
+from flipjax.audit.image_groups import ImageGroups
 from flipjax.audit.measurements import Measurements, MinSize
 from flipjax.audit.names import check_texts, read_pattern
 from flipjax.audit.opening import OpenedPairs, check_matrices, open_pairs
 from flipjax.audit.options import AuditOptions
-from flipjax.audit.pairs import Pair, check_volume, in_options
-from flipjax.audit.problems import BrokenFileError, raise_broken
+from flipjax.audit.pairs import Pair, check_volume
+from flipjax.audit.photos import find_photos, find_volumes
+from flipjax.audit.problems import BrokenFileError, in_options, raise_broken
 from flipjax.audit.records import Encoding
 from flipjax.audit.results import conclude_audit
-from flipjax.audit.sources import find_photos, find_volumes
 from flipjax.audit.summary import known_keys
 from flipjax.audit.user_tables import read_user_tables
 from flipjax.metrics import Anatomy

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.group_names import name_groups
-from flipjax.audit.groups import ImageGroups
+from flipjax.audit.image_groups import ImageGroups
 from flipjax.config.groups import Groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import is_foreground
@@ -45,8 +44,7 @@ def images_by_group(groups: ImageGroups, foreground: Sequence[int], class_names:
     if isinstance(groups.all_groups, Groups):
         scene_names = groups.scene_names or [f"scene {scene}" for scene in range(groups.all_groups.scenes)]
         return _images_by_scene(numbers, groups.all_groups, scene_names, foreground)
-    foreground_names = [class_names[c] for c in foreground]
-    names = name_groups(groups.all_groups, foreground_names, groups.scene_names, present=numbers)
+    names = groups.names([class_names[c] for c in foreground])
     # Any class may be shown by an image of the group.
     return {name: dict.fromkeys(foreground, np.flatnonzero(numbers == group)) for group, name in names.items()}
 

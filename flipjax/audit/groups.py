@@ -9,12 +9,13 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from flipjax.audit.image_groups import ImageGroups
 from flipjax.audit.problems import AuditError
 from flipjax.audit.user_tables import match_names
 from flipjax.config.groups import Groups, NamedGroups
@@ -28,25 +29,6 @@ USUAL = "usual"
 """Column of the scene that training showed most with an image's class."""
 NO_GROUP = "no group"
 """The group of images whose cell is empty."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageGroups:
-    """The groups of n images."""
-
-    numbers: np.ndarray | None
-    """The group of each image, int64 (n,); None without groups."""
-    all_groups: Groups | NamedGroups | None = None
-    """The groups that the numbers stand for; None if the caller gave numbers and did not say.
-
-    The audit then reads them as `flipjax.metrics.summarize` does: as 2 * class + scene if there are two foreground
-    classes; otherwise as groups without common or rare ones."""
-    scene_names: tuple[str, ...] = ()
-    """Names of the scenes of `Groups`; empty for other groups."""
-    columns: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
-    """Columns that images.csv has beside the group, such as `scene`: a text an image."""
-    fact: str = ""
-    """Sentences for the page on which scenes are common, or nothing."""
 
 
 def read_groups(

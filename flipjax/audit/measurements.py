@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flipjax.audit.groups import ImageGroups
+from flipjax.audit.image_groups import ImageGroups
 from flipjax.metrics import Decomposition, RegionSums, SegmentTables
 from flipjax.metrics.classes import is_foreground
 

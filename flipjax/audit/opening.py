@@ -11,15 +11,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from flipjax.audit.axes import fit_axes
 from flipjax.audit.classes import complete_spec, find_class_names, name_all_classes, with_organ_classes
 from flipjax.audit.label_maps import LabelMap, read_label_map
 from flipjax.audit.names import read_pattern
 from flipjax.audit.options import AuditOptions
 from flipjax.audit.organs import Overlaps
-from flipjax.audit.pairs import Pair, check_spacing, fit_axes, in_options, pair_images
-from flipjax.audit.problems import AuditError, raise_broken
+from flipjax.audit.pairs import Pair, check_spacing, pair_images
+from flipjax.audit.photos import predicted_source
+from flipjax.audit.problems import AuditError, in_options, raise_broken
 from flipjax.audit.records import Encoding
-from flipjax.audit.sources import Source, check_colours, open_source, predicted_source
+from flipjax.audit.sources import Source, check_colours, open_source
 from flipjax.metrics.classes import LabelSpec, check_background
 from flipjax.support.terminal import listed
 

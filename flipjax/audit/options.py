@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flipjax import command
-from flipjax.audit.pairs import ORDERS
+from flipjax.audit.axes import ORDERS
 from flipjax.metrics.classes import Background
 
 INPUTS = "what is audited"

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.flips import GroupFlip, common_and_rare, compare_groups, flip_pairs, group_table, images_by_group
-from flipjax.audit.group_names import key_names, name_groups, with_names
-from flipjax.audit.groups import ImageGroups
+from flipjax.audit.image_groups import ImageGroups, with_names
 from flipjax.audit.kinds import AnatomyFlips, count_kinds, kinds_table
 from flipjax.audit.maps import rank_of_image
 from flipjax.audit.measurements import Measurements
@@ -149,6 +148,7 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
     class_names = measured.class_names
     clusters = measured.clusters
     foreground = measured.foreground
+    foreground_names = [class_names[c] for c in foreground]
     groups = measured.groups
     counted = _images_of(measured, measured.decomposition, measured.regions, groups)
     weighted = counted
@@ -171,14 +171,13 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
     )
     columns: dict[str, Sequence[str]] = {"name": measured.names, **groups.columns}
     if groups.numbers is not None:
-        names = [class_names[c] for c in foreground]
-        group_names = name_groups(groups.all_groups, names, groups.scene_names, present=groups.numbers)
+        group_names = groups.names(foreground_names)
         columns["group"] = [group_names[group] for group in groups.numbers.tolist()]
-    names_of_keys = key_names(groups, foreground, class_names)
+    names_in_keys = groups.names_in_keys(foreground_names)
     return Audit(
         measured,
-        with_names(summary.values, names_of_keys),
-        with_names(summary.intervals, names_of_keys),
+        with_names(summary.values, names_in_keys),
+        with_names(summary.intervals, names_in_keys),
         objects,
         image_rows(columns, measured, counted, objects, anatomy=kinds),
         compared,

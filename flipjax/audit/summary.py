@@ -8,8 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from flipjax.audit.flips import GroupFlip, ImagesByGroup, flip_gap, images_by_group
-from flipjax.audit.group_names import key_names, with_names
-from flipjax.audit.groups import ImageGroups
+from flipjax.audit.image_groups import ImageGroups, with_names
 from flipjax.audit.kinds import AnatomyFlips
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects, SegmentCounts
@@ -129,7 +128,8 @@ def known_keys(class_names: Sequence[str], background: Background, groups: Image
     """
     foreground = np.flatnonzero(is_foreground(len(class_names), background)).tolist()
     pixel_keys = _pixel_keys(class_names, background, groups)
-    keys = set(with_names(dict.fromkeys(pixel_keys), key_names(groups, foreground, class_names)))
+    names_in_keys = groups.names_in_keys([class_names[c] for c in foreground])
+    keys = set(with_names(dict.fromkeys(pixel_keys), names_in_keys))
     # A name with <foreground> stands for keys of each class, which are added below.
     keys.update(key for key in (*AUDIT_QUANTITIES, *REGION_QUANTITIES) if "<" not in key)
     # Here, too, keys depend on the classes alone.
