@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import inspect
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -75,6 +76,17 @@ def assay(data: Source, *, attribute: str, **options: Any) -> Assay:
         'scanner: cannot be told. scanner is the class: no counter-example exists, so that nothing separates the two.'
     """
     return conduct(data, Options(attribute=attribute, **options))
+
+
+def _signature_with_options() -> inspect.Signature:
+    """Returns the signature of `assay` with every option, which `Options` alone declares, for `help` and Tab."""
+    data = inspect.signature(assay).parameters["data"]
+    options = inspect.signature(Options).parameters.values()
+    return inspect.Signature([data, *options], return_annotation=Assay)
+
+
+# This is `assay.__signature__ = ...`, written so that type checkers accept it.
+vars(assay)["__signature__"] = _signature_with_options()
 
 
 def conduct(data: Source, options: Options) -> Assay:

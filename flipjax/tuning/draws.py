@@ -73,12 +73,7 @@ Example:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TuneOptions:
-    """What `tune` draws, and how it chooses and tests.
-
-    Example:
-        >>> TuneOptions(draws=8).rules
-        ('val_cross_entropy',)
-    """
+    """What `tune` draws, and how it chooses and tests."""
 
     draws: int = 24
     """The number of draws of each method."""

@@ -44,9 +44,10 @@ def make_document(tuned: Tuned) -> Document:
     protocol = tuned.protocol
     first_rule = protocol.options.rules[0]
     draws_per_method = len(protocol.settings) // len(protocol.methods)
+    tested = tuned.fresh.first_rule.statuses_in_words()
     fact = (
         f"{len(protocol.methods)} methods, {draws_per_method} random draws each, chosen on validation by "
-        f"{' and '.join(protocol.options.rules)}; tested once, with fresh seeds. {tuned.fresh.statuses()}"
+        f"{' and '.join(protocol.options.rules)}; tested once, with fresh seeds. {tested}"
     )
     of_methods = f"Methods, each tuned by {first_rule}: difference from the first"
     of_tuning = f"Difference from {UNTUNED}"

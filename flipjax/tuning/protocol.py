@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +32,7 @@ from flipjax.support.terminal import clock, listed, say
 from flipjax.sweep.duration import epoch_seconds, evaluation_epochs
 from flipjax.sweep.programs import with_library
 from flipjax.training.task import make_task, training_size
-from flipjax.tuning.draws import TuneOptions, draw_settings
+from flipjax.tuning.draws import RANGES, DrawRange, TuneOptions, draw_settings
 
 UNTUNED = "untuned"
 """The name, in place of a rule, of results of methods as they stand."""
@@ -169,11 +168,15 @@ def tune(
     config: Config | str | Path,
     changes: Mapping[str, object] | None = None,
     *,
+    draws: int = TuneOptions.draws,
+    ranges: Mapping[str, DrawRange] = RANGES,
+    rules: Sequence[str] = TuneOptions.rules,
+    fresh: Sequence[int] = TuneOptions.fresh,
     fresh_changes: Mapping[str, object] | None = None,
+    seed: int = TuneOptions.seed,
     data: ArrayData | None = None,
     workdir: str | Path | None = None,
     say: Callable[[str], object] = say,
-    **options: Any,
 ) -> Tuned:
     """Tunes each method of a configuration at random, trains the chosen draws with fresh seeds, and tests them once.
 
@@ -184,11 +187,15 @@ def tune(
         config: as in `flipjax.configure`; its `axes.method` are compared, the first is the reference, and its
             `axes.seed` train the draws.
         changes: values of other keys, by dotted name.
-        fresh_changes: changes of the configuration for the fresh networks, such as more test images.
+        draws: the number of draws of each method.
+        ranges: what is drawn, by axis: the learning rate, other traced numbers and knobs; by default RANGES.
+        rules: selection rules among RULES, each of which chooses epoch and draw; pages compare methods by the first.
+        fresh: the seeds of the networks that are tested, none of which trained a draw.
+        fresh_changes: changes of the configuration for these networks, such as more test images.
+        seed: the seed of the draws.
         data: images in memory, from `flipjax.data.from_arrays`.
         workdir: the folder; by default runs/NAME-tuned.
         say: takes the time that the draws and the fresh networks need, before they start.
-        **options: `draws`, `ranges`, `rules`, `fresh` and `seed`, fields of `flipjax.tuning.TuneOptions`.
 
     Raises:
         ConfigError: one method, seeds that overlap, a range that is empty, or another value that cannot be used.
@@ -203,7 +210,8 @@ def tune(
         flipjax.config.ConfigError: config.axes.method: expected two or more different methods to compare; found ce
     """
     configuration = configure(configure(config, changes), keys_of(data))
-    protocol = make_protocol(configuration, TuneOptions(**options))
+    options = TuneOptions(draws=draws, ranges=ranges, rules=rules, fresh=fresh, seed=seed)
+    protocol = make_protocol(configuration, options)
     if workdir is None:
         workdir = Path("runs") / f"{_name_of(config)}-tuned"
     return carry_out(protocol, Path(workdir), fresh_changes=fresh_changes, data=data, say=say)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import json
 import re
@@ -21,7 +22,7 @@ from flipjax.__main__ import main
 from flipjax.assays import journal, population, remedy
 from flipjax.assays.inputs import read_images
 from flipjax.assays.journal import STATE
-from flipjax.assays.options import Options
+from flipjax.assays.options import FIELDS, Options
 from flipjax.assays.results import RECORD, Assay
 from flipjax.assays.sentences import findings
 from flipjax.config import ConfigError
@@ -322,6 +323,12 @@ def test_a_dry_run_trains_nothing(folder, tmp_path, capsys, monkeypatch):
     assert main([*line, "--size=16"]) == 0
     assert "(small U-Nets, 16 epochs) on the first fold" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_call_shows_every_option():
+    shown = inspect.signature(flipjax.assay).parameters
+    assert list(shown) == ["data", *(field.name for field in FIELDS)]
+    assert shown["folds"].default == Options(attribute="scanner").folds
 
 
 def test_a_budget_that_is_no_duration_is_one_sentence(folder, capsys):
