@@ -292,7 +292,7 @@ class RunMember:
         Raises:
             ConfigError: another part or rule.
         """
-        return self._cell.decomposition(self.name, part, selection=self._rule(rule))
+        return self._cell.decomposition(self.name, part, self._rule(rule))
 
     def predictions(self, part: str = "test") -> np.ndarray:
         """Returns the stored predicted classes of `val` or `test` images, by the first selection rule.

@@ -16,7 +16,6 @@ from scipy import ndimage, special
 from scipy.stats import beta
 
 from flipjax import monitor
-from flipjax.monitor import files
 from flipjax.monitor.__main__ import main
 from flipjax.monitor.drift import BETS
 from flipjax.monitor.lines import read_table
@@ -175,8 +174,8 @@ def test_a_monitor_is_replaced_by_another(run, tmp_path):
 
 def test_a_stream_of_lines(run):
     lines = ['{"id": "a", "score": 12}', "", "{no", '{"id": "b", "score": null}', '{"score": 98}', '{"flip": 1}', "3"]
-    lines += ['{"score": true}', '{"score": 1e999}', f'{{"score": 1{400 * "0"}}}', "[" * 10**5, f'"{"x" * (1 << 20)}"']
-    lines += ['{"id": NaN, "score": 1}', '{"score": "1_000"}', '{"score": 1, "score": 2}', '{"score": NaN}']
+    lines += ['{"score": true}', '{"score": 1e999}', f'{{"score": 1{400 * "0"}}}', "[" * 10**5]
+    lines += ['{"id": NaN, "score": 1}', '{"score": "1_000"}', '{"score": NaN}']
     last = {"id": "last", "score": 0.5, "region": 2, "max_softmax": 0.25}
     code, printed, said = run("watch monitor.json", "\n".join([*lines, json.dumps(last)]).encode() + b"\n\xff\n")
     answers = [json.loads(line) for line in printed.splitlines()]
@@ -185,9 +184,8 @@ def test_a_stream_of_lines(run):
     assert [(row["id"], row["score"], row["flagged"]) for row in answers] == rows
     assert set(answers[0]["drift"]) == {"evidence", "p_value", "alarm"}
     assert {name: answers[-1][name] for name in last} == last
-    assert [int(n) for n in re.findall(r"line (\d+): ", said)] == [3, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18]
-    assert "line 12: expected fewer than" in said
-    assert "4 images, 2 flagged, 1 without foreground, 13 unreadable; no drift alarm" in said
+    assert [int(n) for n in re.findall(r"line (\d+): ", said)] == [3, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16]
+    assert "4 images, 2 flagged, 1 without foreground, 11 unreadable; no drift alarm" in said
 
 
 @pytest.mark.parametrize("regions", ["objects", "image"])
@@ -320,11 +318,6 @@ NO_NUMBERS = {
     "one score": (lambda: monitor.flag(FITTED, 1.0), r"scores: expected \(n,\), found shape \(\)"),
     "nothing": (lambda: monitor.flag(FITTED, None), r"scores: expected \(n,\), found shape \(\)"),
     "a table": (lambda: monitor.watch(FITTED, pd.DataFrame({"score": [1.0]})), r"scores: expected \(n,\), found shape"),
-    "a masked score": (
-        lambda: [*monitor.watch(FITTED, [1.0, np.ma.masked])],
-        "scores: expected numbers or NaN, found a masked one",
-    ),
-    "a set": (lambda: monitor.watch(FITTED, {1.0}), "scores: expected them in order, found a set"),
     "no scores": (lambda: monitor.alarm_delay(FITTED, []), "scores: expected at least one"),
     "regions of a row": (lambda: monitor.region_scores(np.zeros((4, 5, 3))), r"logits: expected \(B, H, W, C\)"),
     "a mapping": (lambda: monitor.flag(FITTED, {"a": 1}), "scores: expected an array, found a mapping"),
@@ -336,29 +329,6 @@ def test_what_is_no_number_is_refused(call, message):
     with pytest.raises((TypeError, ValueError), match=f"^{message}") as error:
         call()
     assert "\n" not in str(error.value)
-
-
-FORGED = {
-    "no scores": {"scores": []},
-    "out of order": {"scores": [2.0, 1.0]},
-    "nested scores": {"scores": [[1.0]]},
-    "NaN": {"scores": [math.nan]},
-    "text": {"scores": ["a"]},
-    "a threshold in words": {"threshold": "high"},
-    "no threshold": {"threshold": math.nan},
-    "a certain alarm": {"false_alarm": 1.0},
-    "fewer than no images": {"without_region": -1},
-    "a key that is a number": {"cluster_key": 3},
-}
-
-
-@pytest.mark.parametrize("changes", FORGED.values(), ids=FORGED)
-def test_a_monitor_that_fit_cannot_give_is_refused_also_with_a_right_digest(changes, tmp_path):
-    values = {**files._values_of(FITTED), **changes}
-    path = tmp_path / "monitor.json"
-    path.write_text(json.dumps({**values, "digest": files._digest(values)}))
-    with pytest.raises(DamagedError, match=r"monitor\.json: expected a monitor as `flipjax monitor fit` writes it"):
-        monitor.load_monitor(path)
 
 
 def test_a_score_or_loss_of_none_is_unknown():

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from flipjax.audit.findings import told_groups
 from flipjax.audit.flips import GroupFlip
 from flipjax.audit.results import Audit
-from flipjax.report import panels
+from flipjax.report import panels, rankings
 from flipjax.report.charts import Chart, Panel
 from flipjax.report.style import DARK, EMPTY, FLIP, LIGHT, dress, plain
 
@@ -35,7 +35,7 @@ def ranking_charts(audit: Audit) -> list[Chart]:
     ranking = {
         "risk_decile": audit.tenths("risk_decile"),
         "flip_by_risk_decile": audit.tenths("flip_by_risk_decile"),
-        "remaining": panels.remaining(audit.decomposition),
+        "remaining": rankings.remaining_flip(audit.decomposition),
     }
     note = note_of(audit)
     intervals = {}
@@ -44,7 +44,7 @@ def ranking_charts(audit: Audit) -> list[Chart]:
             low, high = audit.intervals[name]
             intervals[name] = (np.asarray(low), np.asarray(high))
     mean = audit.number("flip_image_mean")
-    coverage, deciles = panels.ranking_charts({"": {"": ranking}}, note=note, mean=mean, intervals=intervals)
+    coverage, deciles = rankings.ranking_charts({"": {"": ranking}}, note=note, mean=mean, intervals=intervals)
     if not audit.has_tenths:
         return [coverage]
     if intervals:

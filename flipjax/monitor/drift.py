@@ -11,7 +11,7 @@ Sources: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 200
 import math
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -26,10 +26,10 @@ LONGEST_DELAY = 1000
 """Images of each stream after the change."""
 BETS = np.array([(0.8, 1.2), (0.6, 1.6), (0.4, 2.5), (1.2, 0.8), (1.6, 0.6), (2.5, 0.4), (0.6, 0.6), (1.8, 1.8)])
 """Beta(a, b) densities to bet on: scores that rise, fall, spread and contract."""
-_NORM = betaln(BETS[:, 0], BETS[:, 1])
-"""Logarithms of the constants that make each density integrate to 1."""
-_LEAST = 1e-12
-"""Smallest distance of p from 0 and 1, where densities are infinite."""
+LOG_NORMALIZERS = betaln(BETS[:, 0], BETS[:, 1])
+"""Logarithms of the integrals by which the densities are divided, (bets,)."""
+LEAST_RANK = 1e-12
+"""Smallest distance of a rank from 0 and 1, where densities are infinite."""
 
 
 class Verdict(NamedTuple):
@@ -79,12 +79,16 @@ class DriftTest:
         """The largest capital so far."""
         self._false_alarm = monitor.false_alarm
         self._generator = np.random.default_rng(seed)
-        self._seen = array("d", [*monitor.scores, *[math.inf] * monitor.without_region])
+        # The reference scores and those of the stream, in ascending order.
+        self._ordered_scores = array("d", [*monitor.scores, *[math.inf] * monitor.without_region])
+        # The capital of each bet.
         self._bets = np.zeros(len(BETS))
+        # The number of images or clusters that were ranked.
         self._ranked = 0
+        # The cluster that is being read, and its scores.
         self._cluster: str | None = None
-        self._of_cluster: list[float] = []
-        self._clusters: set[str] = set()
+        self._cluster_scores: list[float] = []
+        self._ranked_clusters: set[str] = set()
 
     @property
     def alarm(self) -> bool:
@@ -104,20 +108,20 @@ class DriftTest:
         if name != self._cluster:
             self.finish()
             self._cluster = name
-        if name not in self._clusters:
-            self._of_cluster.append(score)
+        if name not in self._ranked_clusters:
+            self._cluster_scores.append(score)
 
     def finish(self) -> None:
         """Ranks the cluster that is being read."""
-        if self._cluster is not None and self._of_cluster:
-            self._clusters.add(self._cluster)
-            scores = [score for score in self._of_cluster if not math.isnan(score)]
+        if self._cluster is not None and self._cluster_scores:
+            self._ranked_clusters.add(self._cluster)
+            scores = [score for score in self._cluster_scores if not math.isnan(score)]
             mean = math.nan
             if scores:
                 mean = math.fsum(scores) / len(scores)
             self._rank(mean)
         self._cluster = None
-        self._of_cluster = []
+        self._cluster_scores = []
 
     def _rank(self, score: float) -> None:
         """Bets on the rank of a score; after the alarm nothing changes."""
@@ -125,14 +129,15 @@ class DriftTest:
             return
         self._ranked += 1
         t = self._ranked
-        # An image without predicted foreground ranks above all scores.
-        value = math.inf if math.isnan(score) else score
-        first = bisect_left(self._seen, value)
-        last = bisect_right(self._seen, value)
-        higher = len(self._seen) - last
-        equal = last - first + 1
-        rank = (higher + self._generator.random() * equal) / (len(self._seen) + 1)
-        self._seen.insert(last, value)
+        if math.isnan(score):
+            # An image without predicted foreground ranks above all scores.
+            score = math.inf
+        position = bisect_right(self._ordered_scores, score)
+        higher = len(self._ordered_scores) - position
+        # With this image.
+        equal = position - bisect_left(self._ordered_scores, score) + 1
+        rank = (higher + self._generator.random() * equal) / (len(self._ordered_scores) + 1)
+        self._ordered_scores.insert(position, score)
         # A change may come at any image t: 1 / (t (t + 1)) of the capital is reserved for it, split over the bets.
         self._bets = (self._bets + 1 / (t * (t + 1) * len(BETS))) * _densities(rank)
         self.evidence = 1 / (t + 1) + float(self._bets.sum())
@@ -158,7 +163,7 @@ def watch(
         seed: of the order among equal scores.
 
     Raises:
-        TypeError: an array of other things than real numbers, such as a masked one, or scores without an order.
+        TypeError: an array of other things than real numbers, such as a masked one.
         ValueError: clusters, and a monitor without, or the other way round.
 
     Example:
@@ -172,10 +177,9 @@ def watch(
         if monitor.cluster_key:
             raise ValueError("clusters: expected clusters, as fit had, found none.")
         raise ValueError("clusters: expected no clusters, as fit had none, found them.")
-    if isinstance(scores, Set | Mapping):
-        raise TypeError(f"scores: expected them in order, found a {type(scores).__name__}.")
     if hasattr(scores, "__array__"):
-        # Masked scores would be read as NaN, and a table as its columns. Other iterables may be endless.
+        # Masked scores would be read as NaN, and a table as its columns. Other iterables may be endless, and are not
+        # read before they are asked for.
         scores = read_scores(cast("ArrayLike", scores))
     return _verdicts(monitor, DriftTest(monitor, seed=seed), scores, clusters)
 
@@ -186,17 +190,10 @@ def _verdicts(
     """Yields the verdict on each score, with its cluster if there are any."""
     if clusters is None:
         for score in scores:
-            yield judge(monitor, test, _number(score))
+            yield judge(monitor, test, float(score))
         return
     for score, cluster in zip(scores, clusters, strict=True):
-        yield judge(monitor, test, _number(score), cluster)
-
-
-def _number(score: float) -> float:
-    """Returns a score; raises TypeError for a masked one, which NumPy would make NaN: an image without foreground."""
-    if score is np.ma.masked:
-        raise TypeError("scores: expected numbers or NaN, found a masked one.")
-    return float(score)
+        yield judge(monitor, test, float(score), cluster)
 
 
 def judge(monitor: Monitor, test: DriftTest, score: float, cluster: object = None) -> Verdict:
@@ -211,12 +208,13 @@ def judge(monitor: Monitor, test: DriftTest, score: float, cluster: object = Non
 
 def _densities(rank: float) -> np.ndarray:
     """Returns the density of each bet at a rank in (0, 1), which is near 0 for a score higher than those before it."""
-    p = min(max(rank, _LEAST), 1 - _LEAST)
-    return np.exp((BETS[:, 0] - 1) * np.log(p) + (BETS[:, 1] - 1) * np.log1p(-p) - _NORM)
+    p = min(max(rank, LEAST_RANK), 1 - LEAST_RANK)
+    a, b = BETS.T
+    return np.exp((a - 1) * np.log(p) + (b - 1) * np.log1p(-p) - LOG_NORMALIZERS)
 
 
 def alarm_delay(monitor: Monitor, scores: ArrayLike, *, before: int = 0, longest: int = LONGEST_DELAY) -> float:
-    """Returns the median number of images from a change until the drift alarm, on 101 streams drawn with replacement.
+    """Returns the median number of images from a change until the drift alarm, on STREAMS drawn with replacement.
 
     What came before the change is learnt as normal, so that a later change takes longer to see. Of a monitor with
     clusters the numbers are of clusters.
@@ -239,12 +237,14 @@ def alarm_delay(monitor: Monitor, scores: ArrayLike, *, before: int = 0, longest
         True
     """
     generator = np.random.default_rng(0)
-    normal = generator.choice(monitor.scores, (STREAMS, before))
     values = read_scores(scores)
     if not len(values):
         raise ValueError("scores: expected at least one, found none.")
+    normal = generator.choice(monitor.scores, (STREAMS, before))
     changed = generator.choice(values, (STREAMS, longest))
-    delays = [_delay(monitor, start.tolist(), draw.tolist()) for start, draw in zip(normal, changed, strict=True)]
+    delays = []
+    for normal_scores, changed_scores in zip(normal.tolist(), changed.tolist(), strict=True):
+        delays.append(_delay(monitor, normal_scores, changed_scores))
     after_change = [delay for delay in delays if delay > 0]
     if not after_change:
         return math.nan

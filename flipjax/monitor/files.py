@@ -2,26 +2,24 @@
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 
 import numpy as np
 
-from flipjax.monitor.threshold import LEAST_ALARM, Monitor
+from flipjax.monitor.threshold import Monitor
 from flipjax.support.files import DamagedError, JsonObject, check_regular, read_json, replacing, sha256
 
 FORMAT = "flipjax monitor 3"
 """What a monitor's file calls its format; another layout has another number."""
-EARLIER = ("flipjax monitor 2",)
-"""Formats that can be read, too: of monitors without clusters."""
 
 
 def digest_of(monitor: Monitor) -> str:
-    """Returns the digest of a monitor's values."""
+    """Returns the digest of a monitor, by which a stream's history names it."""
     return _digest(_values_of(monitor))
 
 
 def _values_of(monitor: Monitor) -> JsonObject:
+    """Returns what is stored of a monitor."""
     return {**dataclasses.asdict(monitor), "format": FORMAT, "scores": monitor.scores.tolist()}
 
 
@@ -57,10 +55,12 @@ def load_monitor(path: str | Path) -> Monitor:
     """
     try:
         values = read_record(path)
-        if values.pop("format") not in (FORMAT, *EARLIER):
-            raise ValueError("another format")
-        return _monitor_of(values)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        stored_format = values.pop("format")
+        if stored_format != FORMAT:
+            raise ValueError(f"expected the format {FORMAT!r}, found {stored_format!r}")
+        scores = np.array(values.pop("scores"), np.float64)
+        return Monitor(scores, **values)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedError(f"{path}: expected a monitor as `flipjax monitor fit` writes it ({error})") from error
 
 
@@ -82,27 +82,6 @@ def read_record(path: str | Path) -> JsonObject:
     if values.pop("digest") != _digest(values):
         raise ValueError("its values do not match its digest")
     return values
-
-
-def _monitor_of(values: JsonObject) -> Monitor:
-    """Returns the monitor of stored values; raises ValueError or TypeError for others than `fit` can give."""
-    scores = _array_of(values.pop("scores"))
-    if not len(scores) or not np.isfinite(scores).all() or (np.diff(scores) < 0).any():
-        raise ValueError("scores: expected numbers in order")
-    monitor = Monitor(scores, **values)
-    numbers = (monitor.threshold, monitor.false_alarm, monitor.without_region)
-    if not all(isinstance(number, int | float) for number in numbers) or not isinstance(monitor.cluster_key, str):
-        raise ValueError("expected numbers, and the name of a key")
-    if math.isnan(monitor.threshold) or not LEAST_ALARM <= monitor.false_alarm < 1 or monitor.without_region < 0:
-        raise ValueError("threshold, false_alarm, without_region: expected those that fit gives")
-    return monitor
-
-
-def _array_of(scores: object) -> np.ndarray:
-    """Returns stored scores as float64; raises ValueError unless all are floats, as `save_monitor` writes them."""
-    if not isinstance(scores, list) or not all(isinstance(score, float) for score in scores):
-        raise ValueError("scores: expected a list of numbers")
-    return np.array(scores, np.float64)
 
 
 def _digest(values: JsonObject) -> str:

@@ -15,8 +15,8 @@ SCORES = ("score", "flip_risk")
 """Accepted names of the column or key of scores; the second is the one that audits use."""
 LOSSES = ("loss", "flip")
 """Accepted names of the column or key of losses, likewise."""
-LONGEST = 1 << 20
-"""Lines must be shorter, in bytes."""
+SHOWN_CHARACTERS = 40
+"""Characters of an unreadable value that a message shows, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,47 +82,34 @@ def read_table(path: Path) -> list[ScoredImage]:
 
 def read_lines(stream: BinaryIO, *, complain: Callable[[str], None]) -> Iterator[ScoredImage]:
     """Yields the image of each JSON line; reports unreadable lines by number to `complain`."""
-    for number, line in enumerate(_cut_lines(stream), start=1):
+    for number, line in enumerate(stream, start=1):
+        if not line.strip():
+            continue
         try:
-            if len(line) == LONGEST:
-                raise ValueError(f"expected fewer than {LONGEST:,} bytes")
-            if line.strip():
-                values = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
-                yield _scored(values, number)
+            values = json.loads(line, parse_constant=_refuse_number)
+            yield _scored(values, number)
         except (ValueError, RecursionError) as error:
             complain(f"line {number}: {error}")
 
 
-def _cut_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Yields the first LONGEST bytes of each line, so that an endless line cannot fill the memory."""
-    while line := stream.readline(LONGEST):
-        part = line
-        while len(part) == LONGEST and not part.endswith(b"\n"):
-            part = stream.readline(LONGEST)
-        yield line
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Returns the fields of a JSON object; raises ValueError if a key occurs twice."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise ValueError(f"expected every key once, found {', '.join(name for name, _ in pairs)}")
-    return values
-
-
-def _no_number(text: str) -> NoReturn:
+def _refuse_number(text: str) -> NoReturn:
     raise ValueError(f"expected a number, or null without predicted foreground, found {text}")
 
 
 def _scored(values: object, number: int) -> ScoredImage:
-    """Returns the image of a line with its score and its loss, if it has one."""
+    """Returns the image of a line with its score and its loss, if it has one.
+
+    Args:
+        values: what the line holds, which should be a JSON object.
+        number: of the line, from 1; the image's id if the line has none.
+    """
     if not isinstance(values, Mapping):
         raise ValueError(f"expected an object with id and score, found {type(values).__name__}")
-    score = _first_of(SCORES, values)
-    if not score:
+    score_key = _first_of(SCORES, values)
+    if not score_key:
         raise ValueError(f"expected {' or '.join(SCORES)}, found {', '.join(map(str, values))}")
-    loss = _first_of(LOSSES, values)
-    return ScoredImage({"id": number, **values}, _number(values[score]), _number(values.get(loss)))
+    loss_key = _first_of(LOSSES, values)
+    return ScoredImage({"id": number, **values}, _number(values[score_key]), _number(values.get(loss_key)))
 
 
 def _first_of(names: Sequence[str], values: Container[str]) -> str:
@@ -139,5 +126,5 @@ def _number(value: object) -> float:
         return math.nan
     # A bool is no number here.
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > sys.float_info.max:
-        _no_number(str(value)[:40])
+        _refuse_number(str(value)[:SHOWN_CHARACTERS])
     return float(value)

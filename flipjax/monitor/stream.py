@@ -15,7 +15,7 @@ from flipjax.monitor.drift import LONGEST_DELAY, DriftTest, Verdict, alarm_delay
 from flipjax.monitor.files import load_monitor, save_monitor
 from flipjax.monitor.history import open_state
 from flipjax.monitor.lines import LOSSES, ScoredImage, check_stdin, read_lines, read_table
-from flipjax.monitor.threshold import ERROR, RARE, Monitor, detection, fit
+from flipjax.monitor.threshold import ERROR_LOSS, RARELY_EMPTY, Monitor, detection, fit
 from flipjax.support.files import DamagedError
 from flipjax.support.terminal import printable, say
 
@@ -98,12 +98,12 @@ def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: flo
     lines = ["", to_text(TextTable(header, _threshold_rows(monitor, scores, losses))).rstrip(), ""]
     lines.append("On the reference images, with 95% intervals (Wilson).")
     keys = " or ".join(LOSSES)
-    lines.append(f"Precision and recall are of errors (loss above {ERROR}) and need a key {keys}.")
+    lines.append(f"Precision and recall are of errors (loss above {ERROR_LOSS}) and need a key {keys}.")
     if risk is not None:
         lines.append(f"--risk {risk:g} bounds the mean loss of the unflagged reference images, not that of new images.")
     verb = "are"
     if not monitor.flags_empty:
-        verb = f"(over {RARE:.0%}) are not"
+        verb = f"(over {RARELY_EMPTY:.0%}) are not"
     lines.append(f"Images without predicted foreground {verb} flagged; in the drift test they rank above all scores.")
     ranked = "images"
     if monitor.cluster_key:

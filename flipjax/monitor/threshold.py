@@ -15,9 +15,9 @@ LEAST_ALARM = 1e-300
 """Smallest false-alarm probability; the evidence for a smaller one overflows a float."""
 FLAG_RATE = 0.05
 """Fraction of images that is flagged unless another is asked for."""
-RARE = 0.05
+RARELY_EMPTY = 0.05
 """Images without predicted foreground are flagged if at most this fraction of the reference images have none."""
-ERROR = 0.5
+ERROR_LOSS = 0.5
 """Loss above which an image counts as an error, as for `risk_auroc`."""
 
 
@@ -47,7 +47,7 @@ class Monitor:
     @property
     def flags_empty(self) -> bool:
         """Whether images without predicted foreground are flagged: at most 5% of the reference had none."""
-        return self.without_region <= RARE * (len(self.scores) + self.without_region)
+        return self.without_region <= RARELY_EMPTY * (len(self.scores) + self.without_region)
 
 
 def fit(
@@ -89,15 +89,14 @@ def fit(
         0.3
     """
     values = read_scores(scores)
-    problems = {
-        f"scores: expected numbers or NaN, found {np.isinf(values).sum()} infinite.": np.isinf(values).any(),
-        f"false_alarm: expected {LEAST_ALARM} <= P < 1, found {false_alarm}.": not LEAST_ALARM <= false_alarm < 1,
-        f"risk: expected a mean loss in [0, 1], found {risk}.": risk is not None and not 0 <= risk <= 1,
-        "flag_rate: expected either flag_rate or risk, found both.": None not in (flag_rate, risk),
-    }
-    for problem, holds in problems.items():
-        if holds:
-            raise ValueError(problem)
+    if np.isinf(values).any():
+        raise ValueError(f"scores: expected numbers or NaN, found {np.isinf(values).sum()} infinite.")
+    if not LEAST_ALARM <= false_alarm < 1:
+        raise ValueError(f"false_alarm: expected {LEAST_ALARM} <= P < 1, found {false_alarm}.")
+    if risk is not None and not 0 <= risk <= 1:
+        raise ValueError(f"risk: expected a mean loss in [0, 1], found {risk}.")
+    if risk is not None and flag_rate is not None:
+        raise ValueError("flag_rate: expected either flag_rate or risk, found both.")
     if clusters is None:
         ranked = values
         key = ""
@@ -111,8 +110,13 @@ def fit(
         if flag_rate is None:
             flag_rate = FLAG_RATE
         threshold = _quantile(np.sort(values[~np.isnan(values)]), flag_rate)
-    empty = len(ranked) - len(reference)
-    return Monitor(reference, threshold, false_alarm, empty, key)
+    return Monitor(
+        scores=reference,
+        threshold=threshold,
+        false_alarm=false_alarm,
+        without_region=len(ranked) - len(reference),
+        cluster_key=key,
+    )
 
 
 def _threshold_at_risk(scores: np.ndarray, losses: ArrayLike | None, risk: float) -> float:
@@ -149,26 +153,34 @@ def cluster_means(scores: np.ndarray, clusters: ArrayLike) -> np.ndarray:
         >>> cluster_means(np.array([1.0, 3.0, np.nan, np.nan]), ["a", "a", "a", "b"]).tolist()
         [2.0, nan]
     """
+    import pandas as pd  # Imported here because it is slow and `watch` does not need it.
+
     names = read_array(clusters, name="clusters").astype(np.str_)
     if names.shape != scores.shape:
         raise ValueError(f"clusters: expected {scores.shape}, one a score, found shape {names.shape}.")
-    _, cluster = np.unique(names, return_inverse=True)
-    scored = ~np.isnan(scores)
-    number = np.bincount(cluster, weights=scored)
-    total = np.bincount(cluster, weights=np.where(scored, scores, 0.0))
-    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+    # pandas leaves NaN out of a mean.
+    return pd.Series(scores).groupby(names).mean().to_numpy()
 
 
 def _quantile(ordered: np.ndarray, rate: float) -> float:
-    """Returns the score that a new image exceeds with probability `rate` at most."""
+    """Returns the score that a new image exceeds with probability `rate` at most.
+
+    Of n + 1 exchangeable scores, the new one is equally likely to have each rank, so it is among the k highest with
+    probability k / (n + 1).
+
+    Args:
+        ordered: (n,) reference scores, ascending.
+        rate: the probability.
+    """
     n = len(ordered)
-    above = 0
+    highest = 0
     if 0 < rate < 1:
-        above = math.floor(rate * (n + 1) + 1e-9)
-    if above < 1:
+        # A rate such as 0.07 times 100 is a little less than 7 in floating point.
+        highest = math.floor(rate * (n + 1) + 1e-9)
+    if highest < 1:
         least = f"at least {1 / (n + 1):.3g}, for {n} images with a score,"
         raise ValueError(f"flag_rate: expected {least} and less than 1; found {rate}.")
-    return float(ordered[n - min(above, n)])
+    return float(ordered[n - min(highest, n)])
 
 
 def flag(monitor: Monitor, scores: ArrayLike) -> np.ndarray:
@@ -223,7 +235,7 @@ def detection(monitor: Monitor, scores: ArrayLike, losses: ArrayLike) -> Detecti
         raise ValueError(f"losses: expected {flagged.shape}, one a score, found shape {values.shape}.")
     selective.check_losses(values)
     has_loss = ~np.isnan(values)
-    error = values > ERROR
+    error = values > ERROR_LOSS
     return Detection(_fraction(flagged), _fraction(error[flagged & has_loss]), _fraction(flagged[error]))
 
 

@@ -35,6 +35,8 @@ MOST_IN_WORDS = 8
 """Differences that the description of a panel names, at most."""
 LABEL_CHARACTERS = 44
 """Characters of the label of a row of differences, at most."""
+BARS_OF_ROW = 0.7
+"""The part of the height of a row of differences that its bars share."""
 LINE_STEP = 0.014
 """Distance of lines that stand beside each other, as a fraction of the length of the x axis: no mark hides another."""
 
@@ -78,7 +80,7 @@ def place(*tables: pd.DataFrame) -> Placed:
         ('rho', {0.5: '0.5', 0.95: '0.95'}, ['method ce', 'method ce', 'method ema', 'method ema'])
     """
     first = tables[0]
-    # Without rho.
+    # All that vary but rho.
     other_axes = varying_axes(first)
     labelled = []
     for table in tables:
@@ -128,7 +130,8 @@ def line_panels(
     for facet in means["facet"].unique():
         of_facet = drawn_means[drawn_means["facet"] == facet].sort_values("x", kind="stable")
         if of_facet["x"].nunique() > 1:
-            chart = _LineChart(placed, lines, of_facet, seeds[seeds["facet"] == facet])
+            of_seeds = seeds[seeds["facet"] == facet]
+            chart = _LineChart(placed=placed, lines=lines, means=of_facet, seeds=of_seeds)
             panels.append(chart.panel(facet, y_name=y_name, limits=limits, reference=reference))
     return panels
 
@@ -244,7 +247,7 @@ def map_panels(summary: pd.DataFrame, quantities: Sequence[str]) -> list[Panel]:
         summary: rows of `flipjax.results.estimates.aggregate`, with a rho axis.
         quantities: the quantities that are mapped; the first one is also drawn by axis.
     """
-    # Without rho.
+    # All that vary but rho.
     other_axes = varying_axes(summary)
     rows = summary[summary["quantity"].isin(quantities) & summary["mean"].notna()]
     rows = rows.assign(label=[setting_label(row, other_axes) for row in records_of(rows)])
@@ -311,7 +314,8 @@ def share_panels(summary: pd.DataFrame) -> list[Panel]:
     panels = []
     for facet, group in itertools.product(table["facet"].unique(), ("common", "rare")):
         means = table[table["facet"] == facet].sort_values("x", kind="stable").set_index("quantity")["mean"]
-        # A list of keys, here of one, so that the result is a series: a mean for each place, in order.
+        # A list of one key selects a series, with a mean for each place in order; a key alone would select a number
+        # where there is one place.
         shares = [means[[f"group/{group}/{share.key}"]].tolist() for share in SHARES]
         if np.isnan(shares).all():
             continue
@@ -380,8 +384,7 @@ def _forest_panel(rows: pd.DataFrame, quantity: str) -> Panel:
     def draw(plot: Axes) -> None:
         for index, (level, colour) in enumerate(zip(levels, shades(len(levels)), strict=True)):
             of_level = rows[rows["level"] == level]
-            # The bars of a row share .7 of its height.
-            shift = 0.7 * ((index + 0.5) / len(levels) - 0.5)
+            shift = BARS_OF_ROW * ((index + 0.5) / len(levels) - 0.5)
             y = of_level["label"].map(labels.index) + shift
             _draw_differences(plot, of_level, y, colour=colour, label=f"rho {level}")
         plot.axvline(0, color=style.FAINT, linewidth=1, zorder=1)
@@ -401,7 +404,7 @@ def _forest_panel(rows: pd.DataFrame, quantity: str) -> Panel:
         differences_in_words.append(f"{name}: {row['difference']:+.2f}")
     text = f"{title_of(quantity)}, difference from {reference_name}. {'; '.join(differences_in_words)}."
     height = 1.5 + len(labels) * (0.2 + 0.1 * len(levels))
-    # Long labels do not take the room of the bars.
+    # A panel is wider for long labels, so that its bars keep their room.
     letters = min(LABEL_CHARACTERS, max(map(len, labels)))
     width = 4.4 + 0.06 * max(0, letters - 24)
     return Panel(draw, text, (width, height))

@@ -1,4 +1,4 @@
-"""Panels of shares, curves, rankings and matrices, for the pages of sweeps, audits and evaluations.
+"""Panels of shares, curves and matrices, for the pages of sweeps, audits and evaluations.
 
 A panel is made by a pure function of arrays; `flipjax.report.grid_panels` has those of a grid's summary.
 """
@@ -15,10 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.typing import ColorType
 from numpy.typing import ArrayLike
 
-from flipjax.metrics import summarize
 from flipjax.metrics.classes import Background, background_classes
-from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.selective import risk_coverage
 from flipjax.report import style
 from flipjax.report.charts import Chart, Panel
 from flipjax.report.style import CORRECT, DARK, FLIP, LIGHT, MISS, dress, legend, plain, shades
@@ -44,93 +41,14 @@ SHARES = (
     Share("fg_miss", "miss", MISS, LIGHT),
 )
 """The shares of the true foreground, in the order of their bars."""
-COVERAGE = np.linspace(0.02, 1, 50)
-"""Shares of the images that are kept."""
-TENTHS = np.arange(1.0, 11.0)
-"""Numbers of the deciles."""
-TENTH = "flip-risk decile (10: the riskiest tenth)"
-"""The x axis of charts by decile."""
-RANKED = {
-    "remaining": (
-        COVERAGE,
-        "coverage: share of the images kept, lowest risk first",
-        "mean flip share of the images kept",
-    ),
-    "flip_by_risk_decile": (TENTHS, TENTH, "mean flip share"),
-    "risk_decile": (TENTHS, TENTH, "mean flip-risk (nats)"),
-}
-"""The curves of a `Ranking`: their points, and the names of the axes."""
 LABELLED = 12
 """Largest number of bars, or of columns of a matrix, whose values are written out."""
-Ranking = Mapping[str, np.ndarray]
-"""Images sorted by flip-risk: the arrays that RANKED names."""
-
-
-def remaining(decomposition: Decomposition) -> np.ndarray:
-    """Returns the mean flip share (50,) of the images with lowest flip-risk, at each COVERAGE.
-
-    NaN if no image has a flip-risk.
-
-    Example:
-        >>> counts = np.array([[[5, 0, 0], [0, 4, 0], [0, 0, 0]], [[5, 0, 0], [0, 0, 0], [0, 2, 2]]])
-        >>> remaining(Decomposition(counts, np.array([1.0, 2.0])))[[0, 24, 25, 49]].tolist()
-        [0.0, 0.0, 0.25, 0.25]
-    """
-    risks = risk_coverage(decomposition.flip_risk, decomposition.flip)
-    if not len(risks):
-        return np.full(len(COVERAGE), np.nan)
-    # Rounds fractional numbers of images up.
-    return risks[np.ceil(np.round(COVERAGE * len(risks), 9)).astype(int) - 1]
-
-
-def mean_ranking(members: Sequence[Decomposition]) -> Ranking:
-    """Returns the mean of members' rankings at each point, ignoring NaN; NaN where none has a value."""
-    rankings = [summarize(images) | {"remaining": remaining(images)} for images in members]
-    means = {}
-    for name in RANKED:
-        means[name] = pd.DataFrame([ranking[name] for ranking in rankings]).mean().to_numpy()
-    return means
-
-
-def ranking_charts(
-    facets: Mapping[str, Mapping[str, Ranking]],
-    *,
-    note: str,
-    mean: float | None = None,
-    intervals: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
-) -> list[Chart]:
-    """Returns charts of risk-coverage and flip-risk deciles, with a panel per facet and a curve per labelled ranking.
-
-    Args:
-        facets: rankings by panel title.
-        note: n and the kind of interval.
-        mean: flip share of all images, drawn as reference.
-        intervals: low and high (10,) of `flip_by_risk_decile` and `risk_decile`.
-    """
-    if intervals is None:
-        intervals = {}
-    coverage = []
-    deciles = []
-    for title, rankings in facets.items():
-        for name, (points, x, y) in RANKED.items():
-            curves = pd.DataFrame({label: ranking[name] for label, ranking in rankings.items()}, index=points)
-            reference = None
-            if mean is not None and name != "risk_decile":
-                reference = ReferenceLevel(mean, f"mean of all images, {mean:.2f}")
-            panel = curve_panel(curves, title=title, x=x, y=y, reference=reference, interval=intervals.get(name))
-            if name == "remaining":
-                coverage.append(panel)
-            else:
-                deciles.append(panel)
-    kept = (
-        "Mean flip share of the images that are kept when the riskiest are set aside. If a curve rises to the right, "
-        "setting images aside helps."
-    )
-    tenth = "Images sorted by flip-risk, in tenths. If a line rises to the right, flip-risk finds the flips."
-    return [
-        Chart("coverage", "Risk-coverage", kept, note, coverage),
-        Chart("deciles", "Flips and flip-risk by flip-risk decile", tenth, note, deciles, columns=2),
-    ]
+MOST_IN_WORDS = 8
+"""Classes that the description of a matrix names, at most."""
+LEAST_NUMBERED_SHARE = 0.06
+"""The smallest share whose bar has room for its number."""
+LEAST_DARK_SHARE = 0.7
+"""A cell of a larger share is so dark that its number is light."""
 
 
 def shares_chart(panels: Sequence[Panel], *, note: str) -> Chart:
@@ -146,24 +64,31 @@ def matrix_chart(panels: Sequence[Panel], *, note: str) -> Chart:
 
 
 def bar_panel(shares: Sequence[Sequence[float]], labels: Sequence[str], *, title: str, x: str = "") -> Panel:
-    """Returns a panel of stacked bars. `shares` are those of correct, flip and miss, one value per bar."""
+    """Returns a panel of stacked bars.
+
+    Args:
+        shares: of correct, flip and miss, one value per bar; NaN where a bar is not known.
+        labels: of the bars.
+        title: of the panel.
+        x: name of the x axis.
+    """
 
     def draw(axes: Axes) -> None:
-        base = np.zeros(len(labels))
+        tops = np.zeros(len(labels))
         for share, values in zip(SHARES, shares, strict=True):
-            base = _stack_bars(axes, np.array(values, np.float64), base, share)
+            tops = _stack_bars(axes, np.array(values, np.float64), tops, share)
         dress(axes, title=title, x=x, y="share of the true foreground", ticks=range(len(labels)), labels=labels)
         axes.set_ylim(0, 1)
         axes.set_xlim(-0.6, max(2, len(labels)) - 0.4)
         legend(axes, columns=3)
 
-    words = []
-    for label, values in zip(labels, zip(*shares, strict=True), strict=False):
+    bars_in_words = []
+    for label, values in zip(labels, np.transpose(shares), strict=True):
         if np.isnan(values).any():
             continue
         parts = [f"{share.name} {value:.2f}" for share, value in zip(SHARES, values, strict=True)]
-        words.append(f"{label}: {', '.join(parts)}")
-    text = f"{title}. {'; '.join(words)}.".replace("\n", " ")
+        bars_in_words.append(f"{label}: {', '.join(parts)}")
+    text = f"{title}. {'; '.join(bars_in_words)}.".replace("\n", " ")
     return Panel(draw, text, (max(3.9, 0.45 * len(labels)), 3.3))
 
 
@@ -179,10 +104,11 @@ def _stack_bars(axes: Axes, heights: np.ndarray, base: np.ndarray, share: Share)
         linewidth=0.6,
         label=share.name,
     )
-    texts = [""] * len(heights)
-    if len(heights) <= LABELLED:
-        texts = [f"{height:.2f}" if height >= 0.06 else "" for height in heights]
-    axes.bar_label(bars, texts, label_type="center", fontsize=8, color=share.ink)
+    numbers = [""] * len(heights)
+    for index, height in enumerate(heights):
+        if height >= LEAST_NUMBERED_SHARE and len(heights) <= LABELLED:
+            numbers[index] = f"{height:.2f}"
+    axes.bar_label(bars, numbers, label_type="center", fontsize=8, color=share.ink)
     return base + np.nan_to_num(heights)
 
 
@@ -257,12 +183,12 @@ def curve_panel(
         if curves.shape[1] > 1:
             legend(axes, columns=min(3, curves.shape[1]))
 
-    words = []
+    curves_in_words = []
     for label, values in curves.items():
         defined = values.dropna()
         if len(defined):
-            words.append(f"{label or y}: from {defined.iloc[0]:.2f} to {defined.iloc[-1]:.2f}")
-    return Panel(draw, f"{title or y}, {y} by {x}. {'; '.join(words)}.")
+            curves_in_words.append(f"{label or y}: from {defined.iloc[0]:.2f} to {defined.iloc[-1]:.2f}")
+    return Panel(draw, f"{title or y}, {y} by {x}. {'; '.join(curves_in_words)}.")
 
 
 def draw_reference(axes: Axes, reference: ReferenceLevel) -> None:
@@ -307,11 +233,11 @@ def matrix_panel(
     colours = []
     for truth in rows:
         colours.append([_outcome_colour(truth, predicted, outside) for predicted in columns])
-    right = []
-    for truth in rows[:8]:
+    accuracies = []
+    for truth in rows[:MOST_IN_WORDS]:
         share = confusion[truth, truth] / max(confusion[truth].sum(), 1)
-        right.append(f"{class_names[truth]} {share:.1%}")
-    text = f"{title or 'Predictions of each true class'}. Predicted as itself: {'; '.join(right)}."
+        accuracies.append(f"{class_names[truth]} {share:.1%}")
+    text = f"{title or 'Predictions of each true class'}. Predicted as itself: {'; '.join(accuracies)}."
     row_names = [class_names[c] for c in rows]
     column_names = [class_names[c] for c in columns]
     return cell_panel(shares, colours, row_names, column_names, text=text, title=title, y="truth")
@@ -337,7 +263,18 @@ def cell_panel(
     y: str,
     framed: ArrayLike = (),
 ) -> Panel:
-    """Returns a panel of shares (R, C) as coloured cells with row and column names, some of them `framed` (n, 2)."""
+    """Returns a panel of shares as coloured cells.
+
+    Args:
+        shares: float (R, C) in 0..1.
+        colours: of each cell if its share is 1; a smaller share is paler.
+        rows: R names.
+        columns: C names, of predicted classes.
+        text: what the panel shows, in words.
+        title: of the panel.
+        y: name of the y axis.
+        framed: int (n, 2), row and column of the cells that have a frame.
+    """
     count = len(columns)
     frames = np.asarray(framed, np.int64).reshape(-1, 2)
 
@@ -361,7 +298,7 @@ def cell_panel(
 
 
 def frame(row: int, column: int) -> Rectangle:
-    """Returns the frame of a cell."""
+    """Returns the frame of a cell, a little smaller than it: frames of neighbours do not touch."""
     corner = (column - 0.47, row - 0.47)
     return Rectangle(corner, 0.94, 0.94, fill=False, edgecolor=DARK, linewidth=2.5, clip_on=False, zorder=3)
 
@@ -371,18 +308,20 @@ def _write_shares(axes: Axes, shares: np.ndarray, colours: Sequence[Sequence[str
     for (row, column), share in np.ndenumerate(shares):
         if not share:
             continue
-        dark_cell = share > 0.7 and colours[row][column] != CORRECT
         ink = DARK
-        if dark_cell:
+        if share > LEAST_DARK_SHARE and colours[row][column] != CORRECT:
             ink = LIGHT
         axes.text(column, row, f"{share:.1%}", ha="center", va="center", fontsize=8.5, color=ink)
 
 
 def _cells_size(rows: int, columns: int) -> tuple[float, float]:
-    """Returns width and height of a panel of cells, in inches."""
-    side = 0.25
-    if columns <= LABELLED:
-        side = 0.6
+    """Returns width and height of a panel of cells, in inches: the fewer columns, the wider a cell."""
     if columns <= 8:
-        side = 0.95
-    return max(3.9, side * columns + 2.0), max(2.6, side * 0.75 * rows + 1.2)
+        width = 0.95
+    elif columns <= LABELLED:
+        width = 0.6
+    else:
+        width = 0.25
+    height = 0.75 * width
+    # Beside the cells stand the names of rows; above and below them title and names of columns.
+    return max(3.9, width * columns + 2.0), max(2.6, height * rows + 1.2)

@@ -11,7 +11,8 @@ from flipjax.config import ConfigError
 from flipjax.config.values import leaves
 from flipjax.report.charts import Chart
 from flipjax.report.document import to_latex
-from flipjax.report.panels import TENTHS, Look, curve_panel, mean_ranking
+from flipjax.report.panels import Look, curve_panel
+from flipjax.report.rankings import DECILES, FLIP_BY_DECILE, mean_ranking
 from flipjax.report.style import shades
 from flipjax.results.cells import cells_by_member
 from flipjax.results.estimates import INTERVAL_IN_WORDS
@@ -123,13 +124,13 @@ def decile_curves(runs: Iterable[StoredRun]) -> dict[str, pd.DataFrame]:
         if "method" in records:
             records = records[records["method"] == records["method"].iloc[0]]
         cells = cells_by_member(run.cells)
-        of_data = curves.setdefault(_data_of(run), pd.DataFrame(index=TENTHS))
+        of_data = curves.setdefault(_data_of(run), pd.DataFrame(index=DECILES))
         for (encoder,), members in groups_of(records.assign(encoder=_encoder_of(run, records)), ["encoder"]):
             if encoder in of_data:
                 continue
             at_level = _at_published_rho(members)
             images = [cells[name].decomposition(name, "test") for name in at_level["member"]]
-            of_data[encoder] = mean_ranking(images)["flip_by_risk_decile"]
+            of_data[encoder] = mean_ranking(images)[FLIP_BY_DECILE.key]
     return curves
 
 
@@ -147,7 +148,7 @@ def decile_chart(curves: Mapping[str, pd.DataFrame], *, published: bool) -> Char
     """Returns `decile_curves` as a panel per data set on one axis, with the paper's curves, dashed, if `published`.
 
     Example:
-        >>> curves = {"waterbirds": pd.DataFrame({"unet": np.linspace(0, 0.9, 10)}, index=TENTHS)}
+        >>> curves = {"waterbirds": pd.DataFrame({"unet": np.linspace(0, 0.9, 10)}, index=DECILES)}
         >>> chart = decile_chart(curves, published=False)
         >>> len(chart.panels), chart.title
         (1, 'Flip by decile of flip-risk')
@@ -155,7 +156,7 @@ def decile_chart(curves: Mapping[str, pd.DataFrame], *, published: bool) -> Char
     facets = {data: of_data.copy() for data, of_data in curves.items()}
     if published:
         for (data, encoder), rows in groups_of(read_csv(PUBLISHED), ["dataset", "encoder"]):
-            of_data = facets.setdefault(data, pd.DataFrame(index=TENTHS))
+            of_data = facets.setdefault(data, pd.DataFrame(index=DECILES))
             of_data[f"{encoder}, published"] = rows["mean_flip"].to_numpy()
     names = [str(name) for of_data in facets.values() for name in of_data]
     encoders = list(dict.fromkeys(name.removesuffix(", published") for name in names))

@@ -1,4 +1,7 @@
-"""The charts of a run's page, section by section; `flipjax.report.page_tables` has its tables."""
+"""The charts of a run's page, section by section; `flipjax.report.page_tables` has its tables.
+
+Each function takes the tables of the settings that are drawn. An axis is one of the grid, such as method.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ import pandas as pd
 from flipjax.config.groups import Groups
 from flipjax.metrics.images import Images
 from flipjax.metrics.pull import flip_cube, pull_chance, usual_table
-from flipjax.report import panels
+from flipjax.report import panels, rankings
 from flipjax.report.charts import Chart, Panel
 from flipjax.report.grid_panels import Line, forest_panels, line_panels, map_panels, share_panels
 from flipjax.report.style import CLASSES, COMMON, FLIP, RARE, REPAIRED, WHOLE, shades
@@ -45,6 +48,8 @@ CLASS_MARKERS = "^v"
 """Marks of the lines of the classes, in turn."""
 SETTING_MARKERS = "osD^vP*"
 """Marks of the lines of settings, in turn."""
+GAP_MARGIN = 0.05
+"""How far the y axis of gaps reaches below the lowest one, so that its mark is whole."""
 MOST_TRAINING_CURVES = 12
 """The settings whose training curves are drawn, at most."""
 
@@ -83,15 +88,17 @@ class SettingImages:
 
 def images_by_setting(tables: FirstRule) -> list[SettingImages]:
     """Returns settings in order of rho, each with its members; left-out members have none."""
-    names = [name for name in axes_of(tables.rows) if name != "seed"]
+    axes = [name for name in axes_of(tables.rows) if name != "seed"]
+    title_axes = varying_axes(tables.means)
+    if "rho" in axes:
+        title_axes.append("rho")
     cells = cells_by_member(tables.cells)
-    title_axes = [name for name in (*varying_axes(tables.means), "rho") if name in names]
     settings = []
-    for values, records in groups_of(tables.kept, names):
+    for values, records in groups_of(tables.kept, axes):
         images = [cells[member].images_of(member, "test") for member in records["member"] if member in cells]
-        axes = dict(zip(names, values, strict=True))
         if images:
-            settings.append(SettingImages(setting_label(axes, title_axes), axes, images))
+            value_of_axis = dict(zip(axes, values, strict=True))
+            settings.append(SettingImages(setting_label(value_of_axis, title_axes), value_of_axis, images))
     return sorted(settings, key=_rho_of)
 
 
@@ -153,6 +160,7 @@ def gap_chart(tables: FirstRule) -> Chart:
     quantities = tables.means["quantity"].unique()
     names = [name for name in quantities if name.startswith("gap/") and name != "gap/mean"]
     lines = []
+    # Colours and marks begin again where there are more classes.
     for name, colour, marker in zip(names, cycle(CLASS_COLOURS), cycle(CLASS_MARKERS), strict=False):
         lines.append(Line(name, title_of(name).removeprefix("IoU gap of "), colour, marker))
     lines.append(Line("gap/mean", "mean", WHOLE))
@@ -163,7 +171,7 @@ def gap_chart(tables: FirstRule) -> Chart:
         "IoU of a class in its common groups minus that in its rare groups. 0: the scene does not matter.",
         lines,
         y="IoU, common minus rare",
-        limits=(_least_gap(tables) - 0.05, 1.0),
+        limits=(_least_gap(tables) - GAP_MARGIN, 1.0),
         reference=panels.ReferenceLevel(0.0),
     )
 
@@ -220,7 +228,7 @@ def risk_charts(tables: FirstRule) -> list[Chart]:
 
 def _ranking_charts(tables: FirstRule) -> list[Chart]:
     """Returns charts of risk-coverage and deciles: a panel for each setting beside rho, a curve for each rho."""
-    facets: dict[str, dict[str, panels.Ranking]] = {}
+    facets: dict[str, dict[str, rankings.Ranking]] = {}
     axes = varying_axes(tables.means)
     for setting in images_by_setting(tables):
         label = setting_label(setting.axes, axes)
@@ -230,11 +238,11 @@ def _ranking_charts(tables: FirstRule) -> list[Chart]:
         else:
             facet = ""
             curve = label or "this run"
-        ranking = panels.mean_ranking([images.decomposition for images in setting.members])
+        ranking = rankings.mean_ranking([images.decomposition for images in setting.members])
         facets.setdefault(facet, {})[curve] = ranking
     if not facets:
         return []
-    return panels.ranking_charts(facets, note=tables.note_on_counts())
+    return rankings.ranking_charts(facets, note=tables.note_on_counts())
 
 
 def map_charts(tables: FirstRule) -> list[Chart]:
@@ -262,6 +270,7 @@ def class_charts(tables: FirstRule) -> list[Chart]:
     """Returns the confusion between classes, and where a scene's flips go."""
     matrices = []
     for setting in images_by_setting(tables):
+        # Summed over the images of each member, then over members.
         confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for images in setting.members], axis=0)
         matrices.append(panels.matrix_panel(confusion, setting.members[0].class_names, title=setting.title))
     charts = []
@@ -275,20 +284,21 @@ def training_charts(tables: FirstRule) -> list[Chart]:
     if tables.history.empty:
         return []
     axes = [name for name in varying_axes(tables.members, until="member") if name != "seed"]
-    levels = []
+    axes_of_curves = []
     if "rho" in tables.members:
-        levels.append("rho")
+        axes_of_curves.append("rho")
     # An axis such as learning_rate is also a history column, with the value of the last step.
     history = tables.history.drop(columns=axes, errors="ignore")
-    table = history.merge(tables.members[["member", *axes, *levels]], on="member")
+    table = history.merge(tables.members[["member", *axes, *axes_of_curves]], on="member")
     drawn = []
-    for setting, rows in islice(groups_of(table, axes), MOST_TRAINING_CURVES):
-        title = setting_label(dict(zip(axes, setting, strict=True)), axes)
+    for values, rows in islice(groups_of(table, axes), MOST_TRAINING_CURVES):
+        title = setting_label(dict(zip(axes, values, strict=True)), axes)
         for measure in DRAWN_MEASURES:
             if measure.column not in rows:
                 continue
-            curves = rows.pivot_table(index="epoch", columns=levels, values=measure.column)
-            if levels:
+            # A row an epoch, a column a level of rho: means over seeds.
+            curves = rows.pivot_table(index="epoch", columns=axes_of_curves, values=measure.column)
+            if axes_of_curves:
                 curves.columns = [f"rho {level_text(float(rho))}" for rho in curves.columns]
             if len(curves) > 1:
                 panel = panels.curve_panel(curves, title=title, x="epoch", y=measure.title, y_end=measure.y_end)
@@ -331,34 +341,47 @@ def unusual_flips(members: Sequence[Images], groups: Groups) -> np.ndarray:
     Returns:
         int (S, F), by scene and predicted class.
     """
-    cubes = [flip_cube(images.confusion, images.group, all_groups=groups) for images in members]
-    return (np.sum(cubes, axis=0) * ~usual_table(groups)[..., None]).sum(0)
+    # Pixels by true class, scene and predicted class, (F, S, F).
+    flips = np.sum([flip_cube(images.confusion, images.group, all_groups=groups) for images in members], axis=0)
+    is_unusual = ~usual_table(groups)
+    return (flips * is_unusual[..., None]).sum(0)
 
 
 def pull_panel(
     flips: np.ndarray, groups: Groups, class_names: Sequence[str], scene_names: Sequence[str], *, title: str
 ) -> Panel:
-    """Returns a panel of the flips (S, F) in each scene by predicted class, of F foreground classes."""
-    usual = usual_table(groups)
+    """Returns a panel of the flips in each scene by predicted class.
+
+    Args:
+        flips: pixels (S, F) of S scenes and F foreground classes, at least one.
+        groups: of the images.
+        class_names: of the foreground classes.
+        scene_names: of the scenes.
+        title: the setting.
+    """
+    # By scene and class, as flips are.
+    is_usual = usual_table(groups).T
     shares = flips / np.maximum(flips.sum(1, keepdims=True), 1)
-    pull = (flips * usual.T).sum() / flips.sum()
-    head = f"{title}: {pull:.0%} in the frames"
+    pull = flips[is_usual].sum() / flips.sum()
+    title_with_pull = f"{title}: {pull:.0%} in the frames"
     return panels.cell_panel(
         shares,
         [[FLIP] * len(class_names)] * len(scene_names),
         scene_names,
         class_names,
-        text=f"{head}.",
-        title=head,
+        text=f"{title_with_pull}.",
+        title=title_with_pull,
         y="flips on",
-        framed=np.argwhere(usual.T),
+        framed=np.argwhere(is_usual),
     )
 
 
 def front_chart(tables: FirstRule, flip: Chart) -> Chart | None:
-    """Returns the chart beside the findings, if there is one.
+    """Returns the chart beside the findings: a line of Flip in the rare groups over rho for each setting.
 
-    That is `flip` for one setting, and for several one panel of Flip in the rare groups over rho, with a line each.
+    Args:
+        tables: of the settings that are drawn.
+        flip: of `flip_chart`, a panel a setting. With one panel it is itself the result; with none, it is None.
     """
     if len(flip.panels) > 1:
         axes = varying_axes(tables.means)
@@ -369,14 +392,14 @@ def front_chart(tables: FirstRule, flip: Chart) -> Chart | None:
 
 
 def overlay_chart(tables: FirstRule, quantity: str, axes: Sequence[str], *, name: str, title: str) -> Chart:
-    """Returns the chart of a quantity over rho: a line for each setting on some axes, a panel for each on the others.
+    """Returns the chart of a quantity over rho, with lines for the values of some axes and panels for the others.
 
     Of one level of rho the settings stand beside each other.
 
     Args:
         tables: of the settings that are drawn.
         quantity: its key.
-        axes: of the lines.
+        axes: whose values have a line each.
         name: of the chart's files.
         title: of the chart.
     """
@@ -404,23 +427,26 @@ def _panels_of_settings(
     y_name: str,
     limits: tuple[float, float] | None,
 ) -> list[Panel]:
-    """Returns the panels of one quantity over rho with a line for each setting on `axes`, each as if a quantity."""
-    summary = summary.assign(quantity=_names_of(summary, axes, y_name))
-    names = summary["quantity"].unique()
-    name_of_record = pd.Series(_names_of(records, axes, y_name), records.index)
-    columns = {name: records[quantity].where(name_of_record == name) for name in names}
-    lines = []
-    for name, colour, marker in zip(names, shades(len(names)), cycle(SETTING_MARKERS), strict=False):
-        lines.append(Line(name, name, colour, marker))
+    """Returns the panels of one quantity over rho with a line for each combination of values of `axes`.
+
+    `line_panels` draws a line for each quantity, so each line is handed to it as a quantity of its own, by its name.
+    """
+    means = summary.assign(quantity=_line_names(summary, axes, y_name)).drop(columns=[*axes])
+    line_names = means["quantity"].unique()
+    line_of_record = pd.Series(_line_names(records, axes, y_name), records.index)
     other_axes = [axis for axis in varying_axes(summary) if axis not in axes]
-    records = records[["rho", *other_axes]].assign(**columns)
-    return line_panels(summary.drop(columns=[*axes]), records, lines, y_name=y_name, limits=limits)
+    seeds = records[["rho", *other_axes]].copy()
+    lines = []
+    for name, colour, marker in zip(line_names, shades(len(line_names)), cycle(SETTING_MARKERS), strict=False):
+        seeds[name] = records[quantity].where(line_of_record == name)
+        lines.append(Line(name, name, colour, marker))
+    return line_panels(means, seeds, lines, y_name=y_name, limits=limits)
 
 
-def _names_of(table: pd.DataFrame, axes: Sequence[str], default: str) -> list[str]:
-    """Returns the values of the axes of each row that its method uses, or `default` for none."""
+def _line_names(table: pd.DataFrame, axes: Sequence[str], default: str) -> list[str]:
+    """Returns the values of `axes` in each row, without those that its method does not use, or `default` for none."""
     names = []
     for row in records_of(table):
-        values = [text.value_text(axis, row[axis]) for axis in axes if row[axis] == row[axis]]
+        values = [text.value_text(axis, row[axis]) for axis in axes if not pd.isna(row[axis])]
         names.append(", ".join(values) or default)
     return names

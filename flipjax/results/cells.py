@@ -13,7 +13,7 @@ import numpy as np
 from flipjax.config.groups import Groups
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.images import Images
-from flipjax.metrics.scene_swap import SceneSwap, training_evidence
+from flipjax.metrics.scene_swap import training_evidence
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.quantities import column, find_quantity
 from flipjax.results.store import read
@@ -80,17 +80,10 @@ class Cell:
         """Returns the images of a part for a member and a selection rule, by default the first."""
         return select(self.results, self.images, member, part, rule)
 
-    def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
+    def decomposition(self, member: str, part: str, rule: str | None = None) -> Decomposition:
         """Returns the decomposition of a member on a part by a selection rule, by default the first."""
-        images = self.images_of(member, part, selection)
+        images = self.images_of(member, part, rule)
         return Decomposition(images.confusion, images.risk_sum)
-
-    def scene_swap(self, member: str, part: str, *, selection: str | None = None) -> SceneSwap | None:
-        """Returns a member's scene-swap risk and repaired counts, or None where no scenes were swapped."""
-        images = self.images_of(member, part, selection)
-        if images.log_odds is None:
-            return None
-        return images.swap
 
 
 def cells_by_member(cells: Mapping[str, Cell]) -> dict[str, Cell]:

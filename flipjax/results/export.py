@@ -24,16 +24,6 @@ TABLES = ("results", "images", "scores", "history", "summary")
 
 
 @dataclasses.dataclass(frozen=True)
-class TrackedEpoch:
-    """An epoch of a member."""
-
-    number: int
-    """The number of the epoch, from 1."""
-    measures: dict[str, float]
-    """The finite numbers of its row of history.csv."""
-
-
-@dataclasses.dataclass(frozen=True)
 class TrackedMember:
     """A member as a run of a tracker."""
 
@@ -41,17 +31,15 @@ class TrackedMember:
     """Its name."""
     config: Row
     """Its axes and its status."""
-    history: list[TrackedEpoch]
-    """Its epochs."""
+    history: dict[int, dict[str, float]]
+    """The finite numbers of its rows of history.csv, by epoch from 1."""
     test: dict[str, float]
     """Its finite test quantities, as `test/<key>`."""
 
     @property
     def last_epoch(self) -> int:
         """The last epoch, 0 without history."""
-        if not self.history:
-            return 0
-        return self.history[-1].number
+        return max(self.history, default=0)
 
 
 def tracked_members(run: StoredRun) -> Iterator[TrackedMember]:
@@ -61,11 +49,11 @@ def tracked_members(run: StoredRun) -> Iterator[TrackedMember]:
     table = member_quantities(rows)
     keys = quantities_in(table)
     for record in records_of(table):
-        history = []
+        history = {}
         if record["member"] in histories:
-            for epoch in records_of(histories[record["member"]]):
-                number = epoch.pop("epoch")
-                history.append(TrackedEpoch(number, _finite(epoch)))
+            for row in records_of(histories[record["member"]]):
+                epoch = row.pop("epoch")
+                history[epoch] = _finite(row)
         yield TrackedMember(
             name=record["member"],
             config={name: record[name] for name in (*axes_of(rows), "status")},
@@ -75,7 +63,7 @@ def tracked_members(run: StoredRun) -> Iterator[TrackedMember]:
 
 
 def _finite(row: Row) -> dict[str, float]:
-    """Returns the numbers that are finite."""
+    """Returns the columns of a row whose number is finite."""
     return {name: value for name, value in row.items() if math.isfinite(value)}
 
 
@@ -101,8 +89,8 @@ def to_mlflow(run: StoredRun, project: str, mlflow: ModuleType) -> None:
     for member in tracked_members(run):
         with mlflow.start_run(run_name=member.name):
             mlflow.log_params(member.config)
-            for epoch in member.history:
-                mlflow.log_metrics(epoch.measures, step=epoch.number)
+            for epoch, measures in member.history.items():
+                mlflow.log_metrics(measures, step=epoch)
             mlflow.log_metrics(member.test)
 
 
@@ -110,8 +98,8 @@ def to_wandb(run: StoredRun, project: str, wandb: ModuleType, **options: bool) -
     """Logs every member as a run of the project, in one group, with test quantities at the last epoch."""
     for member in tracked_members(run):
         wandb.init(project=project, group=run.folder.name, name=member.name, config=member.config, **options)
-        for epoch in member.history:
-            wandb.log(epoch.measures, step=epoch.number)
+        for epoch, measures in member.history.items():
+            wandb.log(measures, step=epoch)
         wandb.log(member.test, step=member.last_epoch)
         wandb.finish()
 

@@ -69,12 +69,6 @@ def read(path: Path, kind: type[Table], *, without: Sequence[str] = ()) -> Table
         return kind(**arrays)
 
 
-def schema_of(path: Path) -> str:
-    """Returns the text that lists the arrays of a file with their digests; raises DamagedError if it cannot."""
-    with open_npz(path) as file:
-        return str(file[SCHEMA])
-
-
 def concatenate(tables: Sequence[Table]) -> Table:
     """Returns the members of all tables of one program, with the curves of any: those of earlier versions had fewer."""
     measures = list(dict.fromkeys(itertools.chain.from_iterable(_measures_of(table) for table in tables)))

@@ -75,7 +75,7 @@ def test_a_rule_that_kept_no_epoch_leaves_no_numbers_of_images():
     images = stored.images.without_numbers(np.array([[False, True], [False, False]]))
     blank = dataclasses.replace(stored, stored_images=images)
     np.testing.assert_array_equal(blank.decomposition("a", "test").confusion, kept.confusion)
-    np.testing.assert_array_equal(blank.decomposition("b", "test", selection="last").confusion, none.confusion)
+    np.testing.assert_array_equal(blank.decomposition("b", "test", "last").confusion, none.confusion)
     counts = blank.decomposition("b", "test")
     assert not counts.confusion.any() and np.isnan(counts.flip).all() and np.isnan(counts.flip_risk).all()
     tables = list(image_tables(blank, rows_of(blank)))

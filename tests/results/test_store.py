@@ -42,7 +42,7 @@ def test_equal_results_have_equal_bytes_and_are_read_as_they_were(cell, tmp_path
 
 def test_a_cell_gives_each_rule_its_decomposition(cell):
     np.testing.assert_array_equal(cell.decomposition("b", "test").confusion, random_decomposition(8, 1).confusion)
-    last = cell.decomposition("b", "test", selection="last")
+    last = cell.decomposition("b", "test", "last")
     np.testing.assert_array_equal(last.confusion, random_decomposition(8, 3).confusion)
     assert cell.groups == TWO_BY_TWO and cell.class_names == CLASSES
 

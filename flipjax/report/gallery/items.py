@@ -41,10 +41,10 @@ FADE = 0.3
 """How much of a photo shows below flip-risk."""
 LEAST_ERROR = 0.05
 """The share of the true foreground below which errors are not named."""
-SHOWN = 16
+MOST_DRAWN_ITEMS = 16
 """The most items of the figure of a gallery."""
-SIZE = (6.2, 1.15)
-"""The size of each in inches."""
+ITEM_INCHES = (6.2, 1.15)
+"""Width and height of an item of the figure."""
 RISK_COLOURS = "viridis"
 """The colour map of flip-risk."""
 
@@ -201,7 +201,7 @@ def colour_bar() -> str:
 
 
 def gallery_chart(items: Sequence[Item], palette: Palette) -> Chart:
-    """Returns the chart of a member's first SHOWN items, a panel of tiles each, and of the legend."""
+    """Returns the chart of a member's first MOST_DRAWN_ITEMS items, a panel of tiles each, and of the legend."""
 
     def draw_legend(axes: Axes) -> None:
         named = {**palette.names, **OUTCOMES}
@@ -209,9 +209,13 @@ def gallery_chart(items: Sequence[Item], palette: Palette) -> Chart:
         axes.legend(handles=patches, loc="center", ncols=4)
         axes.set_axis_off()
 
-    panels = [Panel(functools.partial(_draw_tiles, item=item, palette=palette), item.name, SIZE) for item in items]
+    panels = []
+    for item in items[:MOST_DRAWN_ITEMS]:
+        draw = functools.partial(_draw_tiles, item=item, palette=palette)
+        panels.append(Panel(draw, item.name, ITEM_INCHES))
+    panels.append(Panel(draw_legend, "", ITEM_INCHES))
     note = f"Member {items[0].member}. {' · '.join(tiles(items[0], palette))}. {CAPTION}"
-    return Chart("gallery", "Test images", "", note, [*panels[:SHOWN], Panel(draw_legend, "", SIZE)], columns=2)
+    return Chart("gallery", "Test images", "", note, panels, columns=2)
 
 
 def _draw_tiles(axes: Axes, item: Item, palette: Palette) -> None:
@@ -267,8 +271,8 @@ def items_of(run: StoredRun, tables: FirstRule) -> tuple[list[Item], list[str]]:
             damaged.append(f"{error}; its images are left out")
             continue
         for member in dict.fromkeys(stored.member.tolist()):
-            record = records.get(member, {})
             label = member
+            record = records.get(member, {})
             setting = setting_label(record, [axis for axis in axes if axis in record])
             if setting:
                 label = f"{member}: {setting}"
@@ -277,7 +281,7 @@ def items_of(run: StoredRun, tables: FirstRule) -> tuple[list[Item], list[str]]:
             if images.log_odds is not None:
                 swap = images.swap
             items += member_items(
-                stored.take(stored.member == member),
+                stored.of_member(member),
                 images.decomposition,
                 images.pair,
                 class_names=cell.class_names,
@@ -319,10 +323,10 @@ def member_items(
         swap_risk = swap.risk
         repaired_flip = np.asarray(swap.repaired.flip)
     items = []
-    for image in stored:
-        index = int(image.index)
-        group = int(image.group)
-        kind = str(image.kind)
+    for row in range(len(stored.member)):
+        index = int(stored.index[row])
+        group = int(stored.group[row])
+        kind = str(stored.kind[row])
         change = ""
         if pairs is not None and kind.startswith("pair"):
             of_pair = predicted_names[np.asarray(pairs) == pairs[index]].tolist()
@@ -332,13 +336,13 @@ def member_items(
             member=label,
             group=all_groups.kind_of(group),
             kind=kind,
-            flip=float(image.flip),
-            flip_risk=float(image.flip_risk),
-            truth=image.label,
-            prediction=image.prediction,
-            errors=image.error_map,
-            risk=image.risk_map,
-            image=image.image,
+            flip=float(stored.flip[row]),
+            flip_risk=float(stored.flip_risk[row]),
+            truth=stored.label[row],
+            prediction=stored.prediction[row],
+            errors=stored.error_map[row],
+            risk=stored.risk_map[row],
+            image=stored.image[row],
             pair=change,
             swap_risk=float(swap_risk[index]),
             repaired_flip=float(repaired_flip[index]),

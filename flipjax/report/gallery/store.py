@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,30 +36,22 @@ class StoredImages:
     flip: np.ndarray
     """float32 (R,), NaN where undefined."""
     index: np.ndarray
-    """int32 (R,), the image's index in its split."""
+    """int32 (R,), the image's index among the test images."""
     group: np.ndarray
-    """int32 (R,)."""
+    """int32 (R,), its class and scene as `flipjax.config.groups.Groups` numbers them."""
     kind: np.ndarray
     """str (R,), see `choose_images`."""
     member: np.ndarray
-    """str (R,)."""
+    """str (R,), the name of the member."""
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns the arrays by name."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
-    def take(self, chosen: int | slice | np.ndarray) -> StoredImages:
-        """Returns some images: `chosen` is an index, a mask or a slice of R; of one index, arrays without R."""
-        return StoredImages(**{name: array[chosen] for name, array in self.arrays().items()})
-
-    def __len__(self) -> int:
-        """The number of images."""
-        return len(self.member)
-
-    def __iter__(self) -> Iterator[StoredImages]:
-        """Yields each image, arrays without R."""
-        for index in range(len(self)):
-            yield self.take(index)
+    def of_member(self, name: str) -> StoredImages:
+        """Returns the images of one member."""
+        inside = self.member == name
+        return StoredImages(**{field: array[inside] for field, array in self.arrays().items()})
 
 
 class GalleryMaps(NamedTuple):
