@@ -13,7 +13,16 @@ from jax import lax
 from networks import assert_alike
 
 from flipjax.config import Experiment, ModelSpec
-from flipjax.models import MODELS, convolution, cross_correlation, depthwise, doubled, strided, unet
+from flipjax.models import (
+    MODELS,
+    convolution,
+    cross_correlation,
+    depthwise,
+    doubled,
+    pack_layers,
+    pack_network,
+    strided,
+)
 from flipjax.training.network import Weights, apply, logits_of, weights_of
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -86,7 +95,7 @@ def test_the_heads_planes_and_their_gradients_are_a_products():
     def product(images, kernel, bias):
         return jnp.moveaxis(images @ kernel + bias, -1, 0)
 
-    assert_alike(unet._planes, product, (2, 3, 4, 5), (5, 3), (3,))
+    assert_alike(pack_network.planes_by_class, product, (2, 3, 4, 5), (5, 3), (3,))
 
 
 def test_halving_shares_its_gradient_among_equals_as_xla_does():
@@ -96,14 +105,14 @@ def test_halving_shares_its_gradient_among_equals_as_xla_does():
     def by_reduction(images):
         return images.reshape(2, 2, 2, 3, 2, 3).max((2, 4))
 
-    own, xlas = (jax.vjp(halve, images) for halve in (unet.halve, by_reduction))
+    own, xlas = (jax.vjp(halve, images) for halve in (pack_layers.halve, by_reduction))
     np.testing.assert_array_equal(own[0], xlas[0])
     np.testing.assert_array_equal(own[1](gradient)[0], xlas[1](gradient)[0])
 
 
 def test_rectifying_and_its_gradient_are_relus():
     values = jnp.array([-2.0, -0.0, 0.0, 3.0, jnp.nan])
-    output, pull = jax.vjp(unet.rectify, values)
+    output, pull = jax.vjp(pack_layers.rectify, values)
     np.testing.assert_array_equal(output, jax.nn.relu(values))
     np.testing.assert_array_equal(pull(jnp.ones(5))[0], [0, 0, 0, 1, 0])
 
@@ -112,10 +121,13 @@ def test_batch_norm_and_its_gradients_are_flaxs():
     def normalise(make, scale, bias, values):
         norm = make()
         norm.scale[...], norm.bias[...], images = scale, bias, 3 + 2 * values
-        output = norm([images])[0] if isinstance(norm, unet.PackBatchNorm) else norm(images)
+        output = norm([images])[0] if isinstance(norm, pack_layers.PackBatchNorm) else norm(images)
         return output, *lax.stop_gradient((norm.mean[...], norm.var[...]))
 
-    makes = (lambda: unet.PackBatchNorm(3), lambda: nnx.BatchNorm(3, momentum=unet.MOMENTUM, rngs=nnx.Rngs(0)))
+    makes = (
+        lambda: pack_layers.PackBatchNorm(3),
+        lambda: nnx.BatchNorm(3, momentum=pack_layers.MOMENTUM, rngs=nnx.Rngs(0)),
+    )
     assert_alike(*(functools.partial(normalise, make) for make in makes), (3,), (3,), (4, 5, 6, 3))
 
 

@@ -19,8 +19,8 @@ from flipjax.metrics import decompose, flip_risk, summarize
 from flipjax.training import network, run, step
 from flipjax.training.member import Best, Member, State, Status, init_state
 from flipjax.training.network import NO_WEIGHTS, apply, first_weights, flat, map_batches, nested
-from flipjax.training.run import Validation
 from flipjax.training.step import train_epoch
+from flipjax.training.validation import Validation, validate
 
 RUNNING, STOPPED, DIVERGED, FINISHED = Status
 NAN, INF = float("nan"), float("inf")
@@ -141,7 +141,7 @@ def test_settle(settle, tiny, valid, options, status, best):
 def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation, epochs):
     rows, groups, _, refit = validation
     state = dataclasses.replace(epochs.states[-1], group_weights=jnp.linspace(0.01, 0.2, GROUPS.count))
-    validate = jax.jit(run.validate, static_argnums=0)
+    validate_member = jax.jit(validate, static_argnums=0)
 
     @jax.jit
     def answered(weights, rows):
@@ -153,7 +153,7 @@ def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation
     logits, labels, each, entropies, risks = map(np.asarray, answered(state.weights, rows))
     for dfr, kept in ((0.0, refit | True), (1.0, ~refit)):  # DFR keeps half of each group to itself.
         member = dataclasses.replace(epochs.member, knobs=Knobs(dice=0.5, dfr=dfr))
-        result, weights = validate(tiny, member, pool, state, validation)
+        result, weights = validate_member(tiny, member, pool, state, validation)
         of_group = [each[kept & (groups == g)].mean() for g in range(GROUPS.count)]
         of_entropy = [entropies[kept & (groups == g)].mean() for g in range(GROUPS.count)]
         np.testing.assert_allclose(result.cross_entropy, np.mean(of_entropy), rtol=1e-5)

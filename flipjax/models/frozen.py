@@ -24,7 +24,8 @@ from flipjax.config.reading import changed
 from flipjax.models.encoders import EfficientNetLite0
 from flipjax.models.old_pytorch import read_old_form
 from flipjax.models.pack import Pack
-from flipjax.models.unet import ConvolutionBlock, PackNetwork, he_kernels
+from flipjax.models.pack_layers import ConvolutionBlock, he_kernels
+from flipjax.models.pack_network import PackNetwork
 from flipjax.support.arrays import Array, PyTree
 from flipjax.support.files import sha256_of
 

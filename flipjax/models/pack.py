@@ -21,7 +21,10 @@ Out = TypeVar("Out")
 
 LANES = 128
 """Most channels of a chunk."""
+CPU_LANES = 64
+"""Most values of neighbouring pixels that a CPU adds up at once: four vectors of AVX-512."""
 Pack = list[jax.Array]
+"""Chunks of members side by side."""
 
 
 def join(images: jax.Array, *, channels: int) -> Pack:
@@ -54,7 +57,7 @@ def row_size(images: jax.Array) -> int:
     if not tracing.for_cpu():
         return 1
     C = images.shape[-1]
-    fitting = [n for n in (2, 4, 8, 16) if n * C <= 64 and images.size % (n * C) == 0]
+    fitting = [pixels for pixels in (2, 4, 8, 16) if pixels * C <= CPU_LANES and images.size % (pixels * C) == 0]
     return max(fitting, default=1)
 
 
@@ -92,50 +95,67 @@ def convolve_pack(pack: Pack, kernel: jax.Array, *, skip: Pack | None = None) ->
         return [convolve_doubled(pack[0], skip[0], kernel[0])]
     size = chunk_size(members, outputs)
     starts = range(0, members, size)
-    width = sum(chunk.shape[-1] for chunk in pack)
-    if skip is None:
-        convolved = _convolve_shared if width == kernel.shape[3] else _convolve_chunk
-        return [convolved(pack, kernel, start, size) for start in starts]
-    doubled = [double(chunk) for chunk in pack]
-    inner, outer = jnp.split(kernel, [width // members], axis=3)
-    return [_convolve_chunk(doubled, inner, at, size) + _convolve_chunk(skip, outer, at, size) for at in starts]
+    inputs = sum(chunk.shape[-1] for chunk in pack)
+    if skip is not None:
+        doubled = [double(chunk) for chunk in pack]
+        of_pack, of_skip = jnp.split(kernel, [inputs // members], axis=3)
+        chunks = []
+        for start in starts:
+            convolved = _convolve_chunk(doubled, of_pack, start, size)
+            chunks.append(convolved + _convolve_chunk(skip, of_skip, start, size))
+        return chunks
+    if inputs == kernel.shape[3]:
+        return [_convolve_shared(pack[0], kernel, start, size) for start in starts]
+    return [_convolve_chunk(pack, kernel, start, size) for start in starts]
 
 
-def _convolve_shared(pack: Pack, kernel: jax.Array, start: int, size: int) -> jax.Array:
-    _, height, width, C, O = kernel.shape  # noqa: E741
-    wide = jnp.moveaxis(kernel[start : start + size], 0, 3).reshape(height, width, C, size * O)
-    return apart(convolve, pack[0], wide)
+def _convolve_shared(images: jax.Array, kernel: jax.Array, start: int, size: int) -> jax.Array:
+    """Convolves one batch (B, H, W, C) by the kernels of `size` members from `start` on: (B, H, W, size * O)."""
+    _, height, width, inputs, outputs = kernel.shape
+    wide = jnp.moveaxis(kernel[start : start + size], 0, 3).reshape(height, width, inputs, size * outputs)
+    return apart(convolve, images, wide)
 
 
 def _convolve_chunk(pack: Pack, kernel: jax.Array, start: int, size: int) -> jax.Array:
-    given = kernel.shape[0] // len(pack)
-    first = start // given
-    last = math.ceil((start + size) / given)
-    images = jnp.concatenate(pack[first:last], axis=-1)
-    wide = block_diag(kernel[start : start + size], members=(last - first) * given, first=start - first * given)
+    """Convolves `size` members from `start` on, and those that share their chunks, by a block-diagonal kernel.
+
+    The kernel is zero for the other members: (B, H, W, size * O).
+    """
+    members_of_chunk = kernel.shape[0] // len(pack)
+    first_chunk = start // members_of_chunk
+    end_chunk = math.ceil((start + size) / members_of_chunk)
+    images = jnp.concatenate(pack[first_chunk:end_chunk], axis=-1)
+    wide = block_diag(
+        kernel[start : start + size],
+        members=(end_chunk - first_chunk) * members_of_chunk,
+        first=start - first_chunk * members_of_chunk,
+    )
     return apart(convolve, images, wide)
 
 
 def block_diag(kernel: jax.Array, *, members: int, first: int) -> jax.Array:
     """Returns the block-diagonal kernel (h, w, members * C, g * O) of kernels (g, h, w, C, O).
 
-    Output i takes the input of member first + i.
+    The outputs of kernel i take the inputs of member first + i.
 
     Example:
         >>> block_diag(jnp.array([2.0, 3.0]).reshape(2, 1, 1, 1, 1), members=3, first=1)[0, 0].tolist()
         [[0.0, 0.0], [2.0, 0.0], [0.0, 3.0]]
     """
-    g, height, width, C, O = kernel.shape  # noqa: E741
+    g, height, width, inputs, outputs = kernel.shape
     # Built by a product and a mask, so that its transpose is a product, too, not a gather.
-    repeat = jnp.tile(jnp.eye(O, dtype=kernel.dtype), (1, g))
-    rows = jnp.moveaxis(kernel, 0, 2).reshape(-1, O)
-    repeated = jnp.dot(rows, repeat, precision=lax.Precision.HIGHEST).reshape(height, width, g * C, g * O)
-    diagonal = jnp.arange(g * C)[:, None] // C == jnp.arange(g * O) // O
-    blocks = jnp.where(diagonal, repeated, 0)
-    return jnp.pad(blocks, ((0, 0), (0, 0), (first * C, (members - g - first) * C), (0, 0)))
+    repeat = jnp.tile(jnp.eye(outputs, dtype=kernel.dtype), (1, g))
+    rows = jnp.moveaxis(kernel, 0, 2).reshape(-1, outputs)
+    repeated = jnp.dot(rows, repeat, precision=lax.Precision.HIGHEST).reshape(height, width, g * inputs, g * outputs)
+    is_diagonal = jnp.arange(g * inputs)[:, None] // inputs == jnp.arange(g * outputs) // outputs
+    blocks = jnp.where(is_diagonal, repeated, 0)
+    zeros_before = first * inputs
+    zeros_behind = (members - g - first) * inputs
+    return jnp.pad(blocks, ((0, 0), (0, 0), (zeros_before, zeros_behind), (0, 0)))
 
 
 def _clean(values: jax.Array) -> jax.Array:
+    """Returns values, with 0 in place of those that are not finite."""
     return jnp.where(jnp.isfinite(values), values, 0)
 
 

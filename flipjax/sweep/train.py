@@ -17,8 +17,8 @@ from flipjax.training import devices, population
 from flipjax.training import task as tasks
 from flipjax.training.member import Status
 from flipjax.training.notes import mirror_notes, missing_group_notes
-from flipjax.training.run import Validation
 from flipjax.training.stacks import Rows
+from flipjax.training.validation import Validation
 
 MEASURES = ("train_loss", *(f"valid_{name}" for name in Validation._fields), "learning_rate")
 """What a curve shows of a member at each epoch, besides the weights of its groups."""

@@ -54,15 +54,13 @@ def make_task(program: Program, data: ArrayData | None = None) -> tuple[Program,
     See the pools and `flipjax.data.split.split_pool` for errors.
     """
     spec = program.experiment.pool
-    # The pool is "arrays" if and only if data are given: this refuses both a pool without its arrays, and data beside
-    # another pool.
-    if (spec.name == "arrays") != (data is not None):
-        raise ConfigError("config.pool.name", "another source; arrays are given from Python, as data=", spec.name)
-    if data is None:
-        pool, catalog = POOLS[spec.name](spec)
-    else:
+    if data is not None:
         pool = jax.tree.map(jnp.asarray, data.pool)
         catalog = data.catalog
+    elif spec.name == "arrays":
+        raise ConfigError("config.pool.name", "another source; arrays are given from Python, as data=", spec.name)
+    else:
+        pool, catalog = POOLS[spec.name](spec)
     completed, task = _with_pool(program, pool, catalog)
     if program.experiment.model.title == FROZEN:
         task = task._replace(pool=with_features(completed, task.pool, task.catalog, task.parts))
@@ -70,16 +68,15 @@ def make_task(program: Program, data: ArrayData | None = None) -> tuple[Program,
 
 
 def _with_pool(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, Task]:
-    """Checks a pool, completes the program with what it tells, and returns both."""
+    """Returns the program, completed with what its pool tells, and its task; raises ConfigError as `check_pool`."""
     if program.experiment.train.crop_in == "photo":
         _require_aspects(pool, catalog)
     check_pool(program, catalog)
     parts = _parts_of(program, catalog)
-    # A pool shows its cue at one strength: members of another are in another program, so that the first has that of
     # Training and tests set each member's own strength of the cue. Images that are shown without a member, as in the
     # gallery, have that of the first.
     shown = at_strength(pool, program.settings[0].cue.cue_strength)
-    return _complete(program, catalog, parts), Task(shown, catalog, parts)
+    return _complete(program, catalog, parts), Task(pool=shown, catalog=catalog, parts=parts)
 
 
 def _require_aspects(pool: Pool, catalog: Catalog) -> None:

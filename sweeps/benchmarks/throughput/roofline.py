@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from flipjax.backend.compiler import fast_jit
-from flipjax.models import unet
+from flipjax.models import pack_layers, pack_network
 from flipjax.models.convolution import convolve
 from flipjax.models.doubled import convolve_doubled
 from flipjax.results.frames import write_csv
@@ -53,7 +53,7 @@ def seconds(function, *arguments, convolutions="xla"):
 
 
 def normalise(images, scale, bias):
-    return unet.rectify(unet._normalise_by_batch(images, scale, bias)[0])
+    return pack_layers.rectify(pack_layers._normalise_by_batch(images, scale, bias)[0])
 
 
 def size_of(*trees):
@@ -109,13 +109,15 @@ def layers(size):
         yield from convolution(level, outputs // 2 if level else 3, outputs)
         yield from convolution(level, outputs, outputs)
         if level < 2:
-            yield from passes_of("halving", outputs, unet.halve, (images(level, outputs),), 0)
+            yield from passes_of("halving", outputs, pack_layers.halve, (images(level, outputs),), 0)
     for level in (1, 0):
         outputs = WIDTH << level
         yield from doubled(level, outputs)
         yield from convolution(level, outputs, outputs)
     given = images(0, WIDTH), jnp.ones((WIDTH, CLASSES)), jnp.ones(CLASSES)
-    yield from passes_of("head", f"{WIDTH} to {CLASSES}", unet._planes, given, products(0, WIDTH * CLASSES))
+    yield from passes_of(
+        "head", f"{WIDTH} to {CLASSES}", pack_network.planes_by_class, given, products(0, WIDTH * CLASSES)
+    )
 
 
 def limits():
