@@ -51,7 +51,7 @@ def write_stack(folder, case):
 
 
 def test_a_folder_of_several_sizes_by_name(case, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(results, "FEWEST", 12)
+    monkeypatch.setattr(results, "FEWEST_IN_TENTHS", 12)
     images = [(scores[: 8 - i % 3], mask[: 8 - i % 3]) for i, (scores, mask) in enumerate(zip(*case[:2], strict=True))]
     inputs = write_folder(tmp_path, images, case[2])
     options = [

@@ -20,14 +20,14 @@ from flipjax.config import ConfigError
 from flipjax.support.terminal import printable
 
 if TYPE_CHECKING:
+    from flipjax.audit.compare import Comparison
+    from flipjax.audit.files import Audited
     from flipjax.training.model import Model
 
 AUDIT = Path("runs/audit")
 """Output folder of an audit where none is named."""
 COMPARISON = Path("runs/comparison")
 """Output folder of a comparison where none is named."""
-Outcome = tuple[str, list[str], tuple[Path, ...]]
-"""The tables of a call, a line for each failed limit, and the files to name, of which those that were written are."""
 OF_COMPARISONS = ("compare", "out", "fail_above", "fail_below", "junit")
 """Options that stand beside --compare."""
 
@@ -42,13 +42,13 @@ def limit(text: str) -> tuple[str, float]:
 
 
 def _add_options(parser: argparse.ArgumentParser, section: str) -> None:
-    """Adds the options of a section to a parser."""
+    """Adds the options of a section of `AuditOptions` to a parser, as `options.option` declares them."""
     group = parser.add_argument_group(section)
     for field in dataclasses.fields(AuditOptions):
-        of_field = field.metadata
-        if of_field["section"] == section:
-            flags = (f"--{field.name}", *of_field["more_flags"])
-            group.add_argument(*flags, default=field.default, help=of_field["help"], **of_field["of_parser"])
+        declared = field.metadata
+        if declared["section"] == section:
+            flags = (f"--{field.name}", *declared["more_flags"])
+            group.add_argument(*flags, default=field.default, help=declared["help"], **declared["of_parser"])
 
 
 def _read_options(parsed: argparse.Namespace) -> AuditOptions:
@@ -57,6 +57,7 @@ def _read_options(parsed: argparse.Namespace) -> AuditOptions:
 
 
 def _add_models(parser: command.Parser) -> None:
+    """Adds the options that take a model, or two audits, instead of predictions."""
     add = parser.add_argument_group("models and comparisons").add_argument
     add("--model", metavar="FILE", help="a model that flipjax saved, which predicts the photos of --images")
     add("--run", type=Path, metavar="DIR", help="the folder of a sweep, whose --member predicts the photos of --images")
@@ -66,6 +67,7 @@ def _add_models(parser: command.Parser) -> None:
 
 
 def _add_results(parser: command.Parser) -> None:
+    """Adds the options on limits and on where results are written."""
     add = parser.add_argument_group("results").add_argument
     above = "exit with 1 if a number of summary.json, or KEY:low or KEY:high of its interval, exceeds a limit"
     above += ", as fg_flip=0.05; may be repeated"
@@ -77,6 +79,7 @@ def _add_results(parser: command.Parser) -> None:
 
 
 def _parser() -> command.Parser:
+    """Returns the parser of `flipjax audit`."""
     parser = command.Parser(prog="flipjax audit", description=__doc__)
     _add_options(parser, INPUTS)
     _add_models(parser)
@@ -94,87 +97,95 @@ def main(arguments: list[str]) -> int:
 
 def run_audit(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code; errors are raised."""
-    options = _parser().parse_args(arguments)
+    parsed = _parser().parse_args(arguments)
     try:
-        text, failed, written = _compare(options) if options.compare else _measure(options)
+        if parsed.compare:
+            out = parsed.out or COMPARISON
+            done = _compare(parsed, out)
+            files_to_open = (out / "index.html", out / "compare.json")
+        else:
+            out = parsed.out or AUDIT
+            done = _measure(parsed, out)
+            files_to_open = (out / "index.html", out / "images.csv")
     except BaseException as error:
-        _write_failure(options, error)
+        _write_failure(parsed, error)
         raise
-    there = ", ".join(str(path) for path in written if path.is_file())
-    print(printable(f"{text}\n\n{there}"))
-    for line in failed:
+    # Without the packages that draw it, there is no page.
+    written = ", ".join(str(path) for path in files_to_open if path.is_file())
+    print(printable(f"{done.text}\n\n{written}"))
+    for line in done.failed:
         print(f"flipjax audit: {printable(line)}", file=sys.stderr)
-    return command.SOME_FAILED if failed else command.DONE
+    return command.SOME_FAILED if done.failed else command.DONE
 
 
-def _write_failure(options: argparse.Namespace, error: BaseException) -> None:
+def _write_failure(parsed: argparse.Namespace, error: BaseException) -> None:
     """Says in the files of an earlier call, and in --junit, that this one failed."""
     from flipjax.audit import compare, files, gates
 
     text = files.describe_error(error)
-    if options.compare:
-        compare.mark_failed(options.out or COMPARISON, text)
+    if parsed.compare:
+        compare.mark_failed(parsed.out or COMPARISON, text)
     else:
-        files.mark_failed(options.out or AUDIT, text)
-    if options.junit:
-        gates.write_junit(options.junit, "flipjax audit", [], error=text)
+        files.mark_failed(parsed.out or AUDIT, text)
+    if parsed.junit:
+        gates.write_junit(parsed.junit, "flipjax audit", [], error=text)
 
 
-def _compare(options: argparse.Namespace) -> Outcome:
-    """Compares two audits; returns their tables, a line for each failed limit, and the files to name."""
+def _compare(parsed: argparse.Namespace, out: Path) -> "Comparison":
+    """Compares the two audits of --compare.
+
+    Raises:
+        ConfigError: an option of an audit stands beside --compare.
+    """
     # Imported late, because JAX takes a second and `--help` does not need it.
     from flipjax.audit.compare import compare_audits
 
     defaults = vars(_parser().parse_args([]))
     foreign = []
-    for name, value in vars(options).items():
+    for name, value in vars(parsed).items():
         if name not in OF_COMPARISONS and value != defaults[name]:
             foreign.append(f"--{name}")
     if foreign:
         raise ConfigError("--compare", "two folders of audits alone", f"{', '.join(foreign)}, too")
-    old, new = options.compare
-    out = options.out or COMPARISON
-    compared = compare_audits(
+    old, new = parsed.compare
+    return compare_audits(
         old,
         new,
         out=out,
-        fail_above=options.fail_above,
-        fail_below=options.fail_below,
-        junit=options.junit,
+        fail_above=parsed.fail_above,
+        fail_below=parsed.fail_below,
+        junit=parsed.junit,
     )
-    return compared.text, compared.failed, (out / "index.html", out / "compare.json")
 
 
-def _measure(options: argparse.Namespace) -> Outcome:
-    """Audits files or a model."""
+def _measure(parsed: argparse.Namespace, out: Path) -> "Audited":
+    """Audits files or a model; raises ConfigError without labels."""
     from flipjax.audit.audits import audit_with
 
     keep_programs(small=True)
-    if not options.labels:
+    if not parsed.labels:
         raise ConfigError("--labels", "a folder or a file", "none")
-    out = options.out or AUDIT
-    audited = audit_with(
-        _read_options(options),
+    return audit_with(
+        _read_options(parsed),
         out=out,
-        model=_read_model(options),
-        fail_above=options.fail_above,
-        fail_below=options.fail_below,
-        junit=options.junit,
+        model=_read_model(parsed),
+        fail_above=parsed.fail_above,
+        fail_below=parsed.fail_below,
+        junit=parsed.junit,
     )
-    return audited.text, audited.failed, (out / "index.html", out / "images.csv")
 
 
-def _read_model(options: argparse.Namespace) -> "Model | None":
+def _read_model(parsed: argparse.Namespace) -> "Model | None":
     """Returns the model that predicts photos, of a file or of a run's member; None without one."""
-    if options.run:
-        if options.model or options.predictions or not options.member:
+    if parsed.run:
+        if parsed.model or parsed.predictions or not parsed.member:
             expected = "--member beside it, and neither --model nor --predictions"
-            raise ConfigError("--run", expected, options.member or "none")
-        return flipjax.open_run(options.run).member(options.member).model(options.rule)
-    if options.member or options.rule:
+            raise ConfigError("--run", expected, parsed.member or "none")
+        return flipjax.open_run(parsed.run).member(parsed.member).model(parsed.rule)
+    if parsed.member or parsed.rule:
         raise ConfigError("--member", "--run beside it", "none")
-    if options.model:
-        return flipjax.load_model(options.model)
+    if parsed.model:
+        return flipjax.load_model(parsed.model)
     return None
 
 

@@ -61,10 +61,13 @@ class StoredArray:
         return self.label_map.apply(values, source=self, ignore_index=ignore_index)
 
     def transposed(self, order: Sequence[int]) -> "StoredArray":
-        """Returns an array without spacing and affine with its axes in this order."""
-        order = tuple(order)
-        shape = tuple(self.shape[axis] for axis in order)
-        return dataclasses.replace(self, shape=shape, load=lambda: np.transpose(self.load(), order))
+        """Returns the array with its axes in this order; it must have no spacing and affine, which would not fit."""
+        axes = tuple(order)
+
+        def load() -> np.ndarray:
+            return np.transpose(self.load(), axes)
+
+        return dataclasses.replace(self, shape=tuple(self.shape[axis] for axis in axes), load=load)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +86,13 @@ class Header:
     """Name of the array in an npz."""
 
 
+def class_axes_of(kind: str) -> int:
+    """Returns the number of axes that an array of this kind has beside those of space: 1 of scores, else 0."""
+    if kind in SCORES:
+        return 1
+    return 0
+
+
 def check_dtype(path: Path, dtype: np.dtype, kind: str) -> None:
     """Raises AuditError if scores are not in floating point."""
     if kind in SCORES and dtype.kind != "f":
@@ -91,10 +101,10 @@ def check_dtype(path: Path, dtype: np.dtype, kind: str) -> None:
 
 
 def checked_values(path: Path, values: np.ndarray, kind: str) -> np.ndarray:
-    """Returns class indices that were stored as floats or bool as int32, and all other values unchanged.
+    """Returns class indices that are stored as floats or bool as int32, and all other values unchanged.
 
     Raises:
-        BrokenFileError: floats that should be class indices are none.
+        BrokenFileError: class indices are expected, and floats are not whole.
     """
     if kind in (*SCORES, INTENSITIES) or values.dtype.kind not in "fb":
         return values

@@ -297,7 +297,7 @@ def _with_classes(opened: OpenedPairs, tally: Tally) -> Encoding:
     """
     encoding = opened.encoding
     # As many as the values need, unless there are more names or an option says it.
-    count = tally.needed
+    count = tally.classes_needed
     if encoding.unresolved_names and count <= encoding.unresolved_names:
         # The names are of all classes.
         count = encoding.unresolved_names

@@ -19,7 +19,8 @@ from flipjax.support.terminal import listed
 Outline: TypeAlias = Any
 """Polygons of a segment, or its run lengths, as pycocotools takes them."""
 VOID = -1
-"""Label of crowds and of pixels without a panoptic segment. Ignored in labels; a class of its own in predictions."""
+"""Label of crowds and of pixels without a panoptic segment, which is ignored. In predictions, such pixels are a class
+of their own."""
 VOID_NAME = "void"
 """Name of the class of pixels without a panoptic segment."""
 LARGEST_ID = (1 << 24) - 1
@@ -109,7 +110,7 @@ def _panoptic_categories(content: JsonObject) -> Coco:
     """Returns the categories of a panoptic file, which are all classes."""
     names = _category_names(content)
     categories = {category: c for c, category in enumerate(names)}
-    return Coco(True, categories, tuple(names.values()), {})
+    return Coco(panoptic=True, categories=categories, class_names=tuple(names.values()), images={})
 
 
 def _instance_categories(content: JsonObject) -> Coco:
@@ -120,7 +121,8 @@ def _instance_categories(content: JsonObject) -> Coco:
     for entry in content["images"]:
         shape = (int(entry["height"]), int(entry["width"]))
         images[entry["id"]] = InstanceImage(Path(entry["file_name"]).stem, shape)
-    return Coco(False, categories, ("background", *names.values()), images)
+    class_names = ("background", *names.values())
+    return Coco(panoptic=False, categories=categories, class_names=class_names, images=images)
 
 
 def _class_of(entry: JsonObject, truth: Coco, void: int, source: str) -> int:
@@ -169,6 +171,7 @@ def _panoptic(path: Path, annotations: Sequence[JsonObject], truth: Coco, *, voi
 
 
 def _score(entry: JsonObject) -> float:
+    """Returns the score of a result; 1 where it has none."""
     return float(entry.get("score", 1))
 
 
@@ -179,11 +182,12 @@ def _results(path: Path, entries: Iterable[JsonObject], truth: Coco) -> dict[str
 
 
 def _painting_order(entry: JsonObject) -> tuple[bool, float]:
-    """Crowds are painted first, then the others by decreasing size."""
+    """Returns what annotations are sorted by: crowds are painted first, then the others by decreasing size."""
     return not entry.get("iscrowd", 0), -float(entry.get("area", 0))
 
 
 def _instances(path: Path, entries: Iterable[JsonObject], truth: Coco) -> dict[str, StoredArray]:
+    """Returns the images of instances, of which smaller ones cover larger ones."""
     return _painted(path, sorted(entries, key=_painting_order), truth)
 
 

@@ -34,7 +34,7 @@ CONTEXT = "context_"
 class ImageCounts:
     """What one image was reduced to. C is the number of classes, or of masks the number that the image needs."""
 
-    needed: int
+    classes_needed: int
     """One more than the largest class of labels or prediction; of scores, their number of classes."""
     confusion: np.ndarray
     """Pixels by true and predicted class, int32 (C, C)."""
@@ -45,18 +45,18 @@ class ImageCounts:
     regions: RegionSums | None
     """Sums over rim and interior; None for masks."""
     segments: Columns
-    """Segments of the smallest size and more."""
+    """The segments that are large enough to count."""
     left_out: int
-    """Smaller true segments."""
+    """The number of true segments that are too small."""
     shape: tuple[int, ...]
     """The labels' shape."""
     spacing: tuple[float, ...] | None
     """Distance of pixels in mm, if known."""
-    keep: Callable[[], ImagePictures] | None
-    """Makes the pictures of the image, if it is one of the worst; holds its values until then."""
+    draw: Callable[[], ImagePictures] | None
+    """Makes the pictures of the image, and holds its values until it is known whether it is one of the worst."""
 
     def rank(self, spec: LabelSpec) -> Rank:
-        """Returns what decides whether the page shows the image."""
+        """Returns how bad the image is among others, which decides whether the page shows it."""
         outcome = self.segments.true["outcome"]
         whole = int(np.count_nonzero((outcome == "flip") | (outcome == "miss")))
         image = Decomposition(self.confusion, np.array(self.risk_sum, np.float32), spec.background)
@@ -88,12 +88,12 @@ def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVE
     risks: dict[str, np.ndarray] = {}
     if masks:
         prediction = np.asarray(scores)
-        needed = _needed(prediction, labels, counted)
+        classes_needed = _classes_needed(prediction, labels, counted)
     else:
         pixels = read_pixels(scores, spec)
         regions = RegionSums(*map(np.asarray, sum_regions(pixels, labels, spec, classes=classes)))
         prediction = np.asarray(pixels.prediction)
-        needed = classes
+        classes_needed = classes
         risk = np.asarray(pixels.risk)
         in_foreground = spec.foreground(classes)[prediction]
         if spec.ignore_index is not None:
@@ -110,10 +110,10 @@ def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVE
         predicted_ids=record.predicted_ids,
         risks=risks,
     )
-    large, left_out = _of_size(columns, min_size.pixels(record.spacing))
+    large, left_out = _without_small(columns, min_size.pixels(record.spacing))
     risk_map = risks.get("flip_risk")
     return ImageCounts(
-        needed=needed,
+        classes_needed=classes_needed,
         confusion=_confusion(columns.pixels, classes),
         risk_sum=risk_sum,
         ignored=int(counted.size - np.count_nonzero(counted)),
@@ -122,11 +122,11 @@ def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVE
         left_out=left_out,
         shape=labels.shape,
         spacing=record.spacing,
-        keep=functools.partial(_keep, record, prediction, labels, of_masks, risk_map, large.true),
+        draw=functools.partial(_draw, record, prediction, labels, of_masks, risk_map, large.true),
     )
 
 
-def _keep(
+def _draw(
     record: ImageRecord,
     prediction: np.ndarray,
     labels: np.ndarray,
@@ -134,34 +134,39 @@ def _keep(
     risk: np.ndarray | None,
     segments: dict[str, np.ndarray],
 ) -> ImagePictures:
-    """Returns the pictures of an image, which the page may need."""
+    """Returns the pictures of an image, with the function that reads the photo or scan beneath."""
     pictures = make_pictures(prediction, labels, spec, risk, segments, affine=record.affine, spacing=record.spacing)
     return dataclasses.replace(pictures, read_scan=record.read_scan(labels.shape))
 
 
-def _needed(prediction: np.ndarray, labels: np.ndarray, counted: np.ndarray) -> int:
+def _classes_needed(prediction: np.ndarray, labels: np.ndarray, counted: np.ndarray) -> int:
     """Returns one more than the largest class of the prediction and of labels that count."""
     return 1 + max(int(prediction.max()), int(labels.max(initial=0, where=counted)))
 
 
 def _confusion(pixels: dict[str, np.ndarray], classes: int) -> np.ndarray:
-    """Returns the confusion matrix int32 (C, C), which the pixels by kind, class and prediction add up to."""
+    """Returns the confusion matrix int32 (C, C).
+
+    Args:
+        pixels: numbers of pixels by kind of error, true class and predicted class, of `segment_columns`.
+        classes: C.
+    """
     confusion = np.zeros((classes, classes), np.int32)
     np.add.at(confusion, (pixels["class"], pixels["predicted"]), pixels["pixels"])
     return confusion
 
 
-def _of_size(columns: Columns, least: int) -> tuple[Columns, int]:
+def _without_small(columns: Columns, least: int) -> tuple[Columns, int]:
     """Returns the segments of `least` pixels and more, and the number of smaller true ones."""
     if least <= 1:
         return columns, 0
-    true = _rows_of_size(columns.true, least)
-    predicted = _rows_of_size(columns.predicted, least)
+    true = _large_rows(columns.true, least)
+    predicted = _large_rows(columns.predicted, least)
     left_out = len(columns.true["pixels"]) - len(true["pixels"])
     return columns._replace(true=true, predicted=predicted), left_out
 
 
-def _rows_of_size(table: dict[str, np.ndarray], least: int) -> dict[str, np.ndarray]:
+def _large_rows(table: dict[str, np.ndarray], least: int) -> dict[str, np.ndarray]:
     """Returns the rows of segments of `least` pixels and more."""
     kept = table["pixels"] >= least
     return {name: values[kept] for name, values in table.items()}
@@ -201,7 +206,7 @@ def count_pairs(
 ) -> Generator[ImageCounts | BrokenFileError]:
     """Reads and counts images, and yields them in order; one that is broken is yielded as its error.
 
-    Masks are counted on all cores, one image a core; a score's kernels take all cores by themselves.
+    Masks are counted on all cores, one image a core; the kernels of scores take all cores by themselves.
 
     Args:
         pairs: the images.
@@ -265,15 +270,16 @@ class Tally:
 
     def add(self, name: str, counts: ImageCounts) -> None:
         """Adds an image."""
-        if counts.keep is not None:
-            self._worst.add(len(self.names), counts.rank(self._spec), counts.keep)
-        self._parts.append(dataclasses.replace(counts, keep=None))
+        if counts.draw is not None:
+            self._worst.add(len(self.names), counts.rank(self._spec), counts.draw)
+        # The image's values, which `draw` holds, are not kept.
+        self._parts.append(dataclasses.replace(counts, draw=None))
         self.names.append(name)
 
     @property
-    def needed(self) -> int:
+    def classes_needed(self) -> int:
         """One more than the largest class of all images; of scores, their number of classes."""
-        return max(part.needed for part in self._parts)
+        return max(part.classes_needed for part in self._parts)
 
     def measurements(self, class_names: Sequence[str]) -> Measurements:
         """Returns the record of all images with these C classes."""
@@ -314,14 +320,14 @@ class Tally:
 
 
 def _resized(confusion: np.ndarray, classes: int) -> np.ndarray:
-    """Returns a confusion matrix of more classes, or of fewer where the others are empty."""
+    """Returns a confusion matrix (C, C) of another number of classes; those that are cut off must be empty."""
     kept = confusion[:classes, :classes]
     missing = classes - len(kept)
     return np.pad(kept, (0, missing))
 
 
 def _with_contexts(columns: Columns, classes: int) -> Columns:
-    """Returns the segments with the context of C classes, 0 of those that the image lacks."""
+    """Returns the segments with a column of context for each of C classes, 0 for those that the image lacks."""
     true = {name: values for name, values in columns.true.items() if not name.startswith(CONTEXT)}
     blank = np.zeros(len(true["class"]), np.float32)
     for c in range(classes):

@@ -20,8 +20,8 @@ from flipjax.metrics.decomposition import Ratio, divide
 from flipjax.metrics.intervals import Estimate, estimate_rate, estimate_rates
 from flipjax.results.frames import DIGITS
 
-EXPLAINS = 0.5
-"""Least share of an image's flips that its fault must explain to be told."""
+LEAST_EXPLAINED = 0.5
+"""Least share of an image's flips that a fault must explain to have a sentence."""
 TITLES = {"flip_mirror": "mirror", "flip_shift": "shift along a chain", "flip_other": "other"}
 """Kinds of flips by the class that is predicted, in words, by the key of their rate."""
 PLACES = {"whole": "whole segments", "rim": "near borders", "inside": "inside segments"}
@@ -36,8 +36,9 @@ class AnatomyFlips:
     """Mirror pairs and chains of the foreground classes."""
     pixels: FlipKinds
     """Flipped pixels of each image by kind, leaves (n, ...)."""
-    sizes: FlipKinds
-    """The same with pixels counted by their size, if that differs between images; shares of all images are of these."""
+    weighted: FlipKinds
+    """The same, with pixels that count by their size if that differs between images; shares of all images are of these.
+    """
     best: Relabelling
     """The renaming that mends most of each image's flips, leaves (n,); pixels count by their size."""
     faults: tuple[str, ...]
@@ -59,8 +60,8 @@ class AnatomyFlips:
 
     @property
     def is_explained(self) -> np.ndarray:
-        """Whether the fault of an image explains at least the share EXPLAINS of its flips, bool (n,)."""
-        return np.nan_to_num(self.best.mended_share) >= EXPLAINS
+        """Whether the fault of an image explains at least the share LEAST_EXPLAINED of its flips, bool (n,)."""
+        return np.nan_to_num(self.best.mended_share) >= LEAST_EXPLAINED
 
     def images_with(self, fault: str) -> np.ndarray:
         """Returns the images whose flips this fault explains, int64, in order."""
@@ -85,14 +86,14 @@ def count_kinds(measured: Measurements, anatomy: Anatomy) -> AnatomyFlips:
     """Counts the flips of each image by kind, and finds its fault."""
     best = relabelling(measured.weighted_decomposition, anatomy)
     faults = [anatomy.renamings[index].fault(measured.class_names) for index in np.asarray(best.renaming)]
-    sizes = flip_kinds(measured.weighted_decomposition, anatomy)
+    weighted = flip_kinds(measured.weighted_decomposition, anatomy)
     rates = {}
-    for key, flips in _flips_by_key(sizes).items():
-        rates[key] = estimate_rate(Ratio(flips, np.asarray(sizes.foreground)), clusters=measured.clusters)
+    for key, flips in _flips_by_key(weighted).items():
+        rates[key] = estimate_rate(Ratio(flips, np.asarray(weighted.foreground)), clusters=measured.clusters)
     return AnatomyFlips(
         anatomy=anatomy,
         pixels=flip_kinds(measured.decomposition, anatomy),
-        sizes=sizes,
+        weighted=weighted,
         best=best,
         faults=tuple(faults),
         rates=rates,
@@ -135,7 +136,7 @@ def class_table(flips: AnatomyFlips, class_names: Sequence[str]) -> pd.DataFrame
         if key == "flip_shift" and not flips.anatomy.chains:
             continue
         share, low, high = flips.rates[key]
-        # Images are counted by their pixels; shares are of sizes.
+        # An image counts if any pixel does; shares are of weighted pixels.
         images = int((pixels > 0).sum())
         rows.append({"kind": TITLES[key], "share": share, "low": low, "high": high, "images": images})
         if key == "flip_shift":
@@ -145,7 +146,7 @@ def class_table(flips: AnatomyFlips, class_names: Sequence[str]) -> pd.DataFrame
 
 def _shift_rows(flips: AnatomyFlips, class_names: Sequence[str]) -> list[dict[str, object]]:
     """Returns a row for each number of places by which labels are shifted; their shares sum to that of all shifts."""
-    shares = divide(flips.sizes.shifted.sum(0), np.asarray(flips.sizes.foreground).sum())
+    shares = divide(flips.weighted.shifted.sum(0), np.asarray(flips.weighted.foreground).sum())
     images = (flips.pixels.shifted > 0).sum(0)
     in_chains = [class_names[c] for chain in flips.anatomy.chains for c in chain if c is not None]
     rows: list[dict[str, object]] = []

@@ -44,7 +44,10 @@ def rank_of_image(whole: int, segments: int, correct: float) -> Rank:
         >>> rank_of_image(1, 4, 0.75), rank_of_image(0, 0, math.nan)
         ((0.25, 0.25), (0.0, 0.0))
     """
-    return whole / max(segments, 1), 0.0 if math.isnan(correct) else 1 - correct
+    wrong_foreground = 0.0
+    if not math.isnan(correct):
+        wrong_foreground = 1 - correct
+    return whole / max(segments, 1), wrong_foreground
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,15 +92,21 @@ class PictureLayout:
 
     def box(self, segment: Mapping[str, int], margin: int) -> tuple[slice, slice]:
         """Returns the rows and columns of the picture that show a segment's box, with a margin."""
-        names = BOXES[2 if self.number is None else 3]
-        axes = len(names) // 2
+        axes = 2 if self.number is None else 3
+        # The columns of the first index along each axis, then those of the end along each.
+        columns = BOXES[axes]
         sides = []
         for axis, indices in ((self.row_axis, self.rows), (self.column_axis, self.columns)):
-            inside = np.flatnonzero((indices >= segment[names[axis]]) & (indices < segment[names[axis + axes]]))
-            first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, len(indices))
-            around = max(margin, (last - first) // 4)
-            sides.append(slice(max(0, first - around), min(len(indices), last + around)))
-        return sides[0], sides[1]
+            inside = np.flatnonzero((indices >= segment[columns[axis]]) & (indices < segment[columns[axis + axes]]))
+            first = 0
+            end = len(indices)
+            if len(inside):
+                first = int(inside[0])
+                end = int(inside[-1]) + 1
+            around = max(margin, (end - first) // 4)
+            sides.append(slice(max(0, first - around), min(len(indices), end + around)))
+        rows_shown, columns_shown = sides
+        return rows_shown, columns_shown
 
 
 def layout_of_image(shape: Sequence[int]) -> PictureLayout:
@@ -114,7 +123,7 @@ def layout_of_image(shape: Sequence[int]) -> PictureLayout:
 def choose_layout(
     wrong: np.ndarray, *, affine: np.ndarray | None = None, spacing: Sequence[float] | None = None
 ) -> PictureLayout:
-    """Returns the layout of a volume: of all views and slices that with the largest area that is wrong.
+    """Returns the layout of a volume: the view and the slice with the largest wrong area.
 
     Args:
         wrong: bool, three axes.
@@ -134,29 +143,34 @@ def choose_layout(
         number = int(wrong.sum((0, 1)).argmax())
         rows, columns = _indices(wrong.shape, sizes, 0, 1)
         return PictureLayout(rows, columns, number=number)
-    direction, backwards = _directions(affine)
-    best: tuple[float, PictureLayout] | None = None
-    for view, bodies in VIEWS.items():
-        axis, row_axis, column_axis = (direction.index(body) for body in bodies)
-        areas = wrong.sum((row_axis, column_axis)) * sizes[row_axis] * sizes[column_axis]
-        number = int(areas.argmax())
-        if best is not None and areas[number] <= best[0]:
-            continue
-        rows, columns = _indices(wrong.shape, sizes, row_axis, column_axis)
-        rows = rows[::-1] if backwards[row_axis] else rows
-        columns = columns[::-1] if backwards[column_axis] else columns
-        best = (float(areas[number]), PictureLayout(rows, columns, row_axis, column_axis, axis, number, view))
-    assert best is not None
-    return best[1]
+    areas_and_layouts = [_largest_slice(wrong, view, affine, sizes) for view in VIEWS]
+    _, layout = max(areas_and_layouts, key=lambda area_and_layout: area_and_layout[0])
+    return layout
+
+
+def _largest_slice(wrong: np.ndarray, view: str, affine: np.ndarray, sizes: np.ndarray) -> tuple[float, PictureLayout]:
+    """Returns the largest wrong area of a slice of this view, in mm2, and the layout of that slice."""
+    directions, runs_backwards = _directions(affine)
+    axis, row_axis, column_axis = (directions.index(direction) for direction in VIEWS[view])
+    areas = wrong.sum((row_axis, column_axis)) * sizes[row_axis] * sizes[column_axis]
+    number = int(areas.argmax())
+    rows, columns = _indices(wrong.shape, sizes, row_axis, column_axis)
+    if runs_backwards[row_axis]:
+        rows = rows[::-1]
+    if runs_backwards[column_axis]:
+        columns = columns[::-1]
+    return float(areas[number]), PictureLayout(rows, columns, row_axis, column_axis, axis, number, view)
 
 
 def _directions(affine: np.ndarray) -> tuple[list[int], list[bool]]:
-    """Returns the direction of the body that each axis runs along, as in VIEWS, and whether it runs the other way."""
+    """Returns the direction of the body that each axis lies along, as in VIEWS, and whether it runs backwards."""
     from nibabel.orientations import io_orientation  # Affines come from NIfTI files alone.
 
     oriented = io_orientation(affine)
     # Axes of the affine run to the right, the front and the head; pictures run from there.
-    return [int(axis) for axis in oriented[:, 0]], [bool(flip > 0) for flip in oriented[:, 1]]
+    directions = [int(direction) for direction in oriented[:, 0]]
+    runs_backwards = [bool(sign > 0) for sign in oriented[:, 1]]
+    return directions, runs_backwards
 
 
 def _indices(shape: Sequence[int], sizes: np.ndarray, row_axis: int, column_axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -214,6 +228,7 @@ class ImagePictures:
 
 
 def _with_scan(picture: Picture, scan: np.ndarray) -> Picture:
+    """Returns the picture with what it shows of a photo (H, W, 3), or of a volume of intensities, which become grey."""
     cut = picture.layout.cut(scan)
     if cut.dtype != np.uint8 or cut.ndim == 2:
         cut = np.repeat(to_grey(cut)[..., None], 3, axis=-1)
@@ -260,10 +275,11 @@ def make_pictures(
     if spec.ignore_index is not None:
         wrong &= labels != spec.ignore_index
     foreground = spec.foreground(spec.num_classes or 0)
-    # What is lost of the true foreground counts; only without that, what is predicted in vain.
+    # The slice shows what is lost of the true foreground; if nothing is, background that is predicted as foreground.
     lost = np.zeros_like(wrong)
     lost[wrong] = foreground[labels[wrong]]
-    layout = choose_layout(lost if lost.any() else wrong, affine=affine, spacing=spacing)
+    shown = lost if lost.any() else wrong
+    layout = choose_layout(shown, affine=affine, spacing=spacing)
     slices = {}
     for pair, box in _flipped_boxes(segments).items():
         flips = (labels[box] == pair[0]) & (prediction[box] == pair[1])

@@ -1,7 +1,7 @@
-"""Folders of a mask an organ, as TotalSegmentator writes them: `case/liver.nii.gz` is a class of the volume `case`.
+"""Reads folders with a mask for each organ, as TotalSegmentator writes them: `liver.nii.gz` in the folder of a case.
 
-A case becomes one label map, whose classes are named by the files. A label map cannot hold organs that overlap: where
-more than a few voxels do, the case is refused; few of them are counted and said.
+The masks of a case become one label map, whose classes are named by the files. A label map cannot hold organs that
+overlap: a case in which more than a few voxels do is refused; a few are counted, and a sentence says so.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from flipjax.support.terminal import listed
 FOLDER = "segmentations"
 """Subfolder of the masks of a case in TotalSegmentator's data set."""
 MOST_OVERLAP = 0.01
-"""Fraction of a case's foreground that may lie in several organs."""
+"""Largest fraction of a case's foreground that may lie in several organs."""
 CaseMasks = Mapping[str, Mapping[str, Path]]
 """The masks of each case by organ; all cases have the same organs, in alphabetical order."""
 AS_IMAGES = "if each file is an image of its own, pass --names '(.+)'"
@@ -36,7 +36,7 @@ class Overlaps:
     """Their number by case."""
 
     def sentence(self) -> str:
-        """Returns a sentence on them, empty without any."""
+        """Returns a sentence on these voxels; an empty one if there are none."""
         total = sum(self.voxels.values())
         if not total:
             return ""
@@ -56,27 +56,40 @@ def find_organs(folder: Path, files: Sequence[Path]) -> CaseMasks | None:
     Raises:
         AuditError: cases have different organs.
     """
-    masks = [file for file in files if file.parent.name == FOLDER] or files
+    by_case = _files_by_case(files)
+    if not by_case:
+        return None
+    organs_of_cases = [{*files_of_case} for files_of_case in by_case.values()]
+    # Two files a case, and one that all cases have, may be organs. Whether they are, the values of the first case say.
+    if min(map(len, organs_of_cases)) < 2 or not set.intersection(*organs_of_cases):
+        return None
+    first_case = next(iter(by_case.values()))
+    if not all(_is_binary(folder / file) for file in first_case.values()):
+        return None
+    organs = sorted(set.union(*organs_of_cases))
+    for case, files_of_case in by_case.items():
+        lacking = [organ for organ in organs if organ not in files_of_case]
+        if lacking:
+            raise AuditError(f"{folder}: expected a mask of each organ in each case, {case} lacks {listed(lacking)}")
+    masks = {}
+    for case, files_of_case in by_case.items():
+        masks[case] = {organ: folder / files_of_case[organ] for organ in organs}
+    return masks
+
+
+def _files_by_case(files: Sequence[Path]) -> dict[str, dict[str, Path]]:
+    """Returns the files of each subfolder by their names without suffix; none if one is no volume in a subfolder."""
+    # TotalSegmentator's data set has other volumes beside the folders of masks.
+    masks = [file for file in files if file.parent.name == FOLDER]
     by_case: dict[str, dict[str, Path]] = defaultdict(dict)
-    for file in masks:
+    for file in masks or files:
         case = file.parent
         if case.name == FOLDER:
             case = case.parent
         if case == Path() or not formats.format_of(file).volumes:
-            return None
-        by_case[case.as_posix()][stem_of(Path(file.name))] = folder / file
-    if not by_case or min(map(len, by_case.values())) < 2:
-        return None
-    shared = set.intersection(*(set(masks_of_case) for masks_of_case in by_case.values()))
-    first = next(iter(by_case.values()))
-    if not shared or not all(map(_is_binary, first.values())):
-        return None
-    organs = sorted({organ for masks_of_case in by_case.values() for organ in masks_of_case})
-    for case, masks_of_case in by_case.items():
-        lacking = [organ for organ in organs if organ not in masks_of_case]
-        if lacking:
-            raise AuditError(f"{folder}: expected a mask of each organ in each case, {case} lacks {listed(lacking)}")
-    return {case: {organ: masks_of_case[organ] for organ in organs} for case, masks_of_case in by_case.items()}
+            return {}
+        by_case[case.as_posix()][stem_of(Path(file.name))] = file
+    return by_case
 
 
 def _is_binary(path: Path) -> bool:

@@ -20,19 +20,19 @@ from flipjax.report.style import IGNORED as IGNORED_COLOUR
 from flipjax.report.style import class_colours
 from flipjax.results.frames import records_of
 
-WORST = "The worst: the largest share of segments that flip or are missed whole, then of wrong foreground."
+CAPTION_OF_WORST = "The worst: the largest share of segments that flip or are missed whole, then of wrong foreground."
 """Caption of the images."""
-FURTHER = "The next ones; all are in images.csv."
+CAPTION_OF_NEXT = "The next ones; all are in images.csv."
 """Caption of the images after those."""
-CUT = "The largest flipped segment of each frequent pair; flip is the share of it that flips."
+CAPTION_OF_SEGMENTS = "The largest flipped segment of each frequent pair; flip is the share of it that flips."
 """Caption of the cut-outs of segments."""
 FIRST_ITEMS = 2
 """Images beside the findings."""
-FEWEST_ITEMS = 4
+MOST_WITHOUT_WHOLE = 4
 """Images that are shown where no segment is wrong as a whole, at most."""
-NAMED = 12
+MOST_IN_LEGEND = 12
 """Classes in the legend, at most."""
-PAIRS_SHOWN = 4
+MOST_PAIRS = 4
 """Pairs of classes of which a segment is shown, at most."""
 MARGIN = 8
 """Pixels of a map around a segment, at least."""
@@ -42,12 +42,13 @@ def write_audit_page(
     folder: Path, audit: Audit, document: Document, items: Sequence[Item], segments: Sequence[Item] = ()
 ) -> None:
     """Writes a self-contained index.html, and its figures as SVG and PNG."""
+    # Blocks that follow the tables of a section, by its title. Deciles come before the curve of risk and coverage.
     after: dict[str, list[PageBlock]] = {"Flip-risk": [*charts.ranking_charts(audit)[::-1]]}
     if segments:
-        after["Flips"] = [Gallery(segments, palette_of(audit, segments), CUT, filtered=False)]
+        after["Flips"] = [Gallery(segments, palette_of(audit, segments), CAPTION_OF_SEGMENTS, filtered=False)]
     further = items[FIRST_ITEMS:]
     if further:
-        after["Images"] = [Gallery(further, palette_of(audit, further), FURTHER, filtered=False)]
+        after["Images"] = [Gallery(further, palette_of(audit, further), CAPTION_OF_NEXT, filtered=False)]
     sections = []
     for section in document.sections:
         if section.title == "Images" and items:
@@ -65,7 +66,7 @@ def _worst(audit: Audit, items: Sequence[Item]) -> Gallery | None:
     """Returns the worst images, which stand beside the findings."""
     if not items:
         return None
-    return Gallery(items[:FIRST_ITEMS], palette_of(audit, items[:FIRST_ITEMS]), WORST, filtered=False)
+    return Gallery(items[:FIRST_ITEMS], palette_of(audit, items[:FIRST_ITEMS]), CAPTION_OF_WORST, filtered=False)
 
 
 def _with_links(audit: Audit, block: PageBlock, segments: Sequence[Item]) -> PageBlock:
@@ -96,7 +97,7 @@ def draw_items(audit: Audit, pictures: Mapping[int, ImagePictures]) -> list[Item
     if wrong_whole:
         shown = wrong_whole
     else:
-        shown = shown[:FEWEST_ITEMS]
+        shown = shown[:MOST_WITHOUT_WHOLE]
     return [make_item(audit, index, _what_is_wrong(audit, index), pictures[index].whole) for index in shown]
 
 
@@ -120,7 +121,7 @@ def draw_segments(audit: Audit, pictures: Mapping[int, ImagePictures]) -> list[I
     flips = audit.objects.flipped.sort_values("pixels", ascending=False, kind="stable")
     largest = flips[flips["image"].isin(pictures)].drop_duplicates(pair)
     items = []
-    for row in records_of(audit.objects.flipped_pairs[:PAIRS_SHOWN][pair].merge(largest)):
+    for row in records_of(audit.objects.flipped_pairs[:MOST_PAIRS][pair].merge(largest)):
         truth = row["class"]
         predicted = row["predicted"]
         picture = pictures[row["image"]].of_pair((truth, predicted))
@@ -131,11 +132,13 @@ def draw_segments(audit: Audit, pictures: Mapping[int, ImagePictures]) -> list[I
     return items
 
 
-WHOLE = (slice(None), slice(None))
+ALL_OF_PICTURE = (slice(None), slice(None))
 """The cut that shows all of a picture."""
 
 
-def make_item(audit: Audit, index: int, kind: str, picture: Picture, *, cut: tuple[slice, slice] = WHOLE) -> Item:
+def make_item(
+    audit: Audit, index: int, kind: str, picture: Picture, *, cut: tuple[slice, slice] = ALL_OF_PICTURE
+) -> Item:
     """Returns the picture of an image of an audit, or a cut of it."""
     classes = len(audit.class_names)
     title = picture.layout.title
@@ -174,13 +177,14 @@ def make_item(audit: Audit, index: int, kind: str, picture: Picture, *, cut: tup
 def palette_of(audit: Audit, items: Sequence[Item]) -> Palette:
     """Returns the class colours; the legend has the classes with the most pixels in the items."""
     classes = len(audit.class_names)
+    # Ignored pixels of the items have a number after those of the classes.
     colours = [*class_colours(classes, background=audit.background), IGNORED_COLOUR]
     names = [*audit.class_names, "ignored"]
     pixels = np.zeros(classes + 1, np.int64)
     for item in items:
-        for values in (item.truth, item.prediction):
-            pixels += np.bincount(values.ravel(), minlength=classes + 1)
+        for class_indices in (item.truth, item.prediction):
+            pixels += np.bincount(class_indices.ravel(), minlength=classes + 1)
     pixels[[*background_classes(audit.background)]] = 0
-    most = np.argsort(-pixels, kind="stable")[:NAMED].tolist()
-    in_legend = sorted(c for c in most if pixels[c] > 0)
+    most_pixels = np.argsort(-pixels, kind="stable")[:MOST_IN_LEGEND].tolist()
+    in_legend = sorted(c for c in most_pixels if pixels[c] > 0)
     return Palette(colours, {names[c]: to_hex(colours[c]) for c in in_legend}, audit.background, classes)

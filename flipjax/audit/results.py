@@ -19,8 +19,8 @@ from flipjax.metrics import Anatomy, Decomposition, RegionSums
 from flipjax.metrics.classes import Background
 from flipjax.metrics.images import Images, read_images
 
-FEWEST = 30
-"""Fewest images of which deciles are shown."""
+FEWEST_IN_TENTHS = 30
+"""Fewest images that are shown in tenths."""
 SAME_RISK = 1e-6
 """Range of the flip-risk of all images, in nats, up to which they count as equal: it is stored in 24 bits."""
 
@@ -60,14 +60,12 @@ class Audit:
     def worst_images(self) -> list[int]:
         """The images with something wrong, the worst first: by `rank_of_image`."""
         counts = self.objects.counts
-        whole = (counts.flipped_segments + counts.missed_segments).sum(1)
-        correct = np.asarray(self.decomposition.correct)
-        ranks = [
-            rank_of_image(*of_image)
-            for of_image in zip(whole.tolist(), counts.segments.sum(1).tolist(), correct.tolist(), strict=True)
-        ]
-        wrong = [image for image, rank in enumerate(ranks) if max(rank) > 0]
-        return sorted(wrong, key=lambda image: ranks[image], reverse=True)
+        wrong_segments = (counts.flipped_segments + counts.missed_segments).sum(1).tolist()
+        segments = counts.segments.sum(1).tolist()
+        correct = np.asarray(self.decomposition.correct).tolist()
+        ranks = [rank_of_image(*counted) for counted in zip(wrong_segments, segments, correct, strict=True)]
+        wrong_images = [image for image, rank in enumerate(ranks) if max(rank) > 0]
+        return sorted(wrong_images, key=ranks.__getitem__, reverse=True)
 
     @property
     def groups(self) -> np.ndarray | None:
@@ -106,15 +104,15 @@ class Audit:
 
     @functools.cached_property
     def ranks(self) -> bool:
-        """Whether flip-risk ranks images: scores have it, and it is not the same in all."""
+        """Whether flip-risk ranks images: masks have none, and where all images have the same, it ranks none."""
         risk = np.asarray(self.decomposition.flip_risk)
         known = risk[~np.isnan(risk)]
         return self.has_scores and len(known) > 1 and bool(np.ptp(known) > SAME_RISK)
 
     @property
     def has_tenths(self) -> bool:
-        """Whether enough images have a rank for deciles to be meaningful."""
-        return self.ranks and len(self.images) - self.number("n_images_without_risk") >= FEWEST
+        """Whether images are shown in tenths: flip-risk ranks them, and there are enough."""
+        return self.ranks and len(self.images) - self.number("n_images_without_risk") >= FEWEST_IN_TENTHS
 
     @functools.cached_property
     def pixels(self) -> np.ndarray:
@@ -174,15 +172,16 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
         group_names = groups.names(foreground_names)
         columns["group"] = [group_names[group] for group in groups.numbers.tolist()]
     names_in_keys = groups.names_in_keys(foreground_names)
+    pairs = flip_pairs(measured.decomposition, class_names, clusters=clusters, weighted=measured.weighted_decomposition)
     return Audit(
-        measured,
-        with_names(summary.values, names_in_keys),
-        with_names(summary.intervals, names_in_keys),
-        objects,
-        image_rows(columns, measured, counted, objects, anatomy=kinds),
-        compared,
-        flip_pairs(measured.decomposition, class_names, clusters=clusters, weighted=measured.weighted_decomposition),
-        kinds,
+        measured=measured,
+        summary=with_names(summary.values, names_in_keys),
+        intervals=with_names(summary.intervals, names_in_keys),
+        objects=objects,
+        images=image_rows(columns, measured, counted, objects, anatomy=kinds),
+        compared=compared,
+        pairs=pairs,
+        anatomy=kinds,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from flipjax.audit.arrays import SCORES, Header
+from flipjax.audit.arrays import SCORES, Header, class_axes_of
 from flipjax.audit.formats import format_of
 from flipjax.audit.problems import BrokenFileError
 
@@ -25,7 +25,7 @@ def axes_of(shape: Sequence[int], path: Path, kind: str) -> int:
     """
     if format_of(path).volumes:
         return 3
-    axes = len(shape) - (kind in SCORES)
+    axes = len(shape) - class_axes_of(kind)
     if axes > 2 and shape[0] == 1:
         return axes - 1
     return axes
@@ -43,12 +43,12 @@ def image_shape(path: Path, header: Header, kind: str, axes: int) -> tuple[int, 
     Raises:
         BrokenFileError: another number of axes, or an empty array.
     """
-    rank = axes + (kind in SCORES)
+    rank = axes + class_axes_of(kind)
     shape = _without_added_axes(path, header, rank)
     if len(shape) != rank or 0 in shape:
-        one = "volume" if axes == 3 else "image"
-        text = f"{path}: expected {kind} of one {one}, an array of {rank} axes, found {header.shape}"
-        raise BrokenFileError(text + _other_kind(kind, axes, len(shape)))
+        noun = "volume" if axes == 3 else "image"
+        problem = f"{path}: expected {kind} of one {noun}, an array of {rank} axes, found {header.shape}"
+        raise BrokenFileError(problem + _advice_on_kind(kind, axes, len(shape)))
     return shape
 
 
@@ -76,7 +76,7 @@ def _without_axes_of_volume(shape: tuple[int, ...], rank: int) -> tuple[int, ...
     return shape
 
 
-def _other_kind(kind: str, axes: int, rank: int) -> str:
+def _advice_on_kind(kind: str, axes: int, rank: int) -> str:
     """Returns advice on --kind if an array of `rank` axes looks like another kind, else an empty text."""
     if kind in SCORES and rank == axes:
         return "; for class indices pass --kind masks"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flipjax.audit import formats, shapes
-from flipjax.audit.arrays import SCORES, Header, StoredArray
+from flipjax.audit.arrays import Header, StoredArray, class_axes_of
 from flipjax.audit.coco import Coco, find_images, read_categories
 from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.names import check_names, files_below, is_hidden, name_files, suffix_of
@@ -44,9 +44,9 @@ class Source:
     stacked: bool = False
     """Whether one file holds all images."""
     broken: tuple[BrokenFileError, ...] = ()
-    """The files that cannot be used."""
+    """An error for each file that cannot be used."""
     left_out: int = 0
-    """Number of files that --names does not match."""
+    """The number of files that --names does not match."""
     hidden: tuple[Path, ...] = ()
     """Files that systems leave, which are left out."""
 
@@ -67,7 +67,8 @@ def open_source(
     Args:
         path: a folder, whose subfolders count, of npy, npz, NIfTI and for class indices PNG files; or one of them.
         kind: of the array, which names it in an npz that holds several: logits, probabilities, masks or labels.
-        spatial_ndim: 2 or 3; None: as the shapes say, where a file of three axes is a stack of images.
+        spatial_ndim: 2 or 3; None: as the shapes say, where three axes of class indices in one file are a stack of
+            images.
         label_map: of the values; a JSON has its own.
         truth: for COCO predictions, the categories of the labels.
         pattern: of `read_pattern`; the names of files.
@@ -92,12 +93,15 @@ def open_source(
     if formats.format_of(path).stacks:
         with naming(path):
             stack = Stack(path, kind)
-        of_image = _spatial_ndim_of_file(stack.values.shape, kind, spatial_ndim)
-        if len(stack.values.shape) == of_image + (kind in SCORES) + 1:
-            return _open_stack(path, stack, spatial_ndim=of_image, label_map=label_map)
-    source = _open_files(
-        path.parent, {path.stem: Path(path.name)}, kind=kind, spatial_ndim=spatial_ndim, label_map=label_map
-    )
+        axes = len(stack.values.shape) - class_axes_of(kind)
+        axes_of_an_image = spatial_ndim
+        if axes_of_an_image is None:
+            # Three axes of class indices are a stack of images, not a volume.
+            axes_of_an_image = 3 if axes > 3 else 2
+        if axes == 1 + axes_of_an_image:
+            return _open_stack(path, stack, spatial_ndim=axes_of_an_image, label_map=label_map)
+    named = {path.stem: Path(path.name)}
+    source = _open_files(path.parent, named, kind=kind, spatial_ndim=spatial_ndim, label_map=label_map)
     return dataclasses.replace(source, path=path)
 
 
@@ -109,27 +113,18 @@ def _open_coco(path: Path, truth: Coco | None) -> Source:
         return Source(path, find_images(path, content, categories, predicted=truth is not None), coco=categories)
 
 
-def _spatial_ndim_of_file(shape: Sequence[int], kind: str, spatial_ndim: int | None) -> int:
-    """Returns the number of axes of space of a file that may be a stack: of class indices, three axes are a stack."""
-    if spatial_ndim is not None:
-        return spatial_ndim
-    if len(shape) - (kind in SCORES) > 3:
-        return 3
-    return 2
-
-
 def _open_stack(path: Path, stack: Stack, *, spatial_ndim: int, label_map: LabelMap | None) -> Source:
     """Opens a file that holds all images, one a row."""
     count, *shape = stack.values.shape
-    if not stack.values.size or len(stack.names or range(count)) != count:
-        raise AuditError(f"{path}: expected images and a name for each, found {(count, *shape)}, {stack.names}")
     names = tuple(map(str, range(count)))
     if stack.names:
         names = check_names(path, stack.names)
-    rows = {}
-    for i, name in enumerate(names):
-        rows[name] = StoredArray(f"{path} row {i}", (*shape,), functools.partial(stack.row, i), label_map)
-    return Source(path, rows, named=bool(stack.names), spatial_ndim=spatial_ndim, stacked=True)
+    if not stack.values.size or len(names) != count:
+        raise AuditError(f"{path}: expected images and a name for each, found {(count, *shape)}, {stack.names}")
+    images = {}
+    for row, name in enumerate(names):
+        images[name] = StoredArray(f"{path} row {row}", tuple(shape), functools.partial(stack.row, row), label_map)
+    return Source(path, images, named=bool(stack.names), spatial_ndim=spatial_ndim, stacked=True)
 
 
 def _open_folder(
@@ -145,7 +140,7 @@ def _open_folder(
         if cases is not None:
             return _open_organs(path, cases)
     if pattern is None and len(usable) < len(files):
-        _refuse_types(path, kind, [file.as_posix() for file in files if file not in {*usable}])
+        _refuse_types(path, kind, [file.as_posix() for file in sorted({*files} - {*usable})])
     if not usable:
         _refuse_types(path, kind, [])
     named = name_files(path, usable, pattern)
@@ -164,6 +159,7 @@ def _open_organs(path: Path, cases: CaseMasks) -> Source:
         numbers = range(1, 1 + len(masks))
         load = functools.partial(read_case, masks, numbers, shape, case=case, overlaps=overlaps)
         images[case] = StoredArray(str(path / case), shape, load, spacing=header.spacing, affine=header.affine)
+    # All cases have the same organs, in the same order.
     organs = tuple(next(iter(cases.values())))
     return Source(path, images, spatial_ndim=3, organs=organs, overlaps=overlaps)
 
@@ -186,8 +182,9 @@ def _open_files(
         except BrokenFileError as error:
             broken.append(error)
     if spatial_ndim is None:
-        of_files = [shapes.axes_of(header.shape, named[name], kind) for name, header in headers.items()]
-        spatial_ndim = 3 if 3 in of_files else 2
+        # One volume makes volumes of all; files that are none are then refused by name.
+        axes_of_files = [shapes.axes_of(header.shape, named[name], kind) for name, header in headers.items()]
+        spatial_ndim = 3 if 3 in axes_of_files else 2
     images = {}
     palettes = {}
     for name, header in headers.items():
@@ -199,12 +196,15 @@ def _open_files(
             continue
         if header.palette:
             palettes[file] = header.palette
+        spacing = None
+        if header.spacing is not None:
+            spacing = header.spacing[:spatial_ndim]
         images[name] = StoredArray(
             str(file),
             shape,
             functools.partial(formats.read_values, file, kind, shape),
             label_map,
-            spacing=header.spacing and header.spacing[:spatial_ndim],
+            spacing=spacing,
             affine=header.affine,
             of_nnunet=header.array_name in shapes.NNUNET_ARRAYS,
         )
@@ -212,7 +212,7 @@ def _open_files(
 
 
 def check_colours(predictions: Source, labels: Source) -> None:
-    """Raises AuditError if the colours of masks with a palette say that an index is not the same class in all."""
+    """Raises AuditError if masks have palettes, and an index has another colour, so another class, in some of them."""
     if not predictions.palettes and not labels.palettes:
         return
     from flipjax.data.masks import clashing_colours, swapped_colours

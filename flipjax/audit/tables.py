@@ -59,13 +59,13 @@ ERROR_KIND_WORDS = {
     "background": "confusion between background classes",
 }
 """The kinds of wrong pixels of `flipjax.metrics.error_budget`, in words."""
-NAMED = 8
+MOST_NAMES = 8
 """Images that a cell names, at most."""
 LEAST_SHARE = 0.0005
 """Smallest share of a class that has a row among the pairs: less is 0.0% in print."""
-SENTENCES = 24
+MOST_LINES = 24
 """Lines of sentences on a terminal, at most."""
-SAID = (
+SAID_ELSEWHERE = (
     "n_images",
     "fg_correct",
     "fg_flip",
@@ -80,7 +80,7 @@ SAID = (
     "flip_shift",
     "flip_other",
 )
-"""Quantities that a sentence or a table says, or says better."""
+"""Quantities that the table of further numbers leaves out, because a sentence or another table says them."""
 
 
 def make_document(
@@ -117,7 +117,7 @@ def make_document(
         definitions=terms_of(audit, str(options.get("unit", "class"))),
         config=options,
         # Warnings come before all.
-        height=SENTENCES,
+        height=MOST_LINES,
         first=len(first) + sum(line.startswith("Warning") for line in lines),
     )
 
@@ -162,7 +162,7 @@ def _class_block(audit: Audit) -> Numbers:
     columns["IoU [95%]"] = "{iou}"
     flips = np.array([audit.summary.get(f"flip/{name}", math.nan) for name in names], np.float64)
     order = np.argsort(-np.nan_to_num(flips, nan=-1), kind="stable")
-    # What is not in the labels is said above, and background has no rate but its IoU, in summary.json.
+    # A sentence above names classes that are not in the labels; background has no rate but its IoU, in summary.json.
     order = order[(inside & (counts.truth > 0))[order]]
     return Numbers(
         f"Classes by Flip: shares of {audit.measured.pixel_noun}, and of whole segments",
@@ -178,7 +178,7 @@ def _whole_blocks(audit: Audit) -> list[Numbers]:
             images = audit.objects.images_with(outcome, c)
             if len(images):
                 shown = int((audit.objects.counts.segments[:, c] > 0).sum())
-                row = (words, f"{len(images)} of {shown}", names_in_words(audit, images, NAMED))
+                row = (words, f"{len(images)} of {shown}", names_in_words(audit, images, MOST_NAMES))
                 classes_of.setdefault(row, []).append(audit.class_names[c])
     rows = [[", ".join(classes), *row] for row, classes in classes_of.items()]
     images = audit.measured.image_noun
@@ -201,7 +201,7 @@ def _group_blocks(audit: Audit) -> list[Numbers]:
         "difference [95%]": interval_column(*DIFFERENCE_COLUMNS, form="+.3f"),
         "q": _q_cell,
     }
-    # A group that flips less says only that another flips more; what is 0 in print is in flips_by_group.csv.
+    # Where a group flips less, another flips more, which has the row; a difference of 0.000 has none.
     higher = audit.by_group[audit.by_group["difference"] > LEAST_DIFFERENCE]
     told = {(row.class_name, row.group) for row in told_groups(audit)}
     untold = [row not in told for row in zip(higher["class"], higher["group"], strict=True)]
@@ -274,7 +274,7 @@ def _kind_blocks(audit: Audit) -> list[Numbers]:
 def overall(audit: Audit) -> TextTable:
     """Returns the main quantities that no sentence or other table says, and IoU gaps if there are groups."""
     table = {**of_classes(audit.class_names, background=audit.background), **COLUMNS, **AUDIT_QUANTITIES}
-    left_out = {*keys_without_information(audit), *SAID}
+    left_out = {*keys_without_information(audit), *SAID_ELSEWHERE}
     rows = []
     for key in table:
         of_class = key.startswith(PER_CLASS_OF_AUDITS) and key != "iou/foreground"
