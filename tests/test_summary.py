@@ -13,7 +13,8 @@ from metrics.logits import EXAMPLES, check_refused
 
 from flipjax import metrics
 from flipjax.metrics import Decomposition, bootstrap
-from flipjax.metrics.resampling import draw_images, generator_of
+from flipjax.metrics.draws import draw_images
+from flipjax.metrics.resampling import generator_of
 from flipjax.metrics.selective import auroc_ends
 
 

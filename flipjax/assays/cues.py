@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from flipjax.metrics.decomposition import divide
+from flipjax.metrics.draws import draw_images, percentile_ends
 from flipjax.metrics.intervals import Estimate
-from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.metrics.selective import auroc
 
 SAMPLES = 400

@@ -31,10 +31,10 @@ from flipjax.audit.gates import (
 from flipjax.audit.objects import SegmentCounts
 from flipjax.audit.stored import ComparedAudits, read_compared
 from flipjax.metrics.decomposition import Ratio
+from flipjax.metrics.draws import draw_images, percentile_ends
 from flipjax.metrics.evaluate import ratios_of, summary_of, values_of, with_group
 from flipjax.metrics.images import Images
 from flipjax.metrics.intervals import paired_difference, paired_mean_difference
-from flipjax.metrics.resampling import draw_images, percentile_ends
 from flipjax.report.document import Document, terminal_text, write_summary
 from flipjax.results.frames import DIGITS, write_csv
 from flipjax.support.files import make_folder, write_text

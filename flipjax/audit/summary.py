@@ -15,10 +15,11 @@ from flipjax.audit.objects import Objects, SegmentCounts
 from flipjax.metrics import Anatomy, Decomposition
 from flipjax.metrics.anatomy_flips import FLIP_KINDS
 from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.draws import read_sets
 from flipjax.metrics.evaluate import evaluate, rate_intervals
 from flipjax.metrics.images import Images, read_images
 from flipjax.metrics.intervals import Estimate
-from flipjax.metrics.resampling import image_intervals, interval_names, read_together
+from flipjax.metrics.resampling import image_intervals, interval_names
 from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 
 GROUP_DIFFERENCE = "group_difference/"
@@ -170,7 +171,7 @@ def dependent_images(measured: Measurements) -> np.ndarray | None:
     if measured.pairs is None:
         return None
     # An image without a pair, -1, counts alone.
-    return read_together("pairs", measured.pairs, len(measured.pairs))
+    return read_sets(measured.pairs, n_images=len(measured.pairs), name="pairs")
 
 
 def _add_group_differences(summary: Summary, compared: Sequence[GroupFlip]) -> None:

@@ -337,7 +337,7 @@ def mirror_risk(logits: ArrayLike, mirrored: ArrayLike, *, background: Backgroun
     turned = other[:, :, ::-1]
     classes = background_classes(background)
     prediction, entropy = pixels.mean_entropy(jnp.concatenate([scores, turned], axis=-1), background=classes)
-    inside = pixels.is_foreground(prediction, classes)
+    inside = pixels.where_foreground(prediction, classes)
     return divide(jnp.where(inside, entropy, 0).sum((-2, -1)), inside.sum((-2, -1)))
 
 

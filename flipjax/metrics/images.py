@@ -53,6 +53,8 @@ class Images:
     """int (N, C, C), rows truth."""
     risk_sum: np.ndarray
     """float (N,), nats; NaN for masks."""
+    weights: np.ndarray
+    """float (S, N), how often each of S resamples holds each image; (1, N) ones where there are no resamples."""
     background: Background = 0
     """The background class, several, or None."""
     pair: np.ndarray | None = None
@@ -67,8 +69,6 @@ class Images:
     """float (scenes, F), log P(scene | class) in training; None if not known."""
     own: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     """Numerators and denominators (N, 2) of a user's own quantities, by name."""
-    weights: np.ndarray | None = None
-    """float (S, N), how often each resample holds each image; None: one resample that holds each once."""
 
     def __len__(self) -> int:
         """Returns N."""
@@ -82,9 +82,6 @@ class Images:
         regions = None
         if self.regions is not None:
             regions = RegionSums(*(leaf[inside] for leaf in self.regions))
-        weights = None
-        if self.weights is not None:
-            weights = self.weights[:, inside]
         return dataclasses.replace(
             self,
             group=self.group[inside],
@@ -94,7 +91,7 @@ class Images:
             regions=regions,
             log_odds=_rows_of(self.log_odds, inside),
             own={name: ratios[inside] for name, ratios in self.own.items()},
-            weights=weights,
+            weights=self.weights[:, inside],
         )
 
     @property
@@ -140,16 +137,9 @@ class Images:
         """The foreground classes, numbered from 0, that have common and rare groups."""
         return [number for number in range(self.scene_groups.classes) if self.scene_groups.sides_of(number)[0]]
 
-    @cached_property
-    def counts(self) -> np.ndarray:
-        """How often each resample holds each image, float64 (S, N)."""
-        if self.weights is None:
-            return np.ones((1, len(self)))
-        return self.weights
-
     def total(self, values: Array) -> np.ndarray:
         """Returns the sums over images (N, ...) in each resample, float64 (S, ...)."""
-        return np.tensordot(self.counts, np.asarray(values, np.float64), axes=1)
+        return np.tensordot(self.weights, np.asarray(values, np.float64), axes=1)
 
     @cached_property
     def decomposition(self) -> Decomposition:
@@ -181,15 +171,15 @@ class Images:
             return Ratio(self.total(ratio.part), self.total(ratio.whole))
         # Images that lack the rate are left out, so that they do not change the order in which floats are summed.
         exists = ratio.whole > 0
-        counts = self.counts
+        weights = self.weights
         if not exists.all():
-            counts = counts[:, exists]
-        return Ratio(counts @ ratio.part[exists], counts @ ratio.whole[exists])
+            weights = weights[:, exists]
+        return Ratio(weights @ ratio.part[exists], weights @ ratio.whole[exists])
 
     @cached_property
     def ranking(self) -> Ranking:
         """What follows from sorting the images by flip-risk."""
-        return rank_images(self.flip, self.flip_risk, self.counts)
+        return rank_images(self.flip, self.flip_risk, self.weights)
 
     @cached_property
     def swap(self) -> SceneSwap:
@@ -269,6 +259,7 @@ def read_images(
         group=group,
         confusion=confusion,
         risk_sum=risk_sum,
+        weights=np.ones((1, n)),
         background=background,
         pair=pair,
         regions=regions,

@@ -62,7 +62,7 @@ INTERIOR = 1
 @quantity("n_images", "images", unit="images", resampled=False)
 def n_images(images: Images) -> np.ndarray:
     """Images of the split and group."""
-    return images.counts.sum(1).astype(np.int64)
+    return images.weights.sum(1).astype(np.int64)
 
 
 @quantity("n_images_without_risk", "images without flip-risk", unit="images", resampled=False)
@@ -135,7 +135,7 @@ def class_miss(pixels: PixelRatios) -> Ratio:
 def flip_risk_mean(images: Images) -> np.ndarray:
     """Mean over the images of flip-risk; images without predicted foreground have none."""
     predicted = images.where(~np.isnan(images.flip_risk))
-    return divide(predicted.total(predicted.flip_risk), predicted.counts.sum(1))
+    return divide(predicted.total(predicted.flip_risk), predicted.weights.sum(1))
 
 
 @quantity("flip_risk_share", "mean flip-risk as a share of log F", unit="share", needs=has_risk, swept=False)
@@ -247,13 +247,13 @@ def swap_auroc(images: Images) -> np.ndarray:
     Judge it on all groups: in rare groups alone any detector of 'the prediction agrees with the scene' does well.
     """
     risk = np.where(np.isnan(images.flip), np.nan, images.swap.risk)
-    return selective.auroc(risk, images.flip > 0.5, weights=images.counts)
+    return selective.auroc(risk, images.flip > 0.5, weights=images.weights)
 
 
 @quantity("swap_aurc", "scene-swap AURC", unit="share", better="down", needs=has_scenes, resampled=False)
 def swap_aurc(images: Images) -> np.ndarray:
     """As flip-risk AURC, ranked by scene-swap risk."""
-    return rank_images(images.flip, images.swap.risk, images.counts).risk_aurc
+    return rank_images(images.flip, images.swap.risk, images.weights).risk_aurc
 
 
 @rate("repair_flip", "flip after repair", better="down", needs=has_scenes)

@@ -124,13 +124,13 @@ class Ranking:
         return divide(self.top_decile_flip_share - CHANCE, room)
 
 
-def rank_images(flip: np.ndarray, risk: np.ndarray, counts: np.ndarray) -> Ranking:
+def rank_images(flip: np.ndarray, risk: np.ndarray, weights: np.ndarray) -> Ranking:
     """Sorts images by flip-risk.
 
     Args:
         flip: flip shares (n,), NaN without true foreground.
         risk: flip-risks (n,), NaN without predicted foreground.
-        counts: (S, n), number of times that each resample holds each image.
+        weights: (S, n), number of times that each resample holds each image.
 
     Returns:
         The images that have both, in order.
@@ -139,6 +139,6 @@ def rank_images(flip: np.ndarray, risk: np.ndarray, counts: np.ndarray) -> Ranki
     order, ends_tie = sort_scores(risk[has_rank])
     ranked = has_rank[order]
     # `take` returns contiguous rows, which sum twice as fast.
-    weights = counts.take(ranked, axis=1)
-    without_risk = counts.sum(1).astype(np.int64) - weights.sum(1).astype(np.int64)
-    return Ranking(flip[ranked], risk[ranked], weights, ends_tie, without_risk)
+    weights_of_ranked = weights.take(ranked, axis=1)
+    without_risk = weights.sum(1).astype(np.int64) - weights_of_ranked.sum(1).astype(np.int64)
+    return Ranking(flip[ranked], risk[ranked], weights_of_ranked, ends_tie, without_risk)

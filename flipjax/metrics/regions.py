@@ -15,7 +15,8 @@ from flipjax.metrics.classes import LabelOptions, LabelSpec
 from flipjax.metrics.decomposition import RegionSums
 from flipjax.metrics.host import Array
 from flipjax.metrics.kernels import PixelMaps, read_pixels
-from flipjax.metrics.pixels import counted_label, is_foreground, sum_together
+from flipjax.metrics.pixel_sums import counted_label, sum_together
+from flipjax.metrics.pixels import where_foreground
 
 SHARE = 24
 """The width of the rim is the height divided by this, and at least a pixel: two pixels of 48."""
@@ -96,8 +97,8 @@ def _sums(
     background = spec.background_classes
     spatial_ndim = spec.spatial_ndim
     counted = counted_label(labels, classes, spec.ignore_index) < classes
-    true = counted & is_foreground(labels, background)
-    predicted = counted & is_foreground(prediction, background)
+    true = counted & where_foreground(labels, background)
+    predicted = counted & where_foreground(prediction, background)
     shared = true & predicted
     wrong = shared & (prediction != labels)
     bin_of = jnp.clip(jnp.ceil(confidence * BINS).astype(jnp.int32) - 1, 0, BINS - 1)

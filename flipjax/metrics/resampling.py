@@ -1,14 +1,13 @@
-"""The bootstrap over images, of what has no interval by a formula: rankings, deciles, gaps. NumPy only.
+"""Intervals over images by the bootstrap, for quantities without a formula: rankings, deciles, gaps. NumPy only.
 
-Rates have those of `flipjax.metrics.intervals`; an AUROC has Newcombe's (`flipjax.metrics.selective.auroc_ends`).
+Rates have the intervals of `flipjax.metrics.intervals`, and an AUROC has Newcombe's
+(`flipjax.metrics.selective.auroc_ends`).
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import itertools
-import warnings
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,8 +16,8 @@ from numpy.typing import ArrayLike
 
 from flipjax.config.groups import AnyGroups
 from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.draws import draw_images, percentile_ends, read_counts, read_sets
 from flipjax.metrics.evaluate import evaluate, values_of, with_group
-from flipjax.metrics.host import read_integers, read_numbers
 from flipjax.metrics.images import Images, read_images
 from flipjax.metrics.quantities import EVALUATORS
 from flipjax.metrics.selective import auroc, auroc_ends
@@ -26,8 +25,8 @@ from flipjax.metrics.selective import auroc, auroc_ends
 if TYPE_CHECKING:
     import jax
 
-_INDICES_AT_ONCE = 1 << 22
-"""Drawn images that are held at once, at most: resamples are evaluated in blocks of that size."""
+_MOST_DRAWN_AT_ONCE = 1 << 22
+"""Most drawn images that memory holds at once, 32 MiB: resamples are evaluated in blocks."""
 
 
 class Interval(NamedTuple):
@@ -148,13 +147,13 @@ def image_intervals(
     _check_names(names, images)
     intervals = auroc_intervals(images, names, pairs=pairs, clusters=clusters)
     names_to_draw = [name for name in names if name not in intervals]
-    blocks = []
-    # Draws also check their arguments, so they are made where only AUROCs are asked for, too.
-    for counts in _draws(images, generator, samples=samples, pairs=pairs, clusters=clusters):
+    values_of_blocks = []
+    # Draws check pairs and clusters, so they are made even where only AUROCs are asked for.
+    for counts in _draw_blocks(images, generator, samples=samples, pairs=pairs, clusters=clusters):
         if names_to_draw:
-            blocks.append(values_of(dataclasses.replace(images, weights=counts), names_to_draw))
+            values_of_blocks.append(values_of(dataclasses.replace(images, weights=counts), names_to_draw))
     for name in names_to_draw:
-        intervals[name] = _percentile_interval(np.concatenate([block[name] for block in blocks]))
+        intervals[name] = _percentile_interval(np.concatenate([values[name] for values in values_of_blocks]))
     return {name: intervals[name] for name in names}
 
 
@@ -180,7 +179,7 @@ def resampled(
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
         keys: keys of `summarize`.
-        counts: (S, n), how often each resample holds each image, from `flipjax.metrics.resampling.draw_images`.
+        counts: (S, n), how often each resample holds each image, from `flipjax.metrics.draws.draw_images`.
         groups: (n,) integers as in `summarize`.
         class_names: as in `summarize`.
         all_groups: as in `summarize`.
@@ -214,9 +213,9 @@ def auroc_intervals(
         clusters: as in `bootstrap`.
     """
     if clusters is None:
-        together = read_together("pairs", pairs, len(images))
+        set_of_image = read_sets(pairs, n_images=len(images), name="pairs")
     else:
-        together = read_together("clusters", clusters, len(images))
+        set_of_image = read_sets(clusters, n_images=len(images), name="clusters")
     scores = {"risk_auroc": images.flip_risk}
     if images.log_odds is not None:
         scores["swap_auroc"] = images.swap.risk
@@ -225,82 +224,23 @@ def auroc_intervals(
         name = with_group(key, group)
         if names is None or name in names:
             inside = images.in_group(group)
-            intervals[name] = _auroc_interval(scores[key][inside], images.flip[inside], together[inside])
+            intervals[name] = _auroc_interval(scores[key][inside], images.flip[inside], set_of_image[inside])
     return intervals
 
 
-def _auroc_interval(score: np.ndarray, flip: np.ndarray, together: np.ndarray) -> Interval:
-    """Returns the interval of the AUROC of a score for flip shares above 0.5.
-
-    Images with one number in `together` count as one.
-    """
+def _auroc_interval(score: np.ndarray, flip: np.ndarray, set_of_image: np.ndarray) -> Interval:
+    """Returns the interval of the AUROC of a score for flip shares above 0.5; images of one set count as one."""
     ranked = ~np.isnan(score) & ~np.isnan(flip)
     flipped = flip[ranked] > 0.5
-    number_flipped = len(np.unique(together[ranked][flipped]))
-    number_other = len(np.unique(together[ranked][~flipped]))
-    if not number_flipped or not number_other:
+    flipped_sets = len(np.unique(set_of_image[ranked][flipped]))
+    other_sets = len(np.unique(set_of_image[ranked][~flipped]))
+    if not flipped_sets or not other_sets:
         return Interval(np.nan, np.nan)
-    low, high = auroc_ends(auroc(score[ranked], flipped), number_flipped, number_other)
+    low, high = auroc_ends(auroc(score[ranked], flipped), flipped_sets, other_sets)
     return Interval(low, high)
 
 
-def draw_images(
-    generator: np.random.Generator,
-    images: int,
-    *,
-    samples: int,
-    groups: ArrayLike | None = None,
-    pairs: ArrayLike | None = None,
-    clusters: ArrayLike | None = None,
-) -> np.ndarray:
-    """Draws resamples of images with replacement.
-
-    Args:
-        generator: of NumPy.
-        images: N.
-        samples: S.
-        groups: int (N,): each image of a resample stands for one of the same group. None: one group.
-        pairs: int (N,): images with one number show one object and are drawn together, in place of images of the same
-            groups; -1 for a single image.
-        clusters: int (N,): whole clusters, such as films or patients, are drawn; -1 for a single image. Sizes of groups
-            and resamples vary.
-
-    Returns:
-        The count of each image in each resample: whole numbers as float64 (S, N), for BLAS.
-
-    Raises:
-        ValueError: arrays that are not N integers, or both pairs and clusters.
-
-    Example:
-        >>> counts = draw_images(np.random.default_rng(0), 5, samples=200, clusters=np.array([0, 0, 0, 1, 1]))
-        >>> np.unique(counts, axis=0).tolist()
-        [[0.0, 0.0, 0.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 0.0, 0.0]]
-    """
-
-    def draw(number: int) -> np.ndarray:
-        """Returns how often each of `number` sets is drawn, in place of all of them: (S, number)."""
-        places = generator.integers(0, number, (samples, number)) + number * np.arange(samples)[:, None]
-        return np.bincount(places.ravel(), minlength=samples * number).reshape(samples, number).astype(np.float64)
-
-    if clusters is not None:
-        if pairs is not None:
-            raise ValueError("clusters: expected none beside pairs; give images of a pair one cluster.")
-        present, cluster = np.unique(read_together("clusters", clusters, images), return_inverse=True)
-        return draw(len(present))[:, cluster]
-    counts = np.empty((samples, images))
-    for stratum in _strata_of(groups, pairs, images):
-        counts[:, stratum] = draw(len(stratum))[:, :, None]
-    return counts
-
-
-def percentile_ends(values: np.ndarray) -> np.ndarray:
-    """Returns the 95% percentile interval of resamples (S, ...), ignoring NaN: (2, ...)."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
-        return np.nanpercentile(values, (2.5, 97.5), axis=0)
-
-
-def _draws(
+def _draw_blocks(
     images: Images,
     generator: np.random.Generator,
     *,
@@ -308,16 +248,16 @@ def _draws(
     pairs: ArrayLike | None,
     clusters: ArrayLike | None,
 ) -> Iterator[np.ndarray]:
-    """Yields resamples, (s, n), as many at once as bound the memory: each group keeps its size."""
+    """Yields blocks of resamples, (samples of the block, N), that fit into memory; each group keeps its size."""
     n = len(images)
     if n == 0 or samples < 1:
         raise ValueError(f"bootstrap: expected at least one image and one resample, found {n} and samples={samples}.")
     groups = None
     if images.groups is not None:
         groups = images.group
-    size = max(1, _INDICES_AT_ONCE // n)
-    for start in range(0, samples, size):
-        count = min(size, samples - start)
+    most_samples = max(1, _MOST_DRAWN_AT_ONCE // n)
+    for start in range(0, samples, most_samples):
+        count = min(most_samples, samples - start)
         yield draw_images(generator, n, samples=count, groups=groups, pairs=pairs, clusters=clusters)
 
 
@@ -332,49 +272,8 @@ def _check_names(names: Sequence[str], images: Images) -> None:
             raise ValueError(f"statistic: expected one of {', '.join(keys)}{hint}; found {name!r}.")
 
 
-def read_counts(counts: ArrayLike, images: int) -> np.ndarray:
-    """Returns how often each resample holds each image, float64 (S, N).
-
-    Raises:
-        TypeError: no numbers.
-        ValueError: another shape, or other than whole numbers of 0 or more.
-    """
-    numbers = read_numbers(counts, name="counts")
-    if numbers.ndim != 2 or numbers.shape[1] != images or not len(numbers):
-        raise ValueError(f"counts: expected (samples, {images}), found {numbers.shape}.")
-    # The negated form also rejects NaN.
-    wrong = ~((numbers >= 0) & (numbers < 1 << 31) & (numbers == np.floor(numbers)))
-    if wrong.any():
-        raise ValueError(f"counts: expected whole numbers in 0..2^31 - 1, found {numbers[wrong][0]}.")
-    return numbers
-
-
-def read_together(name: str, values: ArrayLike | None, images: int) -> np.ndarray:
-    """Returns numbers (N,) of what is drawn together, a number of its own below 0 for each single image."""
-    numbers = np.full(images, -1)
-    if values is not None:
-        numbers = read_integers(values, images=images, name=name)
-    return np.where(numbers < 0, -1 - np.arange(images), numbers)
-
-
-def _strata_of(groups: ArrayLike | None, pairs: ArrayLike | None, images: int) -> list[np.ndarray]:
-    """Returns the sets of images that may be drawn in place of each other: int (sets, size) for each kind."""
-    group = np.zeros(images, np.int64)
-    if groups is not None:
-        group = read_integers(groups, images=images, name="groups")
-    pair = read_together("pairs", pairs, images)
-    # The images of each pair, in order of their groups, so that they change places with those of the same groups.
-    sets: dict[int, list[int]] = collections.defaultdict(list)
-    for image in np.argsort(group, kind="stable").tolist():
-        sets[int(pair[image])].append(image)
-    sets_of_groups: dict[tuple[int, ...], list[list[int]]] = collections.defaultdict(list)
-    for images_of_set in sets.values():
-        sets_of_groups[tuple(group[images_of_set].tolist())].append(images_of_set)
-    return [np.array(sets_of_groups[groups_of_set], np.int64) for groups_of_set in sorted(sets_of_groups)]
-
-
 def _percentile_interval(values: np.ndarray) -> Interval:
-    """Returns the percentile interval of resamples (S,), or (S, 10) of deciles."""
+    """Returns the percentile interval of the values of S resamples, (S,) or (S, 10) of deciles."""
     low, high = percentile_ends(values.astype(np.float64))
     if values.ndim > 1:
         return Interval(low, high)

@@ -55,12 +55,14 @@ def auroc(scores: ArrayLike, events: ArrayLike, *, weights: np.ndarray | None = 
     order, ends = sort_scores(all_scores[is_ranked])
     counts = counts[:, order]
     is_event = all_events[is_ranked][order] > 0.5
+    # The points of the ROC curve, between which a tie is a straight line: events and others up to each score.
     events_below = _cumulative_sums(counts * is_event, ends)
     others_below = _cumulative_sums(counts * ~is_event, ends)
-    areas = divide(np.trapezoid(others_below, events_below, axis=1), events_below[:, -1] * others_below[:, -1])
+    pairs_in_order = np.trapezoid(others_below, events_below, axis=1)
+    aurocs = divide(pairs_in_order, events_below[:, -1] * others_below[:, -1])
     if weights is None:
-        return areas.item()
-    return areas
+        return aurocs.item()
+    return aurocs
 
 
 def risk_coverage(scores: ArrayLike, losses: ArrayLike) -> np.ndarray:
@@ -88,14 +90,15 @@ class Areas(NamedTuple):
     """Areas of J scores, float64 (J,) each; NaN without images.
 
     Source: Geifman, Uziel and El-Yaniv, Bias-reduced uncertainty estimation for deep neural classifiers, 2019, for
-        E-AURC; Traub et al., Overcoming common flaws in the evaluation of selective classification systems, 2024, for
-        AUGRC, and the trapezoids of torch-uncertainty's `AUGRC`.
+        AURC and E-AURC; Traub et al., Overcoming common flaws in the evaluation of selective classification systems,
+        2024, for AUGRC, and the trapezoids of torch-uncertainty's `AUGRC`.
     """
 
     auroc: np.ndarray
     """`auroc` for losses above 0.5."""
     aurc: np.ndarray
-    """`aurc`."""
+    """Area under the risk-coverage curve: the mean loss of the k images with the lowest score, averaged over k.
+    Implementations with trapezoids, such as torch-uncertainty's, give the end points half weight."""
     excess_aurc: np.ndarray
     """E-AURC: `aurc` minus that of a perfect ranking."""
     augrc: np.ndarray
@@ -131,23 +134,6 @@ def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
     return Areas(aurocs, aurc, aurc - best, augrc)
 
 
-def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
-    """Computes the area under the risk-coverage curve.
-
-    The mean loss of the k images with the lowest score, averaged over k; NaN without images.
-    `risk_aurc` of `flipjax.metrics.summarize`. Implementations with trapezoids, such as torch-uncertainty's, give the
-    end points half weight.
-
-    Source: Geifman and El-Yaniv, 2017; the sum over n coverages of Geifman, Uziel and El-Yaniv, 2019.
-
-    Example:
-        >>> round(aurc([0.3, 0.4, 0.2], [0, 1, 0]), 4)
-        0.1111
-    """
-    values, loss = _ranked_losses(scores, losses)
-    return areas(values[None], loss).aurc.item()
-
-
 def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> float:
     """Finds the largest threshold at which the accepted images have a mean loss of at most `risk`.
 
@@ -164,16 +150,6 @@ def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> f
     order, ends = sort_scores(values)
     keeps_risk = ends & (risk_coverage(values, loss) <= risk)
     return float(np.max(values[order], initial=-math.inf, where=keeps_risk))
-
-
-def thresholds_at_risk(scores: np.ndarray, losses: np.ndarray, *, risk: float) -> np.ndarray:
-    """Returns `threshold_at_risk` for J scores (J, n) and losses (n,), all without NaN: float64 (J,).
-
-    Example:
-        >>> thresholds_at_risk(np.array([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]]), np.array([0, 0, 1]), risk=0.2).tolist()
-        [0.2, -inf]
-    """
-    return np.array([threshold_at_risk(of_images, losses, risk=risk) for of_images in scores])
 
 
 def accepted(scores: np.ndarray, losses: np.ndarray, *, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -282,7 +258,12 @@ def _check_weights(weights: ArrayLike) -> np.ndarray:
 
 
 def sort_scores(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the places of scores (n,) in ascending order, and which of these are the last of a tie: bool (n,)."""
+    """Returns the indices of scores (n,) in ascending order, and in that order whether each ends a tie: bool (n,).
+
+    Example:
+        >>> [values.tolist() for values in sort_scores(np.array([0.5, 0.2, 0.5]))]
+        [[1, 0, 2], [True, False, True]]
+    """
     order = np.argsort(scores, kind="stable")
     ascending = scores[order]
     ends = np.ones(len(order), bool)
@@ -291,23 +272,23 @@ def sort_scores(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def first_sums(
-    numbers: np.ndarray, counts: np.ndarray, values: np.ndarray, ends: np.ndarray | None = None
+    numbers: np.ndarray, weights: np.ndarray, values: np.ndarray, ends: np.ndarray | None = None
 ) -> np.ndarray:
     """Sums the values (n,) of the first `numbers` (S, k) images, in order, of S resamples.
 
     Args:
         numbers: int (S, k).
-        counts: (S, n), how often each resample holds each image.
+        weights: (S, n), how often each resample holds each image.
         values: (n,).
-        ends: bool (n,), the last image of each tie, as of `sort_scores`: within a tie sums grow evenly, so that the
-            order of its images does not matter. None: there is no tie.
+        ends: bool (n,), whether an image is the last of its tie, from `sort_scores`: within a tie sums grow evenly, so
+            that the order of its images does not matter. None: there is no tie.
 
     Example:
         >>> first_sums(np.array([[1, 2]]), np.ones((1, 3)), np.array([1, 3, 5]), np.array([False, True, True]))
         array([[2., 4.]])
     """
-    sizes = _cumulative_sums(counts, ends)
-    sums = _cumulative_sums(counts * values, ends)
+    sizes = _cumulative_sums(weights, ends)
+    sums = _cumulative_sums(weights * values, ends)
     rows = zip(numbers, sizes, sums, strict=True)
     return np.stack([np.interp(of_row, sizes_of_row, sums_of_row) for of_row, sizes_of_row, sums_of_row in rows])
 

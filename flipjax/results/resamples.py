@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from flipjax.metrics.decomposition import Ratio
+from flipjax.metrics.draws import draw_images, percentile_ends, read_sets
 from flipjax.metrics.evaluate import evaluate, ratios_of, with_group
 from flipjax.metrics.images import Images
 from flipjax.metrics.intervals import estimate_mean
 from flipjax.metrics.quantities import SWEPT
-from flipjax.metrics.resampling import auroc_intervals, draw_images, percentile_ends, read_together
+from flipjax.metrics.resampling import auroc_intervals
 from flipjax.results.cells import Cell, cells_by_member
 from flipjax.results.rows import COMPARED
 
@@ -77,7 +78,7 @@ def _rate_intervals(models: Sequence[Images]) -> dict[str, np.ndarray]:
     for group in COMPARED:
         of_group = [images.of_group(group) for images in models]
         first = of_group[0]
-        clusters = read_together("pair", first.pair, len(first))
+        clusters = read_sets(first.pair, n_images=len(first), name="pair")
         ratios = [ratios_of(images, evaluators=SWEPT) for images in of_group]
         for key in ratios[0]:
             part = np.stack([of_model[key].part for of_model in ratios], axis=1)

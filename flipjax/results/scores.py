@@ -156,8 +156,12 @@ def _measures(
 def _columns(images: Mapping[str, Images], scores: Arrays, losses: Arrays) -> Arrays:
     """Returns the threshold of J scores and their measures, (J,), by column of scores.csv."""
     ranked = {part: ~np.isnan(scores[part][0] + losses[part]) for part in EVALUATED}
-    thresholds = selective.thresholds_at_risk(
-        scores["val"][:, ranked["val"]], losses["val"][ranked["val"]], risk=WANTED_RISK
+    validation_losses = losses["val"][ranked["val"]]
+    thresholds = np.array(
+        [
+            selective.threshold_at_risk(of_images, validation_losses, risk=WANTED_RISK)
+            for of_images in scores["val"][:, ranked["val"]]
+        ]
     )
     columns = {"threshold": thresholds}
     for side in COMPARED:

@@ -8,7 +8,7 @@ import pytest
 
 from flipjax import metrics
 from flipjax.config.groups import Groups, NamedGroups
-from flipjax.metrics import Decomposition, pixels, pull, selective
+from flipjax.metrics import Decomposition, channels, pull, selective
 from metrics.logits import FakeTensor, random_case
 
 CONFUSION = np.random.default_rng(0).integers(0, 50, (6, 3, 3))
@@ -84,10 +84,13 @@ REFUSED = {
     "huge": (lambda: resampled(np.full((2, 6), 1e300)), "counts: expected whole numbers"),
     "text": (lambda: resampled(np.full((2, 6), "1")), "counts: expected real numbers, found <U1"),
     "masked scores": (lambda: selective.auroc(masked(SCORES), LOSSES), "scores: .* found a masked one"),
-    "masked losses": (lambda: selective.aurc(SCORES, masked(LOSSES)), "losses: .* found a masked one"),
+    "masked losses": (lambda: selective.risk_coverage(SCORES, masked(LOSSES)), "losses: .* found a masked one"),
     "complex scores": (lambda: selective.risk_coverage(SCORES + 0j, LOSSES), "scores: expected real numbers"),
-    "dates": (lambda: selective.aurc(np.arange(6).astype("M8[s]"), LOSSES), "scores: expected real numbers"),
-    "losses above 1": (lambda: selective.aurc(SCORES, 2 * LOSSES), r"losses: expected numbers in 0..1, found 2"),
+    "dates": (lambda: selective.risk_coverage(np.arange(6).astype("M8[s]"), LOSSES), "scores: expected real numbers"),
+    "losses above 1": (
+        lambda: selective.risk_coverage(SCORES, 2 * LOSSES),
+        r"losses: expected numbers in 0..1, found 2",
+    ),
     "losses below 0": (lambda: selective.threshold_at_risk(SCORES, -LOSSES, risk=0.5), "losses: .* found -1"),
     "endless losses": (
         lambda: selective.risk_coverage(SCORES, np.where(LOSSES > 0, np.inf, 0)),
@@ -137,12 +140,12 @@ def test_tensors_in_bfloat16_are_scores():
 
 
 def test_more_classes_than_a_block_holds_are_read_a_pixel_at_a_time():
-    classes = pixels._MOST_OUTPUTS_OF_BLOCK + 1
+    classes = channels._MOST_OUTPUTS_OF_BLOCK + 1
     risk = metrics.flip_risk(np.full((1, 1, classes), 0.5, np.float32), background=None)
     np.testing.assert_allclose(risk, np.log(classes), rtol=1e-5)
 
 
 def test_a_background_out_of_order_is_the_same():
     logits = jnp.asarray(random_case(2, (1, 1), 200)[0][0, 0])
-    found = pixels._foreground(logits, (5, 0))
+    found = channels.foreground_channels(logits, (5, 0))
     np.testing.assert_array_equal(found, np.delete(logits, [0, 5]))

@@ -29,6 +29,7 @@ def whole(seed=0):
         group=np.tile(np.arange(9), 6)[:N],
         confusion=generator.integers(0, 40, (N, 4, 4)),
         risk_sum=generator.uniform(0, 50, N),
+        weights=np.ones((1, N)),
         pair=np.arange(N) // 3,
         regions=RegionSums(
             true=true,
@@ -110,7 +111,7 @@ def test_an_own_quantity_is_a_ratio_of_sums():
 
 
 def test_images_alone_have_every_quantity_that_needs_no_more():
-    bare = Images(NAMES[:3], None, np.zeros(4, int), np.ones((4, 3, 3), int), np.ones(4))
+    bare = Images(NAMES[:3], None, np.zeros(4, int), np.ones((4, 3, 3), int), np.ones(4), np.ones((1, 4)))
     summary = summary_of(bare)
     assert {"fg_flip", "flip/cat", "risk_auroc", "flip_risk_mean"} <= summary.keys()
     assert not any(key.startswith(("gap/", "group/", "rim_", "swap_", "counterfactual", "own/")) for key in summary)

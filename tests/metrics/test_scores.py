@@ -142,8 +142,8 @@ def test_areas_are_the_mean_and_the_trapezoids_of_their_curves(columns):
     scores, losses = columns
     n, shared = len(scores), [losses[scores == score].mean() for score in np.sort(scores)]
     rates, coverage = np.cumsum(shared) / np.arange(1, n + 1), np.arange(1, n + 1) / n
-    np.testing.assert_allclose(selective.aurc(scores, losses), rates.mean())
     areas = selective.areas(scores[None], losses)
+    np.testing.assert_allclose(areas.aurc, rates.mean())
     np.testing.assert_allclose(areas.augrc, np.trapezoid(rates * coverage, coverage) / (1 - 1 / n), atol=1e-12)
     best = np.cumsum(np.sort(losses)) / np.arange(1, n + 1)
     np.testing.assert_allclose(areas.excess_aurc, (rates - best).mean(), atol=1e-12)
@@ -161,5 +161,6 @@ def test_a_threshold_keeps_its_risk_and_no_larger_one_does(columns, risk):
 
 def test_images_without_score_have_no_rank():
     assert selective.auroc([0.1, np.nan, 0.9], [False, True, True]) == 1.0
-    assert selective.aurc([np.nan, 1.0], [1, 0]) == 0.0
-    assert np.isnan([selective.aurc([np.nan], [1]), *selective.areas(np.ones((1, 1)), np.ones(1)).augrc]).all()
+    assert selective.risk_coverage([np.nan, 1.0], [1, 0]) == 0.0
+    assert np.isnan(selective.areas(np.ones((1, 0)), np.ones(0)).aurc).all()
+    assert np.isnan(selective.areas(np.ones((1, 1)), np.ones(1)).augrc).all()
