@@ -39,9 +39,12 @@ def _cross_entropy(shifted: list[Array], labels: Array) -> Array:
 
 
 def _shifted_planes(logits: Array) -> list[Array]:
-    """Subtracts each pixel's largest logit; returns one float32 plane per class, as a short axis vectorises badly."""
+    """Subtracts the largest logit of each pixel; returns a plane (B, H, W) float32 for each class.
+
+    XLA vectorises operations over planes well, and those over the short axis of classes badly.
+    """
     classes_first = jnp.moveaxis(logits.astype(jnp.float32), -1, 0)
-    # Slices would have gradients padded to all classes; a split's are joined.
+    # The gradient of a slice is padded to all classes; those of a split are joined.
     planes = [plane[0] for plane in jnp.split(classes_first, logits.shape[-1])]
     largest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, planes))
     return [plane - largest for plane in planes]
@@ -135,17 +138,22 @@ def group_means(
         >>> group_means(jnp.array([1.0, 3.0]), jnp.array([2, 2]))[0].tolist()
         [0.0, 0.0, 2.0, 0.0]
     """
-    member = jax.nn.one_hot(groups, num_groups)
+    in_group = jax.nn.one_hot(groups, num_groups)
     if weights is not None:
-        member = member * weights[:, None]
-    counts = member.sum(0)
-    return (image_losses[:, None] * member).sum(0) / jnp.where(counts > 0, counts, 1), counts
+        in_group = in_group * weights[:, None]
+    counts = in_group.sum(0)
+    return (image_losses[:, None] * in_group).sum(0) / jnp.where(counts > 0, counts, 1), counts
 
 
 def _move_weights(means: Array, counts: Array, weights: Array, step_size: Scalar, zero_absent: Scalar) -> Array:
-    """Returns GroupDRO's weights (G,) after a step up the groups' mean losses (G,), of batches with `counts` (G,).
+    """Returns GroupDRO's weights (G,) after a step of ascent.
 
-    Where `zero_absent` is not 0, the weights of groups without images become 0.
+    Args:
+        means: (G,), the mean loss of each group in the batch.
+        counts: (G,), the images of each group in the batch.
+        weights: (G,), before the step.
+        step_size: of the ascent.
+        zero_absent: where it is not 0, the weights of groups without images become 0.
     """
     kept = jnp.where((counts > 0) | (jnp.asarray(zero_absent) == 0), weights, 0.0)
     grown = kept * jnp.exp(step_size * means)
@@ -155,7 +163,7 @@ def _move_weights(means: Array, counts: Array, weights: Array, step_size: Scalar
 def _dro_coefficients(
     image_losses: Array, groups: Array, weights: Array, step_size: Scalar, zero_absent: Scalar
 ) -> tuple[Array, Array]:
-    """Returns what each image's loss is multiplied by, (B,), and the moved weights (G,)."""
+    """Returns the factor of each image's loss in the loss of the batch, (B,), and the moved weights (G,)."""
     means, counts = group_means(jax.lax.stop_gradient(image_losses), groups, num_groups=weights.shape[0])
     weights = _move_weights(means, counts, weights, step_size, zero_absent)
     return (weights / jnp.maximum(counts, 1))[groups], weights
@@ -206,12 +214,12 @@ def image_loss(
         >>> [round(float(loss), 3) for loss in losses]
         [1.099, 4.394]
     """
-    # Both losses share the planes, and so their gradient's join.
+    # Both losses read the same planes, so that their gradients are joined once.
     shifted = _shifted_planes(logits)
     loss = _cross_entropy(shifted, labels)
     if own_losses:
-        which = jnp.asarray(knobs.own_loss).astype(jnp.int32)
-        loss = jax.lax.switch(which, [_built_in, *own_losses], logits, labels, groups)
+        number_of_loss = jnp.asarray(knobs.own_loss).astype(jnp.int32)
+        loss = jax.lax.switch(number_of_loss, [_built_in, *own_losses], logits, labels, groups)
     return loss + knobs.dice * _soft_dice_loss(shifted, labels)
 
 
@@ -258,15 +266,16 @@ def reference_validation(
         (2.0, [0.0, 1.0])
     """
     count = image_losses.shape[0]
-    padding = -image_losses.shape[0] % batch_size
+    padding = -count % batch_size
 
     def of_batch(weights: Array, batch: tuple[Array, ...]) -> tuple[Array, Array]:
         """Returns the weights after a batch, and its robust loss."""
-        losses, groups, counted = batch
-        means, counts = group_means(losses, groups, num_groups=weights.shape[0], weights=counted)
+        losses, groups, is_image = batch
+        means, counts = group_means(losses, groups, num_groups=weights.shape[0], weights=is_image)
         weights = _move_weights(means, counts, weights, step_size, 1.0)
         return weights, (weights * means).sum()
 
+    # The last column is 0 for the rows that pad the last batch.
     columns = (image_losses, groups, jnp.ones(count))
     batches = [jnp.pad(column, (0, padding)).reshape(-1, batch_size) for column in columns]
     weights, batch_losses = jax.lax.scan(of_batch, weights, tuple(batches))

@@ -21,7 +21,8 @@ from flipjax.metrics import Decomposition, RegionSums, checks
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.kernels import read_pixels
 from flipjax.metrics.regions import sum_regions
-from flipjax.metrics.segment_table import Columns, join_columns, segment_columns
+from flipjax.metrics.segment_columns import Columns, segment_columns
+from flipjax.metrics.segment_table import join_columns
 from flipjax.support.threads import in_order
 
 TOLERANCE = 5e-3

@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike
 from flipjax.metrics.classes import Background, is_foreground
 
 CENTERS = ("median", "quota")
-"""Names of the ways to estimate it."""
+"""Names of the ways to estimate the split point."""
 SUM_TOLERANCE = 1e-3
 """Largest distance from 1 of the sum of a prior or of weights."""
 MOST_REGIONS = 2000
-"""Regions from which a quota is estimated; of more, evenly spaced ones."""
+"""Most regions from which a quota is estimated; of more regions, evenly spaced ones are taken."""
 
 
 def split_point(log_odds: ArrayLike, *, center: ArrayLike | None = None, prior: ArrayLike | None = None) -> np.ndarray:
@@ -53,45 +53,44 @@ def split_point(log_odds: ArrayLike, *, center: ArrayLike | None = None, prior: 
     mean_log_odds = on_scenes.mean(1)
     mean_log_odds = mean_log_odds[~np.isnan(mean_log_odds).any(1)]
     F = mean_log_odds.shape[1]
-    chosen = _resolve_center(center, has_prior=prior is not None, F=F)
-    shares = None
+    if center is None and prior is None and F == 2:
+        center = "median"
+    elif center is None:
+        center = "quota"
+    _check_center(center, has_prior=prior is not None, F=F)
+    shares = np.full(F, 1 / F)
     if prior is not None:
-        shares = _check_prior(prior, F)
-    if isinstance(chosen, str) and not len(mean_log_odds):
+        shares = _read_prior(prior, F)
+    if not isinstance(center, str):
+        points = _read_points(center, F)
+    elif not len(mean_log_odds):
         return np.full(F, np.nan, np.float32)
-    if not isinstance(chosen, str):
-        points = _given_points(chosen, F)
-    elif shares is not None:
+    elif center == "quota":
         points = _quota(mean_log_odds, shares)
     else:
-        # Of F equally frequent classes one has 1 / F of the regions, those of its largest log-odds.
+        # Of F equally frequent classes each has 1 / F of the regions, those with its largest log-odds.
         points = np.quantile(mean_log_odds, (F - 1) / F, axis=0)
-    # Without the classes that are never predicted, whose point is infinite.
+    # The point of a class that is never predicted is infinite, and has no part in the mean.
     return (points - points.mean(where=points < np.inf)).astype(np.float32)
 
 
-def _resolve_center(center: ArrayLike | None, *, has_prior: bool, F: int) -> ArrayLike:
-    """Returns the name of a way, or the given numbers; raises ValueError if the name or the prior does not fit."""
-    if center is None:
-        center = "median"
-        if has_prior or F > 2:
-            center = "quota"
-    is_named = isinstance(center, str)
-    if is_named and center not in CENTERS:
+def _check_center(center: ArrayLike, *, has_prior: bool, F: int) -> None:
+    """Raises ValueError for an unknown name, for a quota without a prior, or for a prior without a quota."""
+    if isinstance(center, str) and center not in CENTERS:
         raise ValueError(f"center: expected one of {', '.join(CENTERS)}, or numbers, found {center!r}.")
-    is_quota = is_named and center == "quota"
+    is_quota = isinstance(center, str) and center == "quota"
     expected = f"expected {F} class frequencies with center='quota' and none else"
     if is_quota and not has_prior:
         raise ValueError(f"prior: {expected}, found none.")
     if not is_quota and has_prior:
         raise ValueError(f"prior: {expected}, found some.")
-    return center
 
 
-def _given_points(center: ArrayLike, F: int) -> np.ndarray:
-    """Returns a given center as one number for each class."""
+def _read_points(center: ArrayLike, F: int) -> np.ndarray:
+    """Returns a center that is given in numbers, with one number for each class, float64 (F,)."""
     points = np.asarray(center, np.float64)
     if points.ndim == 0 and F == 2:
+        # One number is the difference of the two classes' points.
         points = np.stack([-points, points]) / 2
     if points.shape != (F,):
         raise ValueError(f"center: expected {F} numbers, one for each class, found shape {points.shape}.")
@@ -113,15 +112,15 @@ def label_shares(labels: ArrayLike, *, num_classes: int, background: Background 
         >>> label_shares([1, 1, 2, 0, 1], num_classes=4).tolist()
         [0.75, 0.25, 0.0]
     """
-    array = np.asarray(labels)
-    counts = np.bincount(array[array >= 0], minlength=num_classes)[:num_classes]
+    label_of_region = np.asarray(labels)
+    counts = np.bincount(label_of_region[label_of_region >= 0], minlength=num_classes)[:num_classes]
     counts = counts[is_foreground(num_classes, background)]
     if not counts.any():
         raise ValueError("labels: expected a label of a foreground class, found none.")
     return counts / counts.sum()
 
 
-def _check_prior(prior: ArrayLike, F: int) -> np.ndarray:
+def _read_prior(prior: ArrayLike, F: int) -> np.ndarray:
     """Returns the prior as frequencies of F classes that sum to 1; raises ValueError if it cannot be one."""
     shares = np.asarray(prior, np.float64)
     # The negated form also rejects NaN.
@@ -133,9 +132,9 @@ def _check_prior(prior: ArrayLike, F: int) -> np.ndarray:
 
 
 def _quota(mean_log_odds: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Returns the offset of each class (F,), subtracted from log-odds (n, F) so that counts come closest to n * shares.
+    """Returns the offset of each class (F,): log-odds (n, F) less offsets predict n * shares regions of each class.
 
-    First regions are assigned to classes, with these counts and the largest sum of log-odds. Many offsets give this
+    First, regions are assigned to classes in these numbers, with the largest sum of log-odds. Many offsets predict this
     assignment (dual solutions); `_middle` chooses among them.
     """
     # Imported here because it is slow, and most who read log-odds need no quota.
@@ -151,10 +150,10 @@ def _quota(mean_log_odds: np.ndarray, shares: np.ndarray) -> np.ndarray:
     most_rounded_first = np.argsort(counts - exact_counts, kind="stable")
     regions_left = len(scores) - counts.sum()
     counts[most_rounded_first[:regions_left]] += 1
-    # A column for each region that a class shall have.
-    class_of_column = np.repeat(np.arange(len(counts)), counts)
-    _, columns = linear_sum_assignment(scores[:, class_of_column], maximize=True)
-    classes = class_of_column[columns]
+    # Each class has as many seats as regions it shall have, and each region takes one seat.
+    class_of_seat = np.repeat(np.arange(len(counts)), counts)
+    _, seats = linear_sum_assignment(scores[:, class_of_seat], maximize=True)
+    classes = class_of_seat[seats]
     points = np.full(len(shares), np.inf)
     points[used] = _middle(scores, classes)
     return points
@@ -163,27 +162,29 @@ def _quota(mean_log_odds: np.ndarray, shares: np.ndarray) -> np.ndarray:
 def _middle(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Returns the middle of the offsets (F,) that keep regions in their classes, from log-odds (n, F).
 
-    A region stays in class c, and does not move to d, while offset[c] - offset[d] <= score[c] - score[d], what it would
-    lose. Of all regions and ways the smallest loss counts, so that the difference of two offsets has two bounds:
+    A region of class c moves to d if offset[c] - offset[d] exceeds its loss, score[c] - score[d]. With losses[c, d] the
+    smallest loss of a region of class c, directly or through other classes, the difference of two offsets has two
+    bounds:
 
         -losses[d, c] <= offset[c] - offset[d] <= losses[c, d]
 
     Its middle is (losses[c, d] - losses[d, c]) / 2, and the mean of these over d is the offset of c, up to a constant.
-    A class without regions has no upper bound; its offset exceeds all regions by their mean distance.
+    A class without regions has no upper bound: its offset is above all at which a region would move to it, by their
+    mean distance.
     """
     F = scores.shape[1]
     score_of_class = np.take_along_axis(scores, classes[:, None], 1)
-    held = np.flatnonzero(np.bincount(classes, minlength=F))
-    # Least loss of a move from class c to d, first directly, then through other classes (Floyd and Warshall).
-    losses = np.stack([(score_of_class - scores)[classes == c].min(0)[held] for c in held])
-    for k in range(len(held)):
+    with_regions = np.flatnonzero(np.bincount(classes, minlength=F))
+    # Direct moves first, then those through other classes (Floyd and Warshall).
+    losses = np.stack([(score_of_class - scores)[classes == c].min(0)[with_regions] for c in with_regions])
+    for k in range(len(with_regions)):
         losses = np.minimum(losses, losses[:, [k]] + losses[k])
-    points = np.zeros(F)
-    points[held] = (losses - losses.T).mean(1) / 2
+    offsets = np.zeros(F)
+    offsets[with_regions] = (losses - losses.T).mean(1) / 2
     # The offset of each class at which a region would move to it.
-    offset_of_move = scores - score_of_class + points[classes][:, None]
+    offset_of_move = scores - score_of_class + offsets[classes][:, None]
     lowest = offset_of_move.min(0)
     highest = offset_of_move.max(0)
-    empty = np.setdiff1d(np.arange(F), held)
-    points[empty] = (highest + (highest - lowest) / len(scores))[empty]
-    return points
+    empty = np.setdiff1d(np.arange(F), with_regions)
+    offsets[empty] = (highest + (highest - lowest) / len(scores))[empty]
+    return offsets

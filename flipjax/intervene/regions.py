@@ -69,19 +69,20 @@ def find_regions(logits: ArrayLike, *, regions: ArrayLike = "objects", backgroun
     numbers = np.asarray(to_array(regions, name="regions"))
     if numbers.shape != inside.shape or numbers.dtype.kind not in "iu" or numbers.min(initial=0) < 0:
         raise ValueError(f"regions: {expected}, found {numbers.dtype} of shape {numbers.shape}.")
-    labelled = np.zeros(inside.shape, np.int32)
-    for image, predicted, numbers_of_image in zip(numbers, inside, labelled, strict=True):
-        instances = np.unique(image[predicted & (image > 0)])
-        numbers_of_image[predicted] = np.searchsorted(instances, image[predicted], side="right")
-    return labelled
+    renumbered = np.zeros(inside.shape, np.int32)
+    for numbers_of_image, predicted, target in zip(numbers, inside, renumbered, strict=True):
+        instances = np.unique(numbers_of_image[predicted & (numbers_of_image > 0)])
+        # From 1 on without gaps; 0, which is below all instances, stays 0.
+        target[predicted] = np.searchsorted(instances, numbers_of_image[predicted], side="right")
+    return renumbered
 
 
 def _find_objects(inside: np.ndarray) -> np.ndarray:
     """Returns the number of each pixel's 8-connected component within its image, int32 (B, H, W); 0 for none."""
-    labelled = np.zeros(inside.shape, np.int32)
-    for image, numbers_of_image in zip(inside, labelled, strict=True):
-        ndimage.label(image, np.ones((3, 3)), output=numbers_of_image)
-    return labelled
+    numbers = np.zeros(inside.shape, np.int32)
+    for inside_of_image, numbers_of_image in zip(inside, numbers, strict=True):
+        ndimage.label(inside_of_image, np.ones((3, 3)), output=numbers_of_image)
+    return numbers
 
 
 def region_images(regions: ArrayLike) -> np.ndarray:
@@ -95,11 +96,11 @@ def region_images(regions: ArrayLike) -> np.ndarray:
     return np.repeat(np.arange(len(numbers)), numbers.max((1, 2), initial=0))
 
 
-def region_places(regions: np.ndarray) -> np.ndarray:
+def region_rows(regions: np.ndarray) -> np.ndarray:
     """Returns the row of each pixel's region over all images: int32 (B, H, W), -1 for none."""
-    counts = regions.max((1, 2), initial=0)
-    first = (np.cumsum(counts) - counts)[:, None, None]
-    return np.where(regions > 0, regions - 1 + first, -1).astype(np.int32)
+    regions_of_image = regions.max((1, 2), initial=0)
+    first_row = (np.cumsum(regions_of_image) - regions_of_image)[:, None, None]
+    return np.where(regions > 0, regions - 1 + first_row, -1).astype(np.int32)
 
 
 def count_labels(logits: ArrayLike, *, regions: ArrayLike, background: Background) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +114,7 @@ def count_labels(logits: ArrayLike, *, regions: ArrayLike, background: Backgroun
         count = len(scores)
         rows = np.where(predicted, np.arange(count)[:, None, None], -1)
     else:
-        rows = region_places(numbers)
+        rows = region_rows(numbers)
         count = len(region_images(numbers))
     inside = rows >= 0
     C = scores.shape[-1]
@@ -149,8 +150,8 @@ def warn_of_objects(logits: ArrayLike, *, regions: ArrayLike, background: Backgr
         return
     objects = _find_objects(np.asarray(foreground(logits, background=background)))
     label = region_label(logits, regions=objects, background=background)
-    pairs = np.unique([region_images(objects), label], axis=1)
-    several = np.count_nonzero(np.bincount(pairs[0]) > 1)
+    image_of_pair, _ = np.unique([region_images(objects), label], axis=1)
+    several = np.count_nonzero(np.bincount(image_of_pair) > 1)
     if several:
         found = f"{several} of {len(objects)} images predict objects of several classes, which repair makes one"
         warnings.warn(f"regions: {found}; pass regions='objects' to treat each alone.", stacklevel=3)

@@ -11,15 +11,15 @@ from scipy import ndimage
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.host import Array
 
-Use = Literal["mean", "sampled", "both"]
+SceneChoice = Literal["mean", "sampled", "both"]
 """Which scenes of each kind regions are pasted onto, see `choose_scenes`."""
 
-SIGMA = 0.7 / 48
-"""Standard deviation of the edge blur, relative to the image height."""
-REACH = 4.0
-"""Radius of the blur kernel, in standard deviations."""
-WIDE = 0.1
-"""Standard deviation of the blur of whole images, relative to the image height."""
+EDGE_SIGMA = 0.7 / 48
+"""Standard deviation of the blur of a region's edge, relative to the image height."""
+SCENE_SIGMA = 0.1
+"""Standard deviation of the blur of an image that becomes a scene, relative to the image height."""
+BLUR_RADIUS = 4.0
+"""Radius of a blur kernel, in standard deviations."""
 
 
 def mean_scenes(images: ArrayLike, *, kinds: ArrayLike | None = None) -> jax.Array:
@@ -46,7 +46,7 @@ def mean_scenes(images: ArrayLike, *, kinds: ArrayLike | None = None) -> jax.Arr
 
 
 def choose_scenes(
-    key: jax.Array, images: ArrayLike, *, kinds: ArrayLike | None = None, scenes: Use = "mean", count: int = 1
+    key: jax.Array, images: ArrayLike, *, kinds: ArrayLike | None = None, scenes: SceneChoice = "mean", count: int = 1
 ) -> tuple[jax.Array, jax.Array]:
     """Chooses scenes of each kind, and their weights, for `scene_marginal`.
 
@@ -77,9 +77,10 @@ def choose_scenes(
         raise ValueError(f"scenes: expected 'mean', 'sampled' or 'both', found {scenes!r}.")
     photos, kind_of = _check_scenes(images, kinds)
     means = mean_scenes(photos, kinds=kind_of)
-    # None of each kind.
-    samples = means[:, None][:, :0]
-    if scenes != "mean":
+    if scenes == "mean":
+        # No samples of each kind.
+        samples = means[:, None][:, :0]
+    else:
         samples = photos[draw_scenes(key, kind_of, count=count)]
     return join_scenes(means, samples, scenes=scenes)
 
@@ -95,18 +96,18 @@ def draw_scenes(key: jax.Array, kinds: ArrayLike, *, count: int) -> np.ndarray:
         (2, 1)
     """
     kind_of = np.asarray(kinds)
-    of_kinds = [np.flatnonzero(kind_of == kind) for kind in range(kind_of.max() + 1)]
-    fewest = min(map(len, of_kinds))
+    scenes_of_kinds = [np.flatnonzero(kind_of == kind) for kind in range(kind_of.max() + 1)]
+    fewest = min(map(len, scenes_of_kinds))
     if not 1 <= count <= fewest:
         raise ValueError(f"count: expected 1 to {fewest}, the scenes of the rarest kind, found {count}.")
     drawn = []
-    for kind, of_kind in enumerate(of_kinds):
-        order = jax.random.permutation(jax.random.fold_in(key, kind), of_kind)
-        drawn.append(np.asarray(order)[:count])
+    for kind, scenes in enumerate(scenes_of_kinds):
+        shuffled = jax.random.permutation(jax.random.fold_in(key, kind), scenes)
+        drawn.append(np.asarray(shuffled)[:count])
     return np.stack(drawn)
 
 
-def join_scenes(means: ArrayLike, samples: ArrayLike, *, scenes: Use) -> tuple[jax.Array, jax.Array]:
+def join_scenes(means: ArrayLike, samples: ArrayLike, *, scenes: SceneChoice) -> tuple[jax.Array, jax.Array]:
     """Combines mean and sampled scenes, with the weights of `choose_scenes`.
 
     Args:
@@ -119,13 +120,15 @@ def join_scenes(means: ArrayLike, samples: ArrayLike, *, scenes: Use) -> tuple[j
         [0.5, 0.25, 0.25]
     """
     mean = jnp.asarray(means)[:, None]
-    sampled = jnp.asarray(samples)
-    even = jnp.full(sampled.shape[1], 1 / max(1, sampled.shape[1]), jnp.float32)
     if scenes == "mean":
         return mean, jnp.ones(1, jnp.float32)
+    sampled = jnp.asarray(samples)
+    count = sampled.shape[1]
+    equal_weights = jnp.full(count, 1 / count, jnp.float32)
     if scenes == "sampled":
-        return sampled, even
-    return jnp.concatenate([mean, sampled], axis=1), jnp.concatenate([jnp.array([0.5]), even / 2])
+        return sampled, equal_weights
+    both = jnp.concatenate([mean, sampled], axis=1)
+    return both, jnp.concatenate([jnp.array([0.5]), equal_weights / 2])
 
 
 def mean_surroundings(images: ArrayLike, regions: ArrayLike) -> jax.Array:
@@ -186,7 +189,7 @@ def soft_edge(regions: ArrayLike, *, sigma: float | None = None) -> jax.Array:
     cover = jnp.asarray(to_array(regions)).astype(jnp.float32)
     H, W = cover.shape[-2:]
     if sigma is None:
-        sigma = SIGMA * H
+        sigma = EDGE_SIGMA * H
     if not 0 <= sigma < np.inf:
         raise ValueError(f"sigma: expected a number of pixels, 0 or more, found {sigma}.")
     if sigma == 0:
@@ -239,12 +242,10 @@ def blurred_scenes(images: ArrayLike, *, sigma: float | None = None) -> jax.Arra
     photos = check_floating(images)
     H, W = photos.shape[1:3]
     if sigma is None:
-        width = WIDE * H
-    else:
-        width = sigma
-    rows = _blur_matrix(H, width)
-    columns = _blur_matrix(W, width)
-    return jnp.einsum("yi,xj,bijc->byxc", rows, columns, photos)
+        sigma = SCENE_SIGMA * H
+    blur_rows = _blur_matrix(H, sigma)
+    blur_columns = _blur_matrix(W, sigma)
+    return jnp.einsum("yi,xj,bijc->byxc", blur_rows, blur_columns, photos)
 
 
 def _check_scenes(images: ArrayLike, kinds: ArrayLike | None) -> tuple[jax.Array, np.ndarray]:
@@ -289,5 +290,5 @@ def check_photos(images: ArrayLike, masks: ArrayLike, *, name: str = "labels") -
 
 def _blur_matrix(size: int, sigma: float) -> np.ndarray:
     """Returns the Gaussian blur of a line of pixels as a matrix (size, size), with reflection padding."""
-    matrix = ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode="reflect", truncate=REACH)
+    matrix = ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode="reflect", truncate=BLUR_RADIUS)
     return matrix.astype(np.float32)

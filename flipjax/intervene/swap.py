@@ -14,7 +14,7 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from flipjax.intervene.centers import SUM_TOLERANCE, split_point
-from flipjax.intervene.regions import count_labels, find_regions, foreground, region_places, warn_of_objects
+from flipjax.intervene.regions import count_labels, find_regions, foreground, region_rows, warn_of_objects
 from flipjax.intervene.scenes import check_floating, paste, soft_edge
 from flipjax.metrics import pixels
 from flipjax.metrics.checks import check_logits, to_array
@@ -26,7 +26,7 @@ from flipjax.metrics.scene_swap import swap_regions
 Predict = Callable[[Any], ArrayLike]
 """Images (B, H, W, channels) to logits (B, H, W, C), classes last: a `flipjax.Model`, or any framework's, which takes
 arrays of `Any` type."""
-UNITS = 30
+OTHER_UNITS = 30
 """Ratio of the largest values of scenes and images above which one is probably in 0..255, the other in model units."""
 
 
@@ -88,7 +88,7 @@ def region_log_odds(logits: ArrayLike, regions: ArrayLike, *, background: Backgr
 
     Args:
         logits: (..., H, W, C) floating point.
-        regions: (..., H, W) bool, one region per image; or int, the row of each pixel's region as in `region_places`.
+        regions: (..., H, W) bool, one region per image; or int, the row of each pixel's region as in `region_rows`.
         background: the background class, a tuple of several, or None.
 
     Returns:
@@ -100,20 +100,21 @@ def region_log_odds(logits: ArrayLike, regions: ArrayLike, *, background: Backgr
         [-1.0, 1.0]
     """
     all_scores = jnp.asarray(to_array(logits), jnp.float32)
-    region_of = to_array(regions)
+    region_of_pixel = to_array(regions)
     C = all_scores.shape[-1]
     classes = np.flatnonzero(is_foreground(C, check_background(background, C, name="logits")))
     scores = all_scores[..., classes]
-    if region_of.dtype == bool:
-        inside = jnp.asarray(region_of, jnp.float32)[..., None]
+    if region_of_pixel.dtype == bool:
+        inside = jnp.asarray(region_of_pixel, jnp.float32)[..., None]
         count = inside.sum((-3, -2))
         sums = (scores * inside).sum((-3, -2))
     else:
-        N = int(region_of.max(initial=-1)) + 1
-        rows = np.where(region_of < 0, N, region_of).ravel()
+        N = int(region_of_pixel.max(initial=-1)) + 1
+        # Row N takes the pixels without a region, and is left out.
+        rows = np.where(region_of_pixel < 0, N, region_of_pixel).ravel()
         sums = jax.ops.segment_sum(scores.reshape(-1, len(classes)), rows, num_segments=N + 1)[:N]
         count = np.bincount(rows, minlength=N + 1)[:N, None]
-    # Another way to divide rounds otherwise.
+    # Recorded results depend on how this division rounds.
     means = sums / jnp.maximum(count, 1)
     return jnp.where(count > 0, means - means.mean(-1, keepdims=True), jnp.nan)
 
@@ -196,7 +197,7 @@ def scene_marginal(
     if numbers is None:
         inside = foreground(scores, background=background)
     else:
-        inside = region_places(numbers)
+        inside = region_rows(numbers)
 
     def ask(pasted: Iterable[jax.Array]) -> Iterator[jax.Array]:
         """Yields the checked logits of each batch of pasted images."""
@@ -226,7 +227,7 @@ def _read_weights(weights: ArrayLike | None, draws: int) -> jax.Array:
 
 
 def average_draws(log_odds: jax.Array, weights: Array) -> jax.Array:
-    """Averages log-odds (N, K * D, F) over D scenes of each kind, with weights (D,): (N, K, F)."""
+    """Averages log-odds (N, K * D, F), the D scenes of a kind side by side, with weights (D,): (N, K, F)."""
     D = len(weights)
     return sum((weights[d] * log_odds[:, d::D] for d in range(D)), start=jnp.zeros(()))
 
@@ -303,7 +304,7 @@ def repair(
     """
     warn_of_objects(logits, regions=regions, background=background)
     swap = _swap(logits, log_odds, center=center, regions=regions, background=background)
-    # Pixels without a region have row -1, the last one.
+    # Pixels without a region have row -1, and read the appended -1.
     target = np.append(swap.target, -1)[swap.rows]
     return np.where(target >= 0, target, swap.labels).astype(np.int32)
 
@@ -346,13 +347,13 @@ class _Swap:
     """Regions after a scene swap."""
 
     risk: np.ndarray
-    """(N,), of each region."""
+    """float64 (N,), nats, the swap risk of each region."""
     target: np.ndarray
-    """(N,), the class on other scenes; -1 for none."""
+    """int (N,), the class of each region on other scenes; -1 for none."""
     rows: np.ndarray
-    """(B, H, W), the region of each pixel; -1 for none."""
+    """int (B, H, W), the row of each pixel's region in the arrays above; -1 for none."""
     labels: np.ndarray
-    """(B, H, W), the predicted label of each pixel."""
+    """int (B, H, W), the predicted label of each pixel."""
 
 
 def _swap(
@@ -380,6 +381,6 @@ def _warn_of_units(images: Array, scenes: Array) -> None:
     if isinstance(images, Tracer) or isinstance(scenes, Tracer):
         return
     largest = [float(np.abs(np.asarray(array)).max(initial=0)) for array in (images, scenes)]
-    if min(largest) > 0 and max(largest) > UNITS * min(largest):
+    if min(largest) > 0 and max(largest) > OTHER_UNITS * min(largest):
         found = f"{largest[1]:.3g}, of the images {largest[0]:.3g}"
         warnings.warn(f"scenes: the largest value is {found}; both must be in the units of the model.", stacklevel=3)

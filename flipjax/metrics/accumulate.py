@@ -157,9 +157,7 @@ class FlipMetric:
     @property
     def decomposition(self) -> Decomposition:
         """The decomposition of all images, with NumPy leaves; raises a ValueError before the first update."""
-        if not self._batches:
-            raise ValueError("FlipMetric: expected at least one update, found none.")
-        return concatenate([batch.images for batch in self._batches])
+        return _join(self._batches).images
 
     @property
     def last_batch(self) -> Batch:
@@ -168,7 +166,7 @@ class FlipMetric:
 
     def compute(self) -> Summary:
         """Returns the summary of all images; see `summarize`."""
-        return self.summarize_batch(_joined(self._batches))
+        return self.summarize_batch(_join(self._batches))
 
     def intervals(self) -> dict[str, tuple[float, float]]:
         """Returns the 95% intervals of all rates and of mean IoU in `compute`, by key; over clusters where given.
@@ -183,7 +181,7 @@ class FlipMetric:
             >>> round(high, 3), sorted(key for key in metric.intervals() if key.endswith("/fg_flip"))
             (0.708, ['group/north/fg_flip', 'group/south/fg_flip'])
         """
-        batch = _joined(self._batches)
+        batch = _join(self._batches)
         numbers, all_groups = self._numbered(batch)
         images = read_images(batch.images, numbers, class_names=self.spec.class_names, all_groups=all_groups)
         clusters = None
@@ -264,7 +262,7 @@ def _named_anatomy(spec: LabelSpec, classes: int) -> Anatomy:
     return Anatomy.from_names(spec.names(classes)).without(spec.background_classes)
 
 
-def _joined(batches: Sequence[Batch]) -> Batch:
+def _join(batches: Sequence[Batch]) -> Batch:
     """Returns the images of all batches; raises a ValueError for none."""
     if not batches:
         raise ValueError("FlipMetric: expected at least one update, found none.")

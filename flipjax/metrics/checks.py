@@ -21,12 +21,14 @@ SCORES = ("logits", "probabilities")
 """Kinds of predictions that have a score for each class."""
 _TOLERANCE = 5e-3
 """How far probabilities may be from a sum of 1: half a percent covers the rounding of float16 sums over 150 classes."""
-_SAMPLE = 6
-"""Places along each axis, at least, of the pixels that are looked at before all are."""
-_MANY_CLASSES = 32
-"""Length of a last axis from which on whole numbers are taken for class indices."""
+_SAMPLES_OF_AXIS = 6
+"""Least number of samples along each axis: a few pixels mostly show that logits are no probabilities."""
+_WIDTH_OF_MASKS = 32
+"""Length of a last axis from which on it may be the width of masks, in place of the classes of logits."""
 _MOST_CLASSES = 1 << 12
-"""Limit for masks: the confusion matrix of one image then takes 64 MiB."""
+"""Most classes of masks: the confusion matrix of one image then takes 64 MiB."""
+_SHOWN_VALUES = 8
+"""Most wrong values that a message lists."""
 
 
 def to_array(values: ArrayLike, *, name: str = "array") -> Array:
@@ -78,13 +80,10 @@ def check_scores(scores: ArrayLike, spec: LabelSpec, *, labels_shape: tuple[int,
         found = f"labels second, found {array.dtype}; of class indices pass kind='masks'"
         raise TypeError(f"{kind}: expected floating point, {found}.")
     if array.ndim < spatial_ndim + 1:
-        axes = f"{spatial_ndim} spatial axes and one of classes"
-        raise ValueError(f"{kind}: expected {axes}, found {array.shape}; class indices need kind='masks'.")
+        expected = f"{spatial_ndim} spatial axes and one of classes"
+        raise ValueError(f"{kind}: expected {expected}, found {array.shape}; class indices need kind='masks'.")
     if spec.channels == "first":
-        if isinstance(array, np.ndarray):
-            array = np.moveaxis(array, -1 - spatial_ndim, -1)
-        else:
-            array = jnp.moveaxis(array, -1 - spatial_ndim, -1)
+        array = _channels_last(array, spatial_ndim)
     shape = array.shape
     if labels_shape not in (None, shape[:-1]):
         hint = _shape_hint(labels_shape, shape, spec)
@@ -94,8 +93,18 @@ def check_scores(scores: ArrayLike, spec: LabelSpec, *, labels_shape: tuple[int,
     if labels_shape is None and spec.ignore_index is not None:
         raise ValueError(f"ignore_index: expected None where no labels are read, found {spec.ignore_index}.")
     if array.size and on_host(array):
-        _check_kind(np.asarray(array), kind, labelled=labels_shape is not None)
+        if kind == "probabilities":
+            _check_probabilities(np.asarray(array))
+        else:
+            _warn_of_no_logits(np.asarray(array), has_labels=labels_shape is not None)
     return array
+
+
+def _channels_last(array: Array, spatial_ndim: int) -> Array:
+    """Returns scores (..., C, *spatial) as (..., *spatial, C)."""
+    if isinstance(array, np.ndarray):
+        return np.moveaxis(array, -1 - spatial_ndim, -1)
+    return jnp.moveaxis(array, -1 - spatial_ndim, -1)
 
 
 def check_logits(logits: ArrayLike, *, background: Background) -> jax.Array:
@@ -130,8 +139,8 @@ def _check_masks(masks: Array, truth: Array, spec: LabelSpec) -> int:
     _check_integers(masks, name="predictions")
     _check_integers(truth, name="labels")
     if masks.shape != truth.shape or masks.ndim < spec.spatial_ndim:
-        axes = f"{spec.spatial_ndim} axes or more"
-        raise ValueError(f"predictions: expected the labels' shape {truth.shape}, of {axes}, found {masks.shape}.")
+        expected = f"the labels' shape {truth.shape}, of {spec.spatial_ndim} axes or more"
+        raise ValueError(f"predictions: expected {expected}, found {masks.shape}.")
     _check_size(masks.shape, spec.spatial_ndim, name="predictions")
     classes = spec.num_classes
     if classes is None:
@@ -162,35 +171,36 @@ def _check_size(shape: tuple[int, ...], spatial_ndim: int, *, name: str) -> None
         raise ValueError(f"{name}: expected images of 1 to 2^31 - 1 pixels, which int32 counts, found {pixels}.")
 
 
-def _shape_hint(labels: tuple[int, ...], logits: tuple[int, ...], spec: LabelSpec) -> str:
-    """Returns what to pass in place of labels of another shape than logits with classes last, or ''."""
+def _shape_hint(labels_shape: tuple[int, ...], shape: tuple[int, ...], spec: LabelSpec) -> str:
+    """Returns what to pass in place of labels that do not fit scores of a shape (..., *spatial, C), or ''."""
     spatial_ndim = spec.spatial_ndim
-    lead = len(logits) - spatial_ndim - 1
-    before = logits[:lead]
-    spatial = logits[lead:-1]
-    after = logits[lead + 1 :]
-    # Of equal shapes the last entry wins.
+    lead = len(shape) - spatial_ndim - 1
+    before = shape[:lead]
+    spatial = shape[lead:-1]
+    after = shape[lead + 1 :]
+    # The shapes of labels that have an advice. Of equal shapes the last entry wins.
     advice = {
-        (*before, logits[-1], *spatial): f"One-hot labels? Pass labels.argmax({lead}).",
+        (*before, shape[-1], *spatial): f"One-hot labels? Pass labels.argmax({lead}).",
         (*before, 1, *spatial): f"Pass labels.squeeze({lead}).",
         (*before, *spatial, 1): "Pass labels[..., 0].",
-        logits: f"One-hot labels? Pass labels.argmax(-1), or channels first labels.argmax({lead}). Class indices in "
+        shape: f"One-hot labels? Pass labels.argmax(-1), or channels first labels.argmax({lead}). Class indices in "
         "place of logits? Pass integers and kind='masks'.",
         (*before, 1, *after): f"Pass labels.squeeze({lead}) and channels='first'.",
     }
     if spec.channels == "last":
-        axes = (*range(lead), *range(lead + 1, len(logits)), lead)
-        advice[(*before, *after)] = f"Are classes first? Pass channels='first', or np.transpose({spec.kind}, {axes})."
-    if labels in advice:
-        return f" {advice[labels]}"
-    target = labels[-spatial_ndim:]
-    if len(target) < spatial_ndim:
+        order = (*range(lead), *range(lead + 1, len(shape)), lead)
+        advice[(*before, *after)] = f"Are classes first? Pass channels='first', or np.transpose({spec.kind}, {order})."
+    if labels_shape in advice:
+        return f" {advice[labels_shape]}"
+    size = labels_shape[-spatial_ndim:]
+    if len(size) < spatial_ndim:
         return ""
-    for source in (spatial, logits[-spatial_ndim:]):
-        factors = {large / small for large, small in zip(target, source, strict=True) if small}
+    # Some networks return logits at a quarter of the size of the labels. Classes may also be first.
+    for size_of_scores in (spatial, shape[-spatial_ndim:]):
+        factors = {large / small for large, small in zip(size, size_of_scores, strict=True) if small}
         if len(factors) == 1 and factors != {1.0}:
-            how = f"in PyTorch torch.nn.functional.interpolate(logits, size={target}), in JAX jax.image.resize"
-            return f" The logits are {source}, the labels {target}: resize first, {how}."
+            how = f"in PyTorch torch.nn.functional.interpolate(logits, size={size}), in JAX jax.image.resize"
+            return f" The logits are {size_of_scores}, the labels {size}: resize first, {how}."
     return ""
 
 
@@ -201,20 +211,23 @@ def _check_integers(array: Array, *, name: str) -> None:
         raise TypeError(f"{name}: expected integers, found {array.dtype}; pass {name}.astype(int) or {name}.long().")
 
 
-def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
-    """Raises a ValueError for what are no probabilities; warns of logits that look like another kind."""
-    if kind == "probabilities":
-        problem = _no_probabilities(scores)
-        if problem:
-            raise ValueError(f"probabilities: expected values in 0..1 that sum to 1 at each pixel, found {problem}.")
-        return
+def _check_probabilities(scores: np.ndarray) -> None:
+    """Raises a ValueError for values (..., C) that are not probabilities."""
+    problem = _no_probabilities(scores)
+    if problem:
+        raise ValueError(f"probabilities: expected values in 0..1 that sum to 1 at each pixel, found {problem}.")
+
+
+def _warn_of_no_logits(scores: np.ndarray, *, has_labels: bool) -> None:
+    """Warns of logits (..., C) that look like class indices or probabilities."""
     # Points a warning at the kernel's caller; with labels `check_pair` adds a frame.
     stacklevel = 4
-    if labelled:
+    if has_labels:
         stacklevel = 5
-    # A few pixels mostly tell that logits are logits; only then all are read.
-    sample = scores[tuple(slice(None, None, max(1, size // _SAMPLE)) for size in scores.shape[:-1])]
-    if not labelled and scores.shape[-1] >= _MANY_CLASSES and _are_indices(sample) and _are_indices(scores):
+    # All pixels are read only if a sample of them looks like another kind.
+    sample = scores[tuple(slice(None, None, max(1, size // _SAMPLES_OF_AXIS)) for size in scores.shape[:-1])]
+    may_be_masks = not has_labels and scores.shape[-1] >= _WIDTH_OF_MASKS
+    if may_be_masks and _are_indices(sample) and _are_indices(scores):
         text = "logits: found whole numbers alone. Class indices have no flip-risk; decompose takes kind='masks'."
         warnings.warn(text, stacklevel=stacklevel)
         return
@@ -274,11 +287,11 @@ def _check_range(labels: Array, classes: int, ignore_index: int | None, *, name:
     advice = ""
     if name == "labels":
         advice = f" To leave pixels out, pass their label: ignore_index={bad[-1]}."
-    raise ValueError(f"{name}: expected {expected}, found {bad[:8]}.{advice}")
+    raise ValueError(f"{name}: expected {expected}, found {bad[:_SHOWN_VALUES]}.{advice}")
 
 
 def _extremes(labels: Array, ignore_index: int | None) -> tuple[Array, Array]:
-    """Returns the least and the largest label; ignored ones count as 0."""
+    """Returns the least and the largest label; ignored ones count as 0, which is a class."""
     if ignore_index is not None:
         labels = labels * (labels != ignore_index)
     return labels.min(), labels.max()

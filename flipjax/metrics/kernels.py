@@ -24,9 +24,10 @@ from flipjax.metrics.host import Array
 from flipjax.metrics.pixels import count_pixels, find_errors, map_pixels, sum_scores
 
 Program = Callable[..., tuple[jax.Array, ...]]
-"""A jitted function of `flipjax.metrics.pixels`: of outputs (images, *spatial, ...) and labels, if any."""
+"""A jitted function of `flipjax.metrics.pixels` with its options bound: it takes the outputs of a model, and labels if
+it needs them."""
 Computed = tuple[Block, tuple[jax.Array, ...]]
-"""A block, and the outputs of a program that has begun to compute them."""
+"""A block, and the results of a program, which JAX may still compute."""
 
 LOGIT_SCORES = ("flip_risk", "max_softmax", "margin", "energy", "p_norm")
 """Scores that follow from logits, in the order of `logit_scores`."""
@@ -101,8 +102,9 @@ def decompose(
         num_classes=num_classes,
     )
     scores, labels, C = checks.check_pair(logits, labels, spec)
-    counts, sums = _apply(count_pixels, scores, labels, spec, width=C, classes=C)
-    return Decomposition(jnp.asarray(counts), as_float32(sums), spec.background)
+    program = partial(count_pixels, spec=spec, classes=C)
+    counts, risk_sums = _sum_images(program, scores, labels, spec, classes=C)
+    return Decomposition(jnp.asarray(counts), as_float32(risk_sums), spec.background)
 
 
 def flip_risk(logits: ArrayLike, **options: Unpack[LabelOptions]) -> jax.Array:
@@ -152,7 +154,7 @@ def error_map(logits: ArrayLike, labels: ArrayLike, **options: Unpack[LabelOptio
     """
     spec = LabelSpec(**options)
     scores, labels, C = checks.check_pair(logits, labels, spec)
-    (codes,) = _apply(find_errors, scores, labels, spec, width=C, maps=True, classes=C)
+    (codes,) = _map_images(partial(find_errors, spec=spec, classes=C), scores, labels, spec, classes=C)
     # Unlike `jnp.asarray`, compiles nothing for a new shape.
     return jax.device_put(codes)
 
@@ -193,7 +195,7 @@ class PixelMaps(NamedTuple):
 
 def read_pixels(scores: Array, spec: LabelSpec) -> PixelMaps:
     """Reduces checked scores (..., *spatial, C) to maps in one pass, to NumPy arrays if they are on the host."""
-    return PixelMaps(*_apply(map_pixels, scores, None, spec, width=scores.shape[-1], maps=True))
+    return PixelMaps(*_map_images(partial(map_pixels, spec=spec), scores, None, spec, classes=scores.shape[-1]))
 
 
 def logit_scores(logits: ArrayLike, *, p: int = NORM, **options: Unpack[LabelOptions]) -> dict[str, jax.Array]:
@@ -233,124 +235,130 @@ def logit_scores(logits: ArrayLike, *, p: int = NORM, **options: Unpack[LabelOpt
 
 
 def _foreground_means(scores: Array, spec: LabelSpec, *, p: int | None = None) -> list[jax.Array]:
-    """Returns means (...) over the predicted foreground, NaN if none: of the entropy, or with a `p` of all scores."""
-    count, *sums = _apply(sum_scores, scores, None, spec, width=scores.shape[-1], p=p)
-    return [as_float32(divide(total, count)) for total in sums]
+    """Returns means (...) over the predicted foreground, NaN if none: of the entropy, or with `p` of `LOGIT_SCORES`."""
+    program = partial(sum_scores, spec=spec, p=p)
+    foreground_pixels, *sums = _sum_images(program, scores, None, spec, classes=scores.shape[-1])
+    return [as_float32(divide(total, foreground_pixels)) for total in sums]
 
 
-def _apply(
-    program: Program,
-    scores: Array,
-    labels: Array | None,
-    spec: LabelSpec,
-    *,
-    width: int,
-    maps: bool = False,
-    **options: int | None,
+def _sum_images(
+    program: Program, scores: Array, labels: Array | None, spec: LabelSpec, *, classes: int
 ) -> Sequence[Array]:
-    """Applies a program to predictions and labels, if any: at once, or if they are on the host, block by block.
+    """Applies a program that returns sums over the pixels of each image, (...) or (..., C, C).
 
     Args:
         program: what to apply.
         scores: checked predictions.
         labels: checked labels, or None.
-        spec: of both.
-        width: C.
-        maps: whether the program returns maps (..., *spatial), not sums over the pixels of each image (...).
-        **options: of the program, as is `spec`.
+        spec: options of both.
+        classes: C.
 
     Returns:
-        The outputs of the program; of host arrays NumPy arrays, sums as int32 and float64.
+        The sums. Arrays on the host are read block by block; their sums are NumPy arrays, int32 and float64.
     """
-    arrays = [scores]
-    if labels is not None:
-        arrays.append(labels)
-    shape = scores.shape
-    if spec.kind != "masks":
-        shape = scores.shape[:-1]
-    lead = len(shape) - spec.spatial_ndim
-    images = math.prod(shape[:lead])
-    pixels = math.prod(shape[lead:])
-    call = partial(_with_meant_nan, program, spec=spec, **options)
-    if not images or not on_host(*arrays):
-        kept = lead
-        if maps:
-            kept = len(shape)
-        return _on_device(call, *map(jnp.asarray, arrays), kept=kept)
-    of_host = _with_padding_label([np.asarray(array) for array in arrays], shape, width, maps=maps)
-    blocks = cut(of_host, spatial_ndim=spec.spatial_ndim, lead=lead, width=width)
-    # Inside a caller's jit, constants are computed at once.
-    with jax.ensure_compile_time_eval():
-        if maps:
-            return [whole.reshape(shape) for whole in _join_maps(_compute(call, blocks), images, pixels)]
-        sums = _add_sums(_compute(call, blocks), images)
-    return [total.reshape((*shape[:lead], *total.shape[1:])) for total in sums]
+    shape = _shape_of_pixels(scores, spec)
+    lead = shape[: -spec.spatial_ndim]
+    arrays = _known_arrays(scores, labels)
+    if not math.prod(lead) or not on_host(*arrays):
+        return _on_device(program, arrays, kept=len(lead))
+    host_arrays = _host_arrays(arrays, classes)
+    if labels is None:
+        # Tells a program without labels which pixels of a block are no padding.
+        host_arrays.append(np.broadcast_to(np.True_, shape))
+    blocks = cut(host_arrays, spatial_ndim=spec.spatial_ndim, lead=len(lead), classes=classes)
+    # Inside a caller's jit, constants are computed at once. NaN are meant: masks have no risk.
+    with jax.ensure_compile_time_eval(), jax.debug_nans(False):
+        sums = _add_sums(_compute(program, blocks), math.prod(lead))
+    return [total.reshape((*lead, *total.shape[1:])) for total in sums]
 
 
-def _with_padding_label(
-    arrays: list[np.ndarray], shape: tuple[int, ...], width: int, *, maps: bool
-) -> list[np.ndarray]:
-    """Returns scores and labels, if any, such that blocks show which of their pixels are padding, and do not count.
+def _map_images(
+    program: Program, scores: Array, labels: Array | None, spec: LabelSpec, *, classes: int
+) -> Sequence[Array]:
+    """Applies a program that returns a number for each pixel, (..., *spatial); takes what `_sum_images` takes."""
+    shape = _shape_of_pixels(scores, spec)
+    lead = shape[: -spec.spatial_ndim]
+    arrays = _known_arrays(scores, labels)
+    if not math.prod(lead) or not on_host(*arrays):
+        return _on_device(program, arrays, kept=len(shape))
+    pixels = math.prod(shape[-spec.spatial_ndim :])
+    blocks = cut(_host_arrays(arrays, classes), spatial_ndim=spec.spatial_ndim, lead=len(lead), classes=classes)
+    with jax.ensure_compile_time_eval(), jax.debug_nans(False):
+        maps = _join_maps(_compute(program, blocks), math.prod(lead), pixels)
+    return [whole.reshape(shape) for whole in maps]
 
-    Labels are of a type whose largest integer, the label of padding, is no class. Sums without labels are told which
-    pixels count, bool (..., *spatial). In maps padding does not matter.
-    """
-    if len(arrays) == 1:
-        if maps:
-            return arrays
-        return [*arrays, np.broadcast_to(np.True_, shape)]
-    scores, labels = arrays
-    if np.iinfo(labels.dtype).max < width:
-        labels = labels.astype(np.int32)
+
+def _shape_of_pixels(scores: Array, spec: LabelSpec) -> tuple[int, ...]:
+    """Returns the shape of predictions without the axis of classes: (..., *spatial)."""
+    if spec.kind == "masks":
+        return scores.shape
+    return scores.shape[:-1]
+
+
+def _known_arrays(scores: Array, labels: Array | None) -> list[Array]:
+    """Returns what a program takes: scores, and labels if there are any."""
+    if labels is None:
+        return [scores]
     return [scores, labels]
 
 
-def _with_meant_nan(program: Program, *arrays: Array, **options: LabelSpec | int | None) -> tuple[jax.Array, ...]:
-    """Calls a program whose NaN are meant, such as the risk of masks, also where a user looks for others."""
+def _host_arrays(arrays: Sequence[Array], classes: int) -> list[np.ndarray]:
+    """Returns arrays as NumPy's, with integers of a type whose largest one, which pads blocks, is no class."""
+    host_arrays = []
+    for array in map(np.asarray, arrays):
+        if array.dtype.kind in "iu" and np.iinfo(array.dtype).max < classes:
+            array = array.astype(np.int32)
+        host_arrays.append(array)
+    return host_arrays
+
+
+def _on_device(program: Program, arrays: Sequence[Array], *, kept: int) -> tuple[jax.Array, ...]:
+    """Applies a program to whole arrays on their device.
+
+    On a mesh with Explicit axes the inside of the program is Auto, and its results are sharded as the first `kept` axes
+    of the predictions.
+    """
+    on_device = [jnp.asarray(array) for array in arrays]
+    sharding = jax.typeof(on_device[0]).sharding
     with jax.debug_nans(False):
-        return program(*arrays, **options)
-
-
-def _on_device(program: Program, *arrays: jax.Array, kept: int) -> tuple[jax.Array, ...]:
-    """Calls a program. On a mesh of Explicit axes its inside is Auto; outputs are sharded as the first `kept` axes."""
-    sharding = jax.typeof(arrays[0]).sharding
-    if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
-        return program(*arrays)
-    out = jax.NamedSharding(sharding.mesh, jax.P(*sharding.spec[:kept]))
-    automatic = cast("Program", jax.sharding.auto_axes(program, out_sharding=out))
-    return automatic(*arrays)
+        if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
+            return program(*on_device)
+        out = jax.NamedSharding(sharding.mesh, jax.P(*sharding.spec[:kept]))
+        automatic = cast("Program", jax.sharding.auto_axes(program, out_sharding=out))
+        return automatic(*on_device)
 
 
 def _compute(program: Program, blocks: Iterable[Block]) -> Iterator[Computed]:
-    """Yields each block with the outputs of a program, once the next one has begun: JAX works while these are read."""
-    before: Computed | None = None
+    """Yields each block with the results of a program once the next block has begun, so that JAX is never idle."""
+    previous: Computed | None = None
     for block in blocks:
         begun = (block, program(*block.arrays))
-        if before is not None:
-            yield before
-        before = begun
-    if before is not None:
-        yield before
+        if previous is not None:
+            yield previous
+        previous = begun
+    if previous is not None:
+        yield previous
 
 
 def _join_maps(computed: Iterable[Computed], images: int, pixels: int) -> list[np.ndarray]:
     """Returns the maps (images, pixels) of all blocks."""
     maps: list[np.ndarray] = []
-    for block, outputs in computed:
-        parts = [np.asarray(output) for output in outputs]
+    for block, results in computed:
+        parts = [np.asarray(result) for result in results]
         if not maps:
             maps = [np.empty((images, pixels), part.dtype) for part in parts]
         for whole, part in zip(maps, parts, strict=True):
-            place = whole[block.images, block.pixels]
-            place[...] = part.reshape(len(part), -1)[: place.shape[0], : place.shape[1]]
+            target = whole[block.images, block.pixels]
+            # Without the pixels that pad the block.
+            target[...] = part.reshape(len(part), -1)[: target.shape[0], : target.shape[1]]
     return maps
 
 
 def _add_sums(computed: Iterable[Computed], images: int) -> list[np.ndarray]:
     """Returns the sums (images, ...) over the pixels of all blocks."""
     sums: list[np.ndarray] = []
-    for block, outputs in computed:
-        parts = [np.asarray(output) for output in outputs]
+    for block, results in computed:
+        parts = [np.asarray(result) for result in results]
         if not sums:
             # Keeps int32 and widens float32 to float64.
             sums = [np.zeros((images, *part.shape[1:]), np.result_type(part, np.int32)) for part in parts]

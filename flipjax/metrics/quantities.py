@@ -26,10 +26,9 @@ import math
 
 import numpy as np
 
-from flipjax.metrics import pairs, selective
+from flipjax.metrics import scene_flips, selective
 from flipjax.metrics.decomposition import PixelRatios, Ratio, divide, mean_over_classes
 from flipjax.metrics.images import Images
-from flipjax.metrics.pull import pull_counts
 from flipjax.metrics.ranking import rank_images
 from flipjax.metrics.registry import (
     EVALUATORS,
@@ -232,7 +231,7 @@ def scene_pull(images: Images) -> np.ndarray:
 
     By chance it is 1 / (F - 1) of F classes, each with a scene of its own.
     """
-    counts = pull_counts(images.confusion, images.group, images.scene_groups, images.background)
+    counts = scene_flips.pull_counts(images.confusion, images.group, images.scene_groups, images.background)
     flips, pulled = images.total(counts).T
     return divide(pulled, flips)
 
@@ -336,7 +335,7 @@ def counterfactual_flip(images: Images) -> np.ndarray:
 
     The label is the majority label of the region. Pairs with an image without region are left out. Needs no labels.
     """
-    return np.array([pairs.counterfactual_flip(images.decomposition, required(images.pair))])
+    return np.array([scene_flips.counterfactual_flip(images.decomposition, required(images.pair))])
 
 
 # Quantities of rims and interiors, and calibration.

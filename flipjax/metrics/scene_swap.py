@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from flipjax.config.groups import Groups
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.pull import usual_table
+from flipjax.metrics.scene_flips import usual_table
 
 LEAST_EVIDENCE = 1e-12
 """Variance of the evidence, in squared nats, below which scenes count as equally informative."""

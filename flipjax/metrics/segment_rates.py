@@ -15,7 +15,7 @@ import numpy as np
 from flipjax.metrics import selective
 from flipjax.metrics.decomposition import Ratio, divide, mean_over_classes, pixel_ratios
 from flipjax.metrics.intervals import estimate_rates
-from flipjax.metrics.segment_table import KINDS, OUTCOMES
+from flipjax.metrics.segment_columns import KINDS, OUTCOMES
 
 if TYPE_CHECKING:
     import pandas as pd

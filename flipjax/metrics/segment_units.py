@@ -13,14 +13,14 @@ STRATA = (1 / 256, 1 / 64, 1 / 16, 1 / 4)
 BOXES = {2: ("top", "left", "bottom", "right"), 3: ("first", "top", "left", "last", "bottom", "right")}
 """Columns of the bounding box of an image and of a volume; ends are exclusive."""
 _MOST_ENTRIES_A_PIXEL = 4
-"""Pairs of parts for each pixel, at most, for which a table of all pairs is counted; if there are more, the pairs that
-occur are sorted."""
+"""Most possible entries for each pixel. Up to it a table of all possible entries is counted, which is faster; with more
+it would take too much memory, and the entries that occur are sorted."""
 UNITS = ("class", "component")
 """What the pixels of a segment may have in common, see `flipjax.metrics.segment_tables`."""
 
 
 class ImageParts(NamedTuple):
-    """A division of an image: each unit is a part, and what is left of each class."""
+    """A division of an image: its segments, and what is left of each class, are its parts."""
 
     numbers: np.ndarray
     """Unsigned (H, W), the number of each pixel's part, from 1 on; 0 where a pixel does not count."""
@@ -29,7 +29,7 @@ class ImageParts(NamedTuple):
     ids: np.ndarray
     """int64 (parts,), the instance or component of each."""
     are_units: np.ndarray
-    """bool (parts,), whether it is a unit: of a foreground class."""
+    """bool (parts,), whether it may be a unit: a segment of a foreground class."""
 
 
 class PairCounts(NamedTuple):
@@ -50,12 +50,14 @@ class PairCounts(NamedTuple):
 
 
 class Units(NamedTuple):
-    """Units of an image, some of its parts."""
+    """Units of an image: the parts that are segments of a foreground class and large enough."""
 
     parts: ImageParts
     """The division of the image."""
     chosen: np.ndarray
     """int64 (units,), the index of the part that is each unit."""
+    unit_of_part: np.ndarray
+    """int64 (parts,), the index of the unit that each part is; -1 for none."""
     pixels: np.ndarray
     """int64 (units,), the pixels of each."""
 
@@ -64,32 +66,29 @@ class Units(NamedTuple):
         """The class of each unit, int64 (units,)."""
         return self.parts.classes[self.chosen]
 
-    def of_parts(self, parts: np.ndarray) -> np.ndarray:
-        """Returns the index of the unit that is each of some parts (n,), -1 for none."""
-        unit_of_part = np.full(len(self.parts.classes), -1)
-        unit_of_part[self.chosen] = np.arange(len(self.chosen))
-        return unit_of_part[parts]
-
-    def sum(self, units: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Returns the sums of integers (n,) over each of `units` (n,), as of `of_parts`: int64 (units,)."""
-        inside = units >= 0
-        sums = np.bincount(units[inside], values[inside], minlength=len(self.chosen))
+    def sum(self, part_of_entry: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Returns the sums of the integers of entries (n,) over each unit: int64 (units,)."""
+        unit = self.unit_of_part[part_of_entry]
+        inside = unit >= 0
+        sums = np.bincount(unit[inside], values[inside], minlength=len(self.chosen))
         return sums.astype(np.int64)
 
-    def sum_by_class(self, units: np.ndarray, classes: np.ndarray, values: np.ndarray, C: int) -> np.ndarray:
-        """Returns the sums of integers (n,) over each of `units` (n,) and of C classes (n,): int64 (units, C)."""
-        inside = units >= 0
-        entries = units[inside] * C + classes[inside]
-        sums = np.bincount(entries, values[inside], minlength=len(self.chosen) * C)
+    def sum_by_class(self, part_of_entry: np.ndarray, classes: np.ndarray, values: np.ndarray, C: int) -> np.ndarray:
+        """Returns the sums of the integers of entries (n,) over each unit and each of C classes: int64 (units, C)."""
+        unit = self.unit_of_part[part_of_entry]
+        inside = unit >= 0
+        unit_and_class = unit[inside] * C + classes[inside]
+        sums = np.bincount(unit_and_class, values[inside], minlength=len(self.chosen) * C)
         return sums.reshape(-1, C).astype(np.int64)
 
     def mean(self, values: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """Returns the mean value (H, W) of each unit's pixels that are inside, bool (H, W); NaN without any."""
-        number_of_part = np.zeros(len(self.parts.classes) + 1, np.int64)
-        number_of_part[self.chosen + 1] = np.arange(1, len(self.chosen) + 1)
-        numbers = number_of_part[self.parts.numbers[inside]]
-        sums = np.bincount(numbers, values[inside], minlength=len(self.chosen) + 1)[1:]
-        return divide(sums, np.bincount(numbers, minlength=len(self.chosen) + 1)[1:])
+        # Numbered from 1 on, as parts are: number 0 takes the pixels without a unit, and is left out of the sums.
+        number_of_part = np.append(0, self.unit_of_part + 1)
+        number = number_of_part[self.parts.numbers[inside]]
+        sums = np.bincount(number, values[inside], minlength=len(self.chosen) + 1)[1:]
+        pixels = np.bincount(number, minlength=len(self.chosen) + 1)[1:]
+        return divide(sums, pixels)
 
     def columns(self, *, with_ids: bool = False) -> dict[str, np.ndarray]:
         """Returns the columns that follow from the units alone, with or without their ids."""
@@ -105,9 +104,11 @@ class Units(NamedTuple):
 
 
 def _find_runs(*maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where runs begin, neighbours along the last axis that are equal in all maps, and how long they are.
+    """Finds runs: neighbours along the last axis that are equal in all maps (H, W).
 
-    Both int64 (runs,), of the flat maps (H, W). Images of objects have tens of pixels a run.
+    Returns:
+        The index in the flat maps at which each run begins, and the length of each: int64 (runs,). Images of objects
+        have tens of pixels a run, so that passes over runs are faster than over pixels.
     """
     begins = np.zeros(maps[0].shape, bool)
     begins[..., 0] = True
@@ -120,26 +121,38 @@ def _find_runs(*maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _find_boxes(parts: ImageParts, chosen: np.ndarray) -> np.ndarray:
-    """Returns the boxes of chosen parts, that occur: first places, then the ends, int64 (n, 2 axes)."""
+    """Returns the boxes of chosen parts that have pixels: the begin along each axis, then each end, int64 (n, 2 axes).
+
+    Five times as fast as `scipy.ndimage.find_objects` for images of 2 megapixels.
+    """
     shape = parts.numbers.shape
     starts, lengths = _find_runs(parts.numbers)
-    # Pixels without a part are in the last row, -1.
-    part = parts.numbers.reshape(-1)[starts].astype(np.int64) - 1
-    first_places = np.unravel_index(starts, shape)
-    last_places = np.unravel_index(starts + lengths - 1, shape)
+    part_of_run = parts.numbers.reshape(-1)[starts].astype(np.int64) - 1
+    first_pixels = np.unravel_index(starts, shape)
+    last_pixels = np.unravel_index(starts + lengths - 1, shape)
+    # A further column, at index -1, takes the pixels without a part.
     begins = np.full((len(shape), len(parts.classes) + 1), max(shape))
     ends = np.zeros_like(begins)
     for axis in range(len(shape)):
-        np.minimum.at(begins[axis], part, first_places[axis])
-        np.maximum.at(ends[axis], part, last_places[axis] + 1)
+        np.minimum.at(begins[axis], part_of_run, first_pixels[axis])
+        np.maximum.at(ends[axis], part_of_run, last_pixels[axis] + 1)
     return np.concatenate([begins, ends])[:, chosen].T
 
 
 def choose_units(parts: ImageParts, part_of_entry: np.ndarray, pixels: np.ndarray, *, least: int = 1) -> Units:
-    """Returns the units of `least` pixels or more, of entries (n,) with their part and number of pixels."""
+    """Chooses the parts that are segments of a foreground class and have `least` pixels or more.
+
+    Args:
+        parts: of the image.
+        part_of_entry: int (n,), the index of the part of each entry.
+        pixels: int (n,), the pixels of each entry.
+        least: parts that no pixel has are never chosen.
+    """
     pixels_of_part = np.bincount(part_of_entry, pixels, minlength=len(parts.classes)).astype(np.int64)
     chosen = np.flatnonzero(parts.are_units & (pixels_of_part >= max(1, least)))
-    return Units(parts, chosen, pixels_of_part[chosen])
+    unit_of_part = np.full(len(parts.classes), -1)
+    unit_of_part[chosen] = np.arange(len(chosen))
+    return Units(parts, chosen, unit_of_part, pixels_of_part[chosen])
 
 
 def count_pairs(true: ImageParts, predicted: ImageParts, near: np.ndarray) -> PairCounts:
@@ -158,23 +171,23 @@ def count_pairs(true: ImageParts, predicted: ImageParts, near: np.ndarray) -> Pa
         >>> np.stack([counts.truth, counts.prediction, counts.pixels]).T.tolist()
         [[0, 0, 1], [1, 0, 1], [1, 1, 1]]
     """
-    # True part, predicted part and nearness of a run are one integer, its entry in a table of all of them.
-    rows = len(true.classes) + 1
-    columns = len(predicted.classes) + 1
-    size = 2 * rows * columns
     starts, lengths = _find_runs(true.numbers, predicted.numbers, near.view(np.uint8))
-    entry = true.numbers.reshape(-1)[starts].astype(np.int64)
-    entry = entry * columns + predicted.numbers.reshape(-1)[starts]
-    entry = entry * 2 + near.reshape(-1)[starts]
-    if size <= _MOST_ENTRIES_A_PIXEL * near.size:
-        pixels_of_all = np.bincount(entry, lengths, minlength=size).astype(np.int64)
-        entries = np.flatnonzero(pixels_of_all)
-        pixels = pixels_of_all[entries]
+    # True part, predicted part and nearness of a run, as one integer: its index in a table (true, predicted, 2).
+    predicted_numbers = len(predicted.classes) + 1
+    table_size = (len(true.classes) + 1) * predicted_numbers * 2
+    code = true.numbers.reshape(-1)[starts].astype(np.int64)
+    code = code * predicted_numbers + predicted.numbers.reshape(-1)[starts]
+    code = code * 2 + near.reshape(-1)[starts]
+    if table_size <= _MOST_ENTRIES_A_PIXEL * near.size:
+        table = np.bincount(code, lengths, minlength=table_size).astype(np.int64)
+        occurring = np.flatnonzero(table)
+        pixels = table[occurring]
     else:
-        entries, entry_of_run = np.unique(entry, return_inverse=True)
+        occurring, entry_of_run = np.unique(code, return_inverse=True)
         pixels = np.bincount(entry_of_run, lengths).astype(np.int64)
-    pair, is_near = np.divmod(entries, 2)
-    true_number, predicted_number = np.divmod(pair, columns)
+    pair, is_near = np.divmod(occurring, 2)
+    true_number, predicted_number = np.divmod(pair, predicted_numbers)
+    # Number 0 is that of pixels which do not count.
     counted = true_number > 0
     true_part = true_number[counted] - 1
     predicted_part = predicted_number[counted] - 1
@@ -244,9 +257,9 @@ def _parts_of_ids(labels: np.ndarray, ids: np.ndarray, C: int) -> tuple[np.ndarr
     """Returns the part of each pixel, all of one id and class, from 1 on, and the class and id of each part."""
     import pandas as pd
 
-    place_of_id, sorted_ids = pd.factorize(ids.ravel(), sort=True)
+    index_of_id, sorted_ids = pd.factorize(ids.ravel(), sort=True)
     # A number for each id and class; those that occur become the parts.
-    code = place_of_id.reshape(labels.shape) * C + labels
+    code = index_of_id.reshape(labels.shape) * C + labels
     codes = np.flatnonzero(np.bincount(code.ravel()))
     number_of_code = np.zeros(codes.max(initial=0) + 1, np.uint32)
     number_of_code[codes] = np.arange(1, len(codes) + 1)
@@ -265,22 +278,23 @@ def _number_components(labels: np.ndarray, foreground: np.ndarray) -> tuple[np.n
     number_of_class[background] = np.arange(1, len(background) + 1)
     numbers = number_of_class[labels]
     classes = [background]
-    number = len(background)
+    last_number = len(background)
     structure = np.ones((3,) * labels.ndim)
     # From 1 on, as `find_objects` counts.
     shifted = labels.astype(np.min_scalar_type(len(foreground))) + np.uint8(1)
     boxes = ndimage.find_objects(shifted, max_label=len(foreground))
     for c in np.flatnonzero(foreground).tolist():
         box = boxes[c]
-        # None of a class that the image lacks.
-        if box is not None:
-            components = np.zeros(labels[box].shape, np.int32)
-            ndimage.label(labels[box] == c, structure=structure, output=components)
-            count = int(components.max())
-            np.copyto(numbers[box], components + number, where=components > 0, casting="unsafe")
-            classes.append(np.full(count, c))
-            number += count
-    ids = np.maximum(np.arange(1, number + 1) - len(background), 0)
+        if box is None:
+            # The image lacks the class.
+            continue
+        components = np.zeros(labels[box].shape, np.int32)
+        ndimage.label(labels[box] == c, structure=structure, output=components)
+        count = int(components.max())
+        np.copyto(numbers[box], components + last_number, where=components > 0, casting="unsafe")
+        classes.append(np.full(count, c))
+        last_number += count
+    ids = np.maximum(np.arange(1, last_number + 1) - len(background), 0)
     return numbers, np.concatenate(classes), ids
 
 
@@ -303,15 +317,16 @@ def near_border(labels: np.ndarray, known: np.ndarray | None, width: int) -> np.
 
 
 def _in_windows(values: np.ndarray, width: int, choose: np.ufunc) -> np.ndarray:
-    """Returns the largest or the least value within `width` places along all axes, by np.maximum or np.minimum.
+    """Returns the largest or the least value within `width` pixels along all axes, by np.maximum or np.minimum.
 
     Ten times as fast as the filters of scipy.ndimage for the widths of rims.
     """
     for axis in range(values.ndim):
-        reached = 0
-        while reached < min(width, values.shape[axis] - 1):
-            # What each place has seen of `reached` places reaches as many and one more.
-            step = min(reached + 1, width - reached, values.shape[axis] - 1)
+        reach = 0
+        while reach < min(width, values.shape[axis] - 1):
+            # Each pixel holds the choice among those within `reach`. A pixel that is `reach + 1` away knows those up to
+            # `2 * reach + 1` away, so that reach doubles and rim widths take few passes.
+            step = min(reach + 1, width - reach, values.shape[axis] - 1)
             chosen = values.copy()
             # Views along one axis, so that memory is passed in its order.
             lines = np.moveaxis(values, axis, 0)
@@ -319,5 +334,5 @@ def _in_windows(values: np.ndarray, width: int, choose: np.ufunc) -> np.ndarray:
             choose(chosen_lines[step:], lines[:-step], out=chosen_lines[step:])
             choose(chosen_lines[:-step], lines[step:], out=chosen_lines[:-step])
             values = chosen
-            reached += step
+            reach += step
     return values

@@ -12,7 +12,7 @@ import pandas as pd
 
 from flipjax.config.groups import Groups
 from flipjax.metrics.images import Images
-from flipjax.metrics.pull import flip_cube, pull_chance, usual_table
+from flipjax.metrics.scene_flips import flip_cube, pull_chance, usual_table
 from flipjax.report import panels, rankings
 from flipjax.report.charts import Chart, Panel
 from flipjax.report.grid_panels import Line, forest_panels, line_panels, map_panels, share_panels

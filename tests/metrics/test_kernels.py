@@ -82,9 +82,9 @@ def blocks_of(length):
     """Cuts host arrays into blocks of `length` pixels; None leaves them whole."""
     with pytest.MonkeyPatch.context() as patch:
         if length:
-            patch.setattr(blocks, "FEW_SCORES", length * 32)
-            patch.setattr(blocks, "MANY_SCORES", length * 256)
-            patch.setattr(blocks, "SHORTEST", 8)
+            patch.setattr(blocks, "SMALL_BLOCK", length * 32)
+            patch.setattr(blocks, "LARGE_BLOCK", length * 256)
+            patch.setattr(blocks, "FEWEST_PIXELS", 8)
         yield
 
 
@@ -325,22 +325,22 @@ def test_new_sizes_and_a_ragged_last_batch_compile_nothing():
 
 def test_memory_is_that_of_a_block():
     logits = np.broadcast_to(np.float32(0), (3, 2000, 3000, 21))  # 1.5 GB, were it there.
-    cut = blocks.cut([logits], spatial_ndim=2, lead=1, width=21)
+    cut = blocks.cut([logits], spatial_ndim=2, lead=1, classes=21)
     (size,) = {next(cut).arrays[0].size for _ in range(5)}
-    assert size <= blocks.MANY_SCORES
+    assert size <= blocks.LARGE_BLOCK
 
 
 @pytest.mark.parametrize("begin", [0, 4, 16, 60], ids=str)
 def test_a_whole_block_is_the_array_s_own_memory_where_it_begins_with_a_line(monkeypatch, begin):
-    monkeypatch.setattr(blocks, "FEW_SCORES", 512)
-    monkeypatch.setattr(blocks, "MANY_SCORES", 512)
-    monkeypatch.setattr(blocks, "SHORTEST", 16)
+    monkeypatch.setattr(blocks, "SMALL_BLOCK", 512)
+    monkeypatch.setattr(blocks, "LARGE_BLOCK", 512)
+    monkeypatch.setattr(blocks, "FEWEST_PIXELS", 16)
     logits, labels = random_case(5, (5, 4, 4), 9)
     memory = np.empty(logits.nbytes + 128, np.uint8)
     start = -memory.ctypes.data % 64 + begin
     there = memory[start : start + logits.nbytes].view(np.float32).reshape(logits.shape)
     there[...] = logits
-    for block in blocks.cut([there], spatial_ndim=2, lead=1, width=9):
+    for block in blocks.cut([there], spatial_ndim=2, lead=1, classes=9):
         assert block.arrays[0].ctypes.data % 64 == 0
         is_whole = block.images.stop - block.images.start == 2
         assert np.shares_memory(block.arrays[0], there) == (begin == 0 and is_whole)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import flipjax
-from flipjax.metrics import Decomposition, pairs, summarize
+from flipjax.metrics import Decomposition, scene_flips, summarize
 from flipjax.metrics.registry import RANGES
 from flipjax.metrics.scene_swap import SceneSwap
 from flipjax.report import gallery
@@ -160,15 +160,15 @@ def counts_of(labels):
 
 def changes(counts, sets):
     """Whether the label of each set changes, 0, 1 or NaN."""
-    return [pairs.counterfactual_flip(counts, np.where(sets == number, 0, -1)) for number in np.unique(sets)]
+    return [scene_flips.counterfactual_flip(counts, np.where(sets == number, 0, -1)) for number in np.unique(sets)]
 
 
 def test_sets_change_where_their_labels_differ():
     one = counts_of(LABELS)
-    assert pairs.region_class(one).tolist() == LABELS.ravel().tolist()
+    assert scene_flips.region_class(one).tolist() == LABELS.ravel().tolist()
     np.testing.assert_array_equal(changes(one, PAIRS), [0, 1, 1, np.nan, 0])
-    assert pairs.counterfactual_flip(one, PAIRS) == 0.5
-    assert np.isnan(pairs.counterfactual_flip(one, np.full(10, -1)))
+    assert scene_flips.counterfactual_flip(one, PAIRS) == 0.5
+    assert np.isnan(scene_flips.counterfactual_flip(one, np.full(10, -1)))
     order = np.random.default_rng(0).permutation(10)
     shuffled = Decomposition(one.confusion[order], one.risk_sum[order])
     np.testing.assert_array_equal(changes(shuffled, PAIRS[order]), [0, 1, 1, np.nan, 0])
@@ -176,7 +176,7 @@ def test_sets_change_where_their_labels_differ():
     labels = np.array([[1, 1, 1], [1, 1, 2], [2, 0, 2], [1, 2, 1]])
     three = np.repeat(np.arange(4), 3)
     np.testing.assert_array_equal(changes(counts_of(labels), three), [0, 1, np.nan, 1])
-    assert pairs.whole_pairs(np.append(three, [9, 9, -1])).tolist() == np.arange(12).reshape(4, 3).tolist()
+    assert scene_flips.whole_pairs(np.append(three, [9, 9, -1])).tolist() == np.arange(12).reshape(4, 3).tolist()
     _, kinds = gallery.choose_images(counts_of(labels), None, three, riskiest=0, typical=0, paired=1)
     assert kinds.tolist() == ["pair 0"] * 3
 

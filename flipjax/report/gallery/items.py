@@ -18,7 +18,7 @@ from PIL import Image
 from flipjax.config.groups import TWO_BY_TWO, Groups
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.pairs import region_class
+from flipjax.metrics.scene_flips import region_class
 from flipjax.metrics.scene_swap import SceneSwap
 from flipjax.report.charts import Chart, Panel
 from flipjax.report.gallery.store import StoredImages, load_gallery
