@@ -1,7 +1,7 @@
-"""Tests by permutation of images, or of clusters of them: what is alike by chance changes places. NumPy and SciPy.
+"""Permutation tests over images, or over clusters of them. NumPy and SciPy.
 
-`group_p_values` tests whether the images of a group flip unlike those of other groups. For another statistic, compute
-it of each row of `permute_within`, and its p with `permutation_p`.
+`group_p_values` tests whether the images of a group flip more or less than those of other groups. For another
+statistic, compute it for each row of `permute_within`, and its p with `permutation_p`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from scipy.special import betaln
 from flipjax.metrics.decomposition import divide
 
 STAGES = {199: 20, 1_999: 100}
-"""Permutations after which a test ends if so many of them are at least as extreme as the data: p is above .1 or .05."""
-FEWEST = 9_999
-"""Permutations of all other tests, at least."""
-LARGEST_NUMBER = 99_999
-"""Permutations of a test, at most."""
+"""Permutations after which a test ends early, and how many of them must then be at least as extreme as the data: p is
+then above .1 or .05."""
+FEWEST_PERMUTATIONS = 9_999
+"""Least permutations of a test that does not end early."""
+MOST_PERMUTATIONS = 99_999
+"""Most permutations of a test."""
 PER_TEST = 40
 """Permutations for each test of the family, so that one finding among all tests can have q = 1 / 40."""
 BUDGET = 1_000_000_000
 """Most units permuted in all tests, about half a minute."""
-AT_ONCE = 4_000_000
-"""Units permuted at once, for the memory."""
+MOST_UNITS_AT_ONCE = 4_000_000
+"""Most units permuted at once, 32 MB."""
 ROUNDING = 1e-12
-"""Differences of two means that are equal but for rounding."""
+"""Largest difference of two means that are equal but for rounding."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +39,10 @@ class PermutationUnits:
     share: np.ndarray
     """The flipped share of each unit's pixels of the class, float64 (u,)."""
     stratum: np.ndarray
-    """Units of one number change places, int64 (u,): all of them, but those of a cluster in several groups apart."""
+    """The stratum within which each unit changes places, int64 (u,): 0, or a number above 0 for the units of a cluster
+    that is in several groups."""
     starts: np.ndarray
-    """Where each group begins, int64 (groups,)."""
+    """The index of the first unit of each group, int64 (groups,)."""
 
     @property
     def sizes(self) -> np.ndarray:
@@ -59,7 +61,7 @@ def make_units(
     """Makes the units of one class.
 
     A cluster is one unit, whose share is that of its pooled pixels. A cluster with images in several groups is a unit
-    in each; these change places with one another alone, because they share what is peculiar to the cluster.
+    in each; these units change places only with one another, because they share what is peculiar to the cluster.
 
     Args:
         part: the flipped pixels of the class in each of n images.
@@ -114,7 +116,9 @@ def permute_within(
 
 
 def permutation_p(extreme: np.ndarray, permutations: int) -> np.ndarray:
-    """Returns p of tests in which so many permutations were at least as extreme as the data, which are one of them.
+    """Returns the p-values of tests in which `extreme` permutations were at least as extreme as the data.
+
+    The data count as one more permutation, so that no p is 0.
 
     Source: Phipson and Smyth, Permutation p-values should never be zero, 2010.
 
@@ -126,7 +130,9 @@ def permutation_p(extreme: np.ndarray, permutations: int) -> np.ndarray:
 
 
 def false_discovery_q(p_values: ArrayLike) -> np.ndarray:
-    """Returns q of the p-values (n,) of a family, as `scipy.stats.false_discovery_control`, whose import is slow.
+    """Returns the q-value of each of a family of p-values (n,).
+
+    Equals `scipy.stats.false_discovery_control`, which takes half a second to import.
 
     Source: Benjamini and Hochberg, Controlling the false discovery rate, 1995.
 
@@ -138,7 +144,7 @@ def false_discovery_q(p_values: ArrayLike) -> np.ndarray:
     order = np.argsort(p)
     scaled = p[order] * (len(p) / np.arange(1, len(p) + 1))
     q = np.empty(len(p))
-    # No larger than any q of a larger p.
+    # At most the q of any larger p.
     q[order] = np.minimum.accumulate(scaled[::-1])[::-1]
     return np.clip(q, 0.0, 1.0)
 
@@ -157,7 +163,7 @@ def group_p_values(classes: Sequence[PermutationUnits], *, seed: int = 0) -> lis
 
     Returns:
         p of each group, float64 (groups,), for each class: 1 where the units of all groups flip alike, NaN for a group
-        of one unit or against one unit, of which no other like it is known.
+        of one unit, or if all other groups have one unit together.
 
     Source: Besag and Clifford, Sequential Monte Carlo p-values, 1991, for when a test ends.
 
@@ -166,66 +172,68 @@ def group_p_values(classes: Sequence[PermutationUnits], *, seed: int = 0) -> lis
         >>> group_p_values([units])[0].round(9).tolist()  # 2 of 20 divisions are as extreme.
         [0.1, 0.1]
     """
-    generator = np.random.default_rng(seed)
-    number = sum(len(units.starts) for units in classes)
-    last = int(np.clip(PER_TEST * number, FEWEST, LARGEST_NUMBER))
     tests = [_Test(units, np.zeros(len(units.starts), np.int64), exact=_exact_p(units)) for units in classes]
-    unsettled = [test for test in tests if test.exact is None]
+    number_of_tests = sum(len(units.starts) for units in classes)
+    most = int(np.clip(PER_TEST * number_of_tests, FEWEST_PERMUTATIONS, MOST_PERMUTATIONS))
+    _draw_permutations([test for test in tests if test.exact is None], most, np.random.default_rng(seed))
+    return [test.p for test in tests]
+
+
+def _draw_permutations(tests: Sequence[_Test], most: int, generator: np.random.Generator) -> None:
+    """Draws permutations stage by stage, `most` in all, for the tests that are not settled yet."""
+    unsettled = list(tests)
     budget = BUDGET
-    # Each stage draws more permutations for the tests that are not settled yet.
-    for target in (*STAGES, last):
+    for target, enough in (*STAGES.items(), (most, 0)):
         if not unsettled:
-            break
+            return
         affordable = budget // sum(len(test.units.share) for test in unsettled)
         for test in unsettled:
             permutations = min(target - test.permutations, affordable)
             test.extreme += _count_extreme(test.units, permutations, generator)
             test.permutations += permutations
             budget -= permutations * len(test.units.share)
-        # A test that has ended stays so: a later stage asks for more of its permutations.
-        enough = STAGES.get(target, 0)
         unsettled = [test for test in unsettled if not test.is_settled(enough)]
-    return [test.p for test in tests]
 
 
 def _exact_p(units: PermutationUnits) -> np.ndarray | None:
     """Returns p of each group if shares take two values and all units may change places; None otherwise.
 
-    The number of units with the higher value in a group is then hypergeometric.
+    The number of units with the higher share in a group is then hypergeometric.
     """
-    values = np.unique(units.share)
-    if len(values) > 2 or units.stratum.any():
+    shares = np.unique(units.share)
+    if len(shares) > 2 or units.stratum.any():
         return None
     total = len(units.share)
-    high = int((units.share == values[-1]).sum())
-    step = values[-1] - values[0]
+    high = int((units.share == shares[-1]).sum())
+    step = shares[-1] - shares[0]
     p = np.ones(len(units.starts))
     for group, (size, difference) in enumerate(zip(units.sizes.tolist(), units.differences.tolist(), strict=True)):
         if 0 < size < total and step > 0:
-            counts = np.arange(max(0, high - (total - size)), min(size, high) + 1)
-            possible_differences = step * (counts / size - (high - counts) / (total - size))
-            extreme = np.abs(possible_differences) >= abs(difference) - ROUNDING
-            p[group] = min(1.0, _hypergeometric(counts[extreme], total, high, size).sum())
+            # How many high units the group may have, and the difference of means that follows.
+            high_in_group = np.arange(max(0, high - (total - size)), min(size, high) + 1)
+            possible_differences = step * (high_in_group / size - (high - high_in_group) / (total - size))
+            is_extreme = np.abs(possible_differences) >= abs(difference) - ROUNDING
+            p[group] = min(1.0, _hypergeometric(high_in_group[is_extreme], total, high, size).sum())
     return p
 
 
-def _hypergeometric(counts: np.ndarray, total: int, high: int, size: int) -> np.ndarray:
-    """Returns the probability that `size` of `total` units hold so many of the `high` ones, as `scipy.stats.hypergeom`.
+def _hypergeometric(high_in_group: np.ndarray, total: int, high: int, size: int) -> np.ndarray:
+    """Returns the probabilities that `high_in_group` of `size` units, drawn from `total`, are among the `high` ones.
 
-    Importing that would take longer than most tests.
+    Equals `scipy.stats.hypergeom.pmf`, which takes half a second to import.
     """
-    ways = _log_choose(high, counts) + _log_choose(total - high, size - counts)
-    return np.exp(ways - _log_choose(total, np.array(size)))
+    log_ways = _log_choose(high, high_in_group) + _log_choose(total - high, size - high_in_group)
+    return np.exp(log_ways - _log_choose(total, np.array(size)))
 
 
-def _log_choose(number: int, counts: np.ndarray) -> np.ndarray:
-    """Returns the logarithm of the number of ways to choose so many of a number."""
-    return -betaln(number - counts + 1, counts + 1) - np.log(number + 1)
+def _log_choose(number: int, chosen: np.ndarray) -> np.ndarray:
+    """Returns the logarithm of the binomial coefficients, the ways to choose `chosen` of `number`."""
+    return -betaln(number - chosen + 1, chosen + 1) - np.log(number + 1)
 
 
 @dataclasses.dataclass
 class _Test:
-    """The test of each group of a class, so far."""
+    """The tests of the groups of one class, and how far they are."""
 
     units: PermutationUnits
     """What is permuted."""
@@ -243,7 +251,7 @@ class _Test:
         return (sizes > 1) & (sizes.sum() - sizes > 1)
 
     def is_settled(self, enough: int) -> bool:
-        """Returns whether so many permutations were extreme, for every group, that p is known well enough."""
+        """Returns whether at least `enough` permutations were extreme for every tested group."""
         return bool((self.extreme[self.tested] >= enough).all())
 
     @property
@@ -258,7 +266,7 @@ class _Test:
 def _count_extreme(units: PermutationUnits, permutations: int, generator: np.random.Generator) -> np.ndarray:
     """Returns how many permutations are at least as extreme as the data, for each group: int64 (groups,)."""
     least = np.abs(units.differences) - ROUNDING
-    block = max(1, AT_ONCE // len(units.share))
+    block = max(1, MOST_UNITS_AT_ONCE // len(units.share))
     count = np.zeros(len(units.starts), np.int64)
     for start in range(0, permutations, block):
         rows = min(block, permutations - start)

@@ -1,12 +1,17 @@
-"""The quantities of images: each is one function, registered here with its title and unit.
+"""The quantities of images: each is one function, registered here with its title and unit. NumPy only.
 
-A rate is declared once, as what it divides in each image (`rate`, `pixel_rate`): its value is that of the sums over
-images, of all or of a group, its interval over images (`flipjax.metrics.intervals`) and `FlipCounts` follow from the
-same. Any other quantity takes `Images` with S rows of weights, one for each resample of the images, or one row of ones.
-It returns a value for each row, (S,), or one for each row and each of C classes, F foreground classes or ten deciles:
-(S, C), (S, F) or (S, 10). The same function gives the number of all images and of each group in
-`flipjax.metrics.summarize`, results.csv and an audit, and the intervals over resampled images. Its docstring is its
-description among the attributes of `run.dataset`. The order of the functions is that of the columns. NumPy only.
+There are two sorts:
+
+- A *rate* is a part of a whole, such as flipped pixels of the true foreground. Its function returns part and whole of
+  each image (`rate`, `pixel_rate`). The value of all images, or of a group, is the sum of the parts over the sum of the
+  wholes; its interval (`flipjax.metrics.intervals`) and `FlipCounts` follow from the same sums.
+- Any other number is a `quantity`. Its function takes `Images`, whose weights have a row for each of S resamples, and
+  returns a value for each row, (S,), or for each row and each of C classes, F foreground classes or ten deciles:
+  (S, C), (S, F) or (S, 10).
+
+`flipjax.metrics.summarize`, results.csv and audits call these functions, for all images and for each group. The
+docstring of a function describes its quantity among the attributes of `run.dataset`. The order of the functions is that
+of the columns.
 
 A new quantity is a function here; `flipjax.results.text` names those in the main tables of a run's page. If it needs
 something that is not known of an image yet, that is a field of `Images`; ARCHITECTURE.md says who fills it.
@@ -51,9 +56,9 @@ from flipjax.metrics.scene_swap import scene_shift as scene_shift_of
 from flipjax.metrics.scene_swap import scene_use
 
 RIM = 0
-"""Place of the rim in the last axis of `RegionSums`."""
+"""Index of the rim on the last axis of `RegionSums`."""
 INTERIOR = 1
-"""Place of the interior there."""
+"""Index of the interior on that axis."""
 
 # Quantities of pixels and of rankings by flip-risk.
 
@@ -350,7 +355,7 @@ def rim_flip(images: Images) -> Ratio:
 
 @rate("interior_flip", "flip inside", better="down", needs=has_regions)
 def interior_flip(images: Images) -> Ratio:
-    """Flip of their other pixels: a wrong label flips rim and interior."""
+    """Flip of the other pixels of true regions: a wrong label flips rim and interior."""
     regions = required(images.regions)
     return Ratio(np.asarray(regions.flips)[:, INTERIOR], np.asarray(regions.true)[:, INTERIOR])
 
@@ -364,7 +369,7 @@ def rim_risk(images: Images) -> np.ndarray:
 
 @quantity("interior_risk", "flip-risk inside", unit="nats", needs=has_regions)
 def interior_risk(images: Images) -> np.ndarray:
-    """Mean entropy of their interiors; needs no labels, either."""
+    """Mean entropy of the interiors of predicted regions; needs no labels, either."""
     regions = required(images.regions)
     return divide(images.total(regions.risk[:, INTERIOR]), images.total(regions.predicted[:, INTERIOR]))
 
@@ -373,7 +378,7 @@ def interior_risk(images: Images) -> np.ndarray:
 def fg_ece(images: Images) -> np.ndarray:
     """Expected calibration error of the class where truth and prediction are foreground.
 
-    It is of softmaxes over the foreground classes in 15 bins: confident flips make it large.
+    Confidence is the largest softmax over the foreground classes, in 15 bins: confident flips make the error large.
     """
     regions = required(images.regions)
     return divide(np.abs(images.total(regions.gaps)).sum(1), images.total(regions.shared))

@@ -1,4 +1,4 @@
-"""What a quantity is, and the list of all: `flipjax.metrics.quantities` registers its functions here. NumPy only."""
+"""What a quantity is, and the decorators that register the functions of `flipjax.metrics.quantities`. NumPy only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RANGES = {
     "log-odds": (-math.inf, math.inf),
     "ratio": (-math.inf, math.inf),
 }
-"""Units, and the least and the largest value that a quantity of it can have."""
+"""The least and the largest value of a quantity, by its unit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Quantity:
 
 
 Compute = Callable[[Images], np.ndarray]
-"""A function from images to the values of a quantity."""
+"""A function from images to the values of a quantity, see `flipjax.metrics.quantities`."""
 OfImages = Callable[[Images], Ratio]
-"""A function from images to what a rate divides in each: (N,), or (N, C) with a column for each class of its key."""
+"""A function from images to part and whole of a rate in each: (N,), or (N, C) with a column for each class."""
 OfPixels = Callable[[PixelRatios], Ratio]
-"""A function that chooses one of the rates of pixels."""
+"""A function from the rates of pixels to one of them."""
 Condition = Callable[[Images], bool]
 """A function that says whether images have what a quantity needs."""
 
@@ -70,19 +70,19 @@ class Evaluator:
     weighted: bool
     """Whether it follows the weights of `Images`, and so can have an interval over images."""
     resampled: bool
-    """Whether a sweep computes that interval from resamples; that of a rate has a formula."""
+    """Whether a sweep computes that interval from resamples; the interval of a rate has a formula."""
     of_images: OfImages | None = None
-    """What the quantity divides in each image, if it is a rate: its value, interval and sums follow from that."""
+    """Returns part and whole of the quantity in each image, if it is a rate."""
     of_pixels: OfPixels | None = None
-    """Which of the rates of pixels the quantity is, so that it also follows from a sum of confusion matrices."""
+    """Returns the quantity from all rates of pixels, if it is one of them; it then follows from confusion matrices."""
 
 
 EVALUATORS: list[Evaluator] = []
-"""All of them, in the order of the columns of results.csv; complete once `flipjax.metrics.quantities` is imported."""
+"""All evaluators, in the order of the columns of results.csv; filled when `flipjax.metrics.quantities` is imported."""
 
 
 def always(images: Images) -> bool:
-    """Returns True: nothing else is needed."""
+    """Returns True, for a quantity that all images have."""
     return True
 
 
@@ -177,7 +177,7 @@ def rate(
     swept: bool = True,
     of_pixels: OfPixels | None = None,
 ) -> Callable[[OfImages], OfImages]:
-    """Registers a share, declared as what it divides in each image; its value is that of the sums over images."""
+    """Registers a function that returns part and whole of a share in each image; its docstring is the meaning."""
 
     def register(of_images: OfImages) -> OfImages:
         def compute(images: Images) -> np.ndarray:
@@ -201,7 +201,7 @@ def rate(
 
 
 def pixel_rate(key: str, title: str, *, better: str, swept: bool = True) -> Callable[[OfPixels], OfPixels]:
-    """Registers a share that is one of the rates of pixels."""
+    """Registers a function that returns one of the rates of pixels; its docstring is the meaning."""
 
     def register(of_pixels: OfPixels) -> OfPixels:
         def of_images(images: Images) -> Ratio:
