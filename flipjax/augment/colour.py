@@ -37,6 +37,8 @@ def colour_jitter(
         >>> bool((jnp.abs(jittered - 0.5) <= 0.1).all()), bool(jnp.ptp(jittered) < 1e-6)
         (True, True)
     """
+    # One array of draws for each image: whether it is changed, a factor for each operation, and a number by which the
+    # operations are ordered.
     draws = jax.random.uniform(key, (images.shape[0], 7))
     factors = 1 + strength * (2 * draws[:, 1:4] - 1)
     order = jnp.where(ordered, jnp.arange(3), jnp.argsort(draws[:, 4:], axis=1))

@@ -335,9 +335,10 @@ def mirror_risk(logits: ArrayLike, mirrored: ArrayLike, *, background: Backgroun
     if scores.ndim != 4 or other.shape != scores.shape:
         found = f"{scores.shape} and {other.shape}"
         raise ValueError(f"mirrored: expected (B, H, W, C) as the logits, found logits {found}.")
-    turned = other[:, :, ::-1]
+    # In float32, because JAX joins no floats of 8 bits with others.
+    answers = jnp.concatenate([scores.astype(jnp.float32), other[:, :, ::-1].astype(jnp.float32)], axis=-1)
     classes = background_classes(background)
-    prediction, entropy = pixels.mean_entropy(jnp.concatenate([scores, turned], axis=-1), background=classes)
+    prediction, entropy = pixels.mean_entropy(answers, background=classes)
     inside = pixels.where_foreground(prediction, classes)
     return divide(jnp.where(inside, entropy, 0).sum((-2, -1)), inside.sum((-2, -1)))
 

@@ -119,7 +119,7 @@ class Relabelling(NamedTuple):
     """
 
     renaming: Array
-    """(...) place of the renaming in `Anatomy.renamings`; 0 is none, which wins a draw."""
+    """(...) index of the renaming in `Anatomy.renamings`; 0, no renaming, wins a draw."""
     mended: Array
     """(...) flipped pixels that become correct, minus correct pixels that become flipped."""
     flipped: Array
@@ -186,7 +186,7 @@ def _step_table(anatomy: Anatomy, classes: int) -> np.ndarray:
 
 
 def _source_table(anatomy: Anatomy, classes: int) -> np.ndarray:
-    """Returns, for each renaming and class, which predictions become it, int (renamings, C, 2); -1 for none."""
+    """Returns the predictions that become each class under each renaming, int (renamings, C, 2); -1 for none."""
     table = np.full((len(anatomy.renamings), classes, 2), -1)
     for number, renaming in enumerate(anatomy.renamings):
         renamed = np.arange(classes)
@@ -230,6 +230,7 @@ def _check_anatomy(anatomy: Anatomy, decomposition: Decomposition) -> None:
 
 def _gain(confusion: Array, renaming: Renaming) -> Array:
     """Returns how many more pixels (...) are correct after a renaming."""
+    # The classes that change, and what they become: none of both for no renaming.
     before, after = np.array(renaming.moves, int).reshape(-1, 2).T
     return confusion[..., after, before].sum(-1) - confusion[..., before, before].sum(-1)
 

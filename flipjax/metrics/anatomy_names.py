@@ -41,7 +41,7 @@ GENERIC = frozenset(
 )
 """Words that number things of no order in the body; teeth do not follow one another by number (`Anatomy.of_names`)."""
 NUMBER = "#"
-"""What stands for the number in the key of a chain."""
+"""Stands for the number in the key of a chain."""
 SPINE = (("c", 7), ("t", 13), ("l", 6), ("s", 5))
 """Letters of the spine from the head down, and the most vertebrae of each."""
 SPINE_LETTERS = {"c": "c", "t": "t", "th": "t", "d": "t", "l": "l", "s": "s"}
@@ -49,7 +49,8 @@ SPINE_LETTERS = {"c": "c", "t": "t", "th": "t", "d": "t", "l": "l", "s": "s"}
 RARE_VERTEBRAE = (("t", 13), ("l", 6))
 """Vertebrae that few people have: their absence is no gap."""
 FEWEST_OF_A_LETTER = 3
-"""Fewest classes of a chain that a letter alone names: T1 and T2 are also images of magnetic resonance."""
+"""Fewest classes of a chain whose names are a letter and a number: T1 and T2 alone are also images of magnetic
+resonance."""
 
 
 def read_key(name: str) -> Key:
@@ -59,8 +60,9 @@ def read_key(name: str) -> Key:
         >>> read_key("LeftKidney-2"), read_key("vertebrae_Th12")
         (('left', 'kidney', '2'), ('vertebrae', 'th', '12'))
     """
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    return tuple(word.lower() for word in re.findall(r"[^\W\d_]+|\d+", apart))
+    # A capital letter after a small one begins a word, and so does the last of several capitals before a small one.
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    return tuple(word.lower() for word in re.findall(r"[^\W\d_]+|\d+", spaced))
 
 
 def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
@@ -71,11 +73,11 @@ def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
         ((1, 3),)
     """
     keys = [read_key(name) for name in names]
-    # Names that are spelled alike are of no side.
-    classes = {key: c for c, key in enumerate(keys) if keys.count(key) == 1}
+    # Of names that are spelled alike none has an opposite side.
+    class_of_key = {key: c for c, key in enumerate(keys) if keys.count(key) == 1}
     pairs: set[tuple[int, int]] = set()
-    for key, c in classes.items():
-        opposite = classes.get(_mirrored(key), c)
+    for key, c in class_of_key.items():
+        opposite = class_of_key.get(_mirrored(key), c)
         if c != opposite:
             pairs.add((min(c, opposite), max(c, opposite)))
     return tuple(sorted(pairs))
@@ -99,14 +101,16 @@ def name_chains(names: Sequence[str]) -> tuple[tuple[int | None, ...], ...]:
     numbered = _numbered(names)
     chains = []
     for stems in _spines(numbered):
-        spine: dict[Vertebra, int] = {}
+        class_of_vertebra: dict[Vertebra, int] = {}
         for stem, letter in stems.items():
             for number, c in numbered[stem].items():
-                spine[letter, number] = c
-        chain = _fill([one for one in _vertebrae() if one in spine or one not in RARE_VERTEBRAE], spine)
+                class_of_vertebra[letter, number] = c
+        places = [place for place in _vertebrae() if place in class_of_vertebra or place not in RARE_VERTEBRAE]
+        chain = _fill(places, class_of_vertebra)
         if chain:
             chains.append(chain)
             numbered = {stem: classes for stem, classes in numbered.items() if stem not in stems}
+    # What is no part of a spine.
     for stem, classes in numbered.items():
         letter_alone = len(stem) == 2 and stem[0] in SPINE_LETTERS
         if len(classes) >= FEWEST_OF_A_LETTER or not letter_alone:
@@ -123,7 +127,10 @@ def _first_class(chain: Sequence[int | None]) -> int:
 
 
 def _numbered(names: Sequence[str]) -> dict[Key, dict[int, int]]:
-    """Returns the class of each number, by the key with `NUMBER` in its place; keys of one number alone."""
+    """Returns the classes of names with exactly one number, by number, by their stem: the key with `NUMBER` in it.
+
+    A stem with the same number twice is left out.
+    """
     stems: dict[Key, dict[int, int]] = defaultdict(dict)
     twice = set()
     for c, name in enumerate(names):
@@ -140,9 +147,9 @@ def _numbered(names: Sequence[str]) -> dict[Key, dict[int, int]]:
 
 def _numbered_word(key: Key, number: str) -> str:
     """Returns the word before the number of a name, else the one after it; nothing of a number alone."""
-    place = key.index(number)
-    if place > 0:
-        return key[place - 1]
+    index = key.index(number)
+    if index > 0:
+        return key[index - 1]
     if len(key) > 1:
         return key[1]
     return ""
@@ -190,7 +197,10 @@ def _vertebrae() -> list[Vertebra]:
 
 
 def _fill(places: Sequence[P], classes: Mapping[P, int]) -> tuple[int | None, ...]:
-    """Returns the classes of the places from the first to the last that has one; empty if most have none."""
+    """Returns the classes of the places from the first to the last that has one, None for a place without a class.
+
+    Empty if fewer than two places have a class, or if more of them have none.
+    """
     held = [index for index, place in enumerate(places) if place in classes]
     if len(held) < 2:
         return ()

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from flipjax.metrics.classes import Background, LabelSpec, check_background
-from flipjax.metrics.host import Array, read_array, wide_type
+from flipjax.metrics.host import Array, read_array
 
 SCORES = ("logits", "probabilities")
 """Kinds of predictions that have a score for each class."""
@@ -32,17 +32,14 @@ _SHOWN_VALUES = 8
 
 
 def to_array(values: ArrayLike, *, name: str = "array") -> Array:
-    """Returns JAX arrays as they are, and all other array-likes as `read_array` does. Narrow types are widened.
+    """Returns JAX arrays as they are, and all other array-likes as `read_array` does.
 
     Raises:
         TypeError: a dict of model outputs, a masked array, or what is no array.
     """
-    if not isinstance(values, jax.Array):
-        return read_array(values, name=name)
-    wide = wide_type(values.dtype.name)
-    if wide is None:
+    if isinstance(values, jax.Array):
         return values
-    return values.astype(wide)
+    return read_array(values, name=name)
 
 
 def on_host(*arrays: object) -> bool:
@@ -206,8 +203,7 @@ def _shape_hint(labels_shape: tuple[int, ...], shape: tuple[int, ...], spec: Lab
 
 def _check_integers(array: Array, *, name: str) -> None:
     """Raises TypeError unless an array holds integers."""
-    # NumPy counts time spans among the integers.
-    if not jnp.issubdtype(array.dtype, jnp.integer) or array.dtype.kind == "m":
+    if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers, found {array.dtype}; pass {name}.astype(int) or {name}.long().")
 
 

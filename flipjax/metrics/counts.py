@@ -24,7 +24,7 @@ from flipjax.metrics.quantities import EVALUATORS
 LOW_BITS = 16
 """Bits of the low part of a `LongSum`."""
 MOST_TERMS = 1 << 31 - LOW_BITS
-"""Most terms that are summed at once, so that no low part exceeds an int32."""
+"""Most `LongSum`s that are summed at once, so that no sum of low parts exceeds an int32."""
 SHARE_BITS = 24
 """Bits after the point of a flip share: as precise as float32, and the sum does not depend on the order."""
 OPTIONS = tuple(field.name for field in dataclasses.fields(LabelSpec) if field.name != "class_names")
@@ -32,7 +32,9 @@ OPTIONS = tuple(field.name for field in dataclasses.fields(LabelSpec) if field.n
 
 
 class LongSum(NamedTuple):
-    """Integers up to 2^47 in two int32 arrays, because JAX has no int64 by default. Sums of the parts are valid, too.
+    """Integers up to 2^47 in two int32 arrays, because JAX has no int64 by default.
+
+    Low and high parts may be added on their own, as `psum` does: the value stays high * 2^16 + low.
 
     Example:
         >>> term = LongSum.of(jnp.array([2**30] * 6))
@@ -41,7 +43,7 @@ class LongSum(NamedTuple):
     """
 
     low: jax.Array
-    """int32, the value modulo 2^16; 2^16 or more where `psum` added parts, without a carry."""
+    """int32, the value modulo 2^16; 2^16 or more after `psum`, which does not carry."""
     high: jax.Array
     """int32, the rest, in units of 2^16."""
 
@@ -179,7 +181,7 @@ class FlipCounts:
         for name, value in others.items():
             if name in OPTIONS:
                 options[name] = value
-            # A `clu.metrics.Collection` passes all arrays of a model's output, so a misspelt option of an array passes.
+            # A `clu.metrics.Collection` passes all arrays of a model's output, so other names of arrays are no error.
             elif not hasattr(value, "dtype"):
                 raise TypeError(f"{name}: expected one of {', '.join(OPTIONS)}, or an array, found {value!r}.")
         return cls._of_images(decompose(logits, labels, **options), mask)
@@ -227,7 +229,7 @@ class FlipCounts:
         """
         if not isinstance(other, FlipCounts):
             raise TypeError(f"merge: expected FlipCounts, found {type(other).__name__}.")
-        # Of counts without classes, which are of no image, the others are returned.
+        # Counts without classes hold no image.
         if not other.num_classes:
             return self
         if not self.num_classes:
@@ -304,10 +306,17 @@ class FlipCounts:
 
 
 def _summarize(counts: FlipCounts, names: Sequence[str], *, pixels: Array, flip_shares: Array) -> Summary:
-    """Returns the summary of counts. Their long sums are passed as arrays, of NumPy or JAX."""
+    """Returns the summary of counts.
+
+    Args:
+        counts: the number of images, with and without foreground and flips.
+        names: of all C classes.
+        pixels: `counts.pixels` as an array (..., C, C), NumPy's or JAX's.
+        flip_shares: `counts.flip_shares` as an array (...).
+    """
     foreground = np.flatnonzero(is_foreground(len(names), counts.background))
     ratios = pixel_ratios(pixels, background=counts.background)
-    of_sums = {
+    from_images = {
         "n_images": counts.images,
         "flip_image_mean": divide(flip_shares, counts.foreground_images) / (1 << SHARE_BITS),
         "flipped_images": divide(counts.flipped_images, counts.foreground_images),
@@ -316,8 +325,8 @@ def _summarize(counts: FlipCounts, names: Sequence[str], *, pixels: Array, flip_
     summary = {}
     for evaluator in EVALUATORS:
         key = evaluator.quantity.key
-        if key in of_sums:
-            summary[key] = of_sums[key]
+        if key in from_images:
+            summary[key] = from_images[key]
         elif evaluator.of_pixels is not None:
             value = evaluator.of_pixels(ratios).value
             if is_per_class(evaluator.quantity):

@@ -120,7 +120,7 @@ class Margins(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """A rate as what it divides, arrays of NumPy or JAX: of each image, or summed over images.
+    """A rate as its part and its whole, arrays of NumPy or JAX: of each image, or summed over images.
 
     Example:
         >>> Ratio(np.array([1, 0]), np.array([4, 0])).value.tolist()
@@ -142,7 +142,7 @@ class Ratio(NamedTuple):
         return Ratio(self.part.sum(0), self.whole.sum(0))
 
     def take(self, images: np.ndarray) -> Ratio:
-        """Returns that of some images, bool or indices (n,)."""
+        """Returns part and whole of some images, by bool or indices (n,)."""
         return Ratio(self.part[images], self.whole[images])
 
 
@@ -187,9 +187,9 @@ def margins(confusion: Array, *, background: Background = 0) -> Margins:
 
 
 def pixel_ratios(confusion: Array, *, background: Background = 0) -> PixelRatios:
-    """Returns what each rate of pixels divides, from confusion matrices (..., C, C) as in `margins`.
+    """Returns part and whole of each rate of pixels, from confusion matrices (..., C, C) as in `margins`.
 
-    Parts and wholes are linear in the counts, so those of summed matrices are the sums of the matrices' own.
+    Parts and wholes are linear in the counts: those of a sum of matrices are the sums of those of the matrices.
 
     Example:
         >>> ratios = pixel_ratios(np.array([[5, 1, 0], [2, 6, 2], [0, 0, 0]]))
@@ -304,7 +304,7 @@ def numpy_if_on_host(array: Array) -> Array:
 
 
 def divide(part: AnyArray, whole: AnyArray) -> AnyArray:
-    """Divides elementwise, with NaN where the denominator is not positive: float64 on the host, float32 for JAX arrays.
+    """Returns part / whole, NaN where the whole is not positive: float64 of NumPy arrays, float32 of JAX arrays.
 
     Example:
         >>> divide([1, 0], [4, 0]).tolist()
@@ -314,7 +314,7 @@ def divide(part: AnyArray, whole: AnyArray) -> AnyArray:
         import jax
         import jax.numpy as jnp
 
-        # A NaN that is meant: a user who looks for others finds them.
+        # This NaN is meant, also for a user who debugs NaN.
         with jax.debug_nans(False):
             return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), jnp.nan)
     numerator = np.asarray(part, np.float64)
@@ -324,7 +324,7 @@ def divide(part: AnyArray, whole: AnyArray) -> AnyArray:
 
 
 def as_float32(numbers: AnyArray) -> AnyArray:
-    """Returns numbers, NumPy or JAX, as float32 of JAX. Their NaN are meant, also where a user looks for others."""
+    """Returns numbers, NumPy's or JAX's, as float32 of JAX. Their NaN are meant, also for a user who debugs NaN."""
     import jax
     import jax.numpy as jnp
 
@@ -333,7 +333,7 @@ def as_float32(numbers: AnyArray) -> AnyArray:
 
 
 def flips_of(confusion: np.ndarray, *, background: Background = 0) -> np.ndarray:
-    """Returns confusion matrices (..., C, C) in which all but flips is 0.
+    """Returns confusion matrices (..., C, C) that hold only flips; all other counts are 0.
 
     Example:
         >>> flips_of(np.full((3, 3), 7)).tolist()

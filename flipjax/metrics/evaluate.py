@@ -145,7 +145,7 @@ def evaluate(
         images: of a model.
         groups: names of groups; by default all of them.
         evaluators: of flipjax's quantities; those of the user's own quantities, `Images.own`, always follow.
-        names: of the values to yield; by default all. Nothing else is computed.
+        names: the names of the values to yield and compute; by default all.
     """
     present = [evaluator for evaluator in (*evaluators, *own_evaluators(images)) if evaluator.exists(images)]
     if groups is None:
@@ -190,7 +190,7 @@ def keys_of(quantity: Quantity, images: Images) -> list[str]:
 
 
 def ratios_of(images: Images, *, evaluators: Sequence[Evaluator] = EVALUATORS) -> dict[str, Ratio]:
-    """Returns what every rate of the images divides in each, (n,), by its key in `flipjax.metrics.summarize`.
+    """Returns part and whole of every rate in each image, (n,), by its key in `flipjax.metrics.summarize`.
 
     Example:
         >>> from flipjax.metrics.decomposition import Decomposition
@@ -255,7 +255,7 @@ def _own_evaluator(name: str) -> Evaluator:
 
 
 def own_quantity(name: str) -> Quantity:
-    """Returns what a user's own quantity is called.
+    """Returns the meaning of a user's own quantity, from its name in the configuration.
 
     Example:
         >>> own_quantity("edge_flip").title

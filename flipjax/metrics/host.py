@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = "np.ndarray | jax.Array"
 """An array that is read: of NumPy, on the host, or of JAX, perhaps traced."""
-NARROW = {"int2": np.int8, "uint2": np.uint8, "int4": np.int8, "uint4": np.uint8}
-"""Integers of `ml_dtypes` whose limits NumPy does not know, and the types that hold their values."""
 
 
 def read_array(values: ArrayLike, *, name: str) -> np.ndarray:
@@ -49,24 +47,9 @@ def read_array(values: ArrayLike, *, name: str) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise TypeError(f"{name}: expected an array, found {type(values).__name__} ({reason}).") from error
-    wide = wide_type(array.dtype.name)
-    if wide is not None:
-        return array.astype(wide)
     if array.dtype.isnative:
         return array
     return array.astype(array.dtype.newbyteorder("="))
-
-
-def wide_type(name: str) -> type[np.generic] | None:
-    """Returns what to widen a type to: of `ml_dtypes` with 8 bits or fewer, which are not computed with; else None.
-
-    Example:
-        >>> wide_type("int4"), wide_type("float8_e5m2"), wide_type("bfloat16")
-        (<class 'numpy.int8'>, <class 'numpy.float32'>, None)
-    """
-    if name.startswith(("float4_", "float6_", "float8_")):
-        return np.float32
-    return NARROW.get(name)
 
 
 def _on_cpu(tensor: Any) -> ArrayLike:

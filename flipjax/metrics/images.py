@@ -1,4 +1,4 @@
-"""`Images`: what N images of one model were reduced to, and what follows from it in each resample. NumPy only.
+"""`Images`: the counts of N images of one model, and what follows from them in each resample. NumPy only.
 
 Quantities are functions of it; see `flipjax.metrics.quantities`.
 """
@@ -46,9 +46,9 @@ class Images:
     class_names: tuple[str, ...]
     """Names of the C classes."""
     groups: AnyGroups | None
-    """What `group` numbers; None: the images have no groups."""
+    """The groups, in the order of their numbers; None: the images have no groups."""
     group: np.ndarray
-    """int (N,); of no meaning without `groups`."""
+    """int (N,), the number of each image's group; without `groups` it means nothing."""
     confusion: np.ndarray
     """int (N, C, C), rows truth."""
     risk_sum: np.ndarray
@@ -111,7 +111,7 @@ class Images:
 
     @cached_property
     def _of_groups(self) -> dict[str, Images]:
-        """The groups that were asked for, so that what follows from one is computed once."""
+        """The groups that `of_group` has made, by name, so that what follows from a group is computed once."""
         return {}
 
     def in_group(self, name: str) -> np.ndarray:
@@ -158,15 +158,15 @@ class Images:
 
     @cached_property
     def ratios(self) -> PixelRatios:
-        """What each rate of pixels divides in each image, leaves (N,) or (N, C)."""
+        """Part and whole of each rate of pixels in each image, leaves (N,) or (N, C)."""
         return pixel_ratios(self.decomposition.confusion, background=self.background)
 
     def pooled(self, ratio: Ratio) -> np.ndarray:
-        """Returns the rate of all images in each resample, (S,) or (S, C), of one (N,) or (N, C) of each image."""
+        """Returns the rate of all images in each resample, (S,) or (S, C), from part and whole of each image."""
         return self.summed(ratio).value
 
     def summed(self, ratio: Ratio) -> Ratio:
-        """Returns the sums over images of what a rate divides, in each resample."""
+        """Returns the sums of part and whole over images in each resample, (S,) or (S, C)."""
         if np.ndim(ratio.whole) > 1:
             return Ratio(self.total(ratio.part), self.total(ratio.whole))
         # Images that lack the rate are left out, so that they do not change the order in which floats are summed.
@@ -223,7 +223,7 @@ def read_images(
     log_odds: np.ndarray | None = None,
     center: np.ndarray | None = None,
 ) -> Images:
-    """Reads the arguments that all summaries share.
+    """Returns the images of a decomposition, once its arrays, groups and class names are checked.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.

@@ -108,8 +108,8 @@ def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimat
     4. The ends are Clopper and Pearson's for a proportion in this number of independent images.
 
     If nothing flips in n images of equal size, the upper end is about 3.7 / n. If all images have about the same share,
-    the interval is narrow. It cannot foresee an error of another kind: if borders flip in all images and no organ has
-    flipped yet, nothing tells that one may.
+    the interval is narrow. It cannot foresee an error of another kind: where borders flip in all images and no organ
+    has flipped as a whole yet, it does not show that one may.
 
     Args:
         ratio: (n,); each part is at most its whole.
@@ -270,9 +270,9 @@ def paired_mean_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None
     # mean of the pseudo-values is the value, and the value is as sure as the mean of n independent numbers.
     influence = (_mean_influence(after) - _mean_influence(before))[has_rate]
     pseudo_values = value + units * influence
-    # The difference between the means of a unit's own rates; 0 if either model lacks them all.
-    own_differences = np.nan_to_num(mean_over_classes(after) - mean_over_classes(before))
-    largest = max(np.abs(own_differences).max(), np.abs(pseudo_values).max())
+    # The difference between the means of the rates of each unit; 0 if either model lacks them all.
+    unit_differences = np.nan_to_num(mean_over_classes(after) - mean_over_classes(before))
+    largest = max(np.abs(unit_differences).max(), np.abs(pseudo_values).max())
     padded = np.append(pseudo_values, [largest, -largest])
     variance = padded.var(ddof=1) / len(padded)
     return _students_t(np.array([value]), np.array([variance]), np.array([units])).at(0)
@@ -355,7 +355,7 @@ def _correlations(influence: np.ndarray) -> np.ndarray:
 
 
 def _effective_units(sums: Ratio) -> np.ndarray:
-    """Returns the number (k,) of independent units whose rates would vary as much as the rates of sums (units, k)."""
+    """Returns for each of k rates the number of independent units whose rate would vary as much, from (units, k)."""
     from scipy.special import ndtri, stdtrit  # Imported here because it is slow.
 
     value = sums.total().value
@@ -363,12 +363,12 @@ def _effective_units(sums: Ratio) -> np.ndarray:
     variance = _variance(_influence(sums), units)
     reduction = ndtri(1 - _TAIL) / stdtrit(np.maximum(units - 1, 1), 1 - _TAIL)
     effective = divide(value * (1 - value) * reduction**2, variance)
-    # Without variance `divide` gave NaN, and the number is unlimited.
+    # `divide` gives NaN where the variance is 0: the number is then unlimited.
     effective = np.nan_to_num(effective, nan=_LARGEST_SIZE)
-    # Kish's number: shares vary most if each image flips as a whole or not at all.
+    # Kish's number holds if each image flips as a whole or not at all, where rates vary most.
     least = np.nan_to_num(divide(sums.whole.sum(0) ** 2, (sums.whole**2).sum(0)), nan=1.0)
     effective = np.clip(effective, least, _LARGEST_SIZE)
-    # Where all units agree on nothing or everything their variance says nothing, and one unit has none.
+    # Where nothing or everything flips the variance is 0 and says nothing, and one unit has no variance.
     says_nothing = (value <= 0) | (value >= 1) | (units < 2)
     return np.where(says_nothing, least, effective)
 

@@ -18,12 +18,12 @@ from flipjax.metrics.kernels import PixelMaps, read_pixels
 from flipjax.metrics.pixel_sums import counted_label, sum_together
 from flipjax.metrics.pixels import where_foreground
 
-SHARE = 24
+RIMS_OF_HEIGHT = 24
 """The width of the rim is the height divided by this, and at least a pixel: two pixels of 48."""
 BINS = 15
-"""Bins of equal width over confidences of 0..1."""
-NOWHERE = -1
-"""A label that is not counted."""
+"""Bins of equal width over confidences of 0..1, as in Guo et al., 2017."""
+NO_LABEL = -1
+"""The label of padding, which is not counted."""
 
 
 def region_sums(logits: ArrayLike, labels: ArrayLike, **options: Unpack[LabelOptions]) -> RegionSums:
@@ -62,11 +62,11 @@ def region_sums(logits: ArrayLike, labels: ArrayLike, **options: Unpack[LabelOpt
 
 def sum_regions(maps: PixelMaps, labels: Array, spec: LabelSpec, *, classes: int) -> RegionSums:
     """Computes `region_sums` from the maps of its logits with `classes` classes."""
-    width = max(1, round(labels.shape[-2] / SHARE))
+    width = max(1, round(labels.shape[-2] / RIMS_OF_HEIGHT))
     pixel_maps: list[Array] = [maps.prediction, maps.confidence, maps.risk]
     if labels.size and checks.on_host(labels, *pixel_maps):
         padding = _padding(labels.shape, spec.spatial_ndim)
-        labels = np.pad(np.asarray(labels, np.int32), padding, constant_values=NOWHERE)
+        labels = np.pad(np.asarray(labels, np.int32), padding, constant_values=NO_LABEL)
         pixel_maps = [np.pad(np.asarray(of_pixels), padding) for of_pixels in pixel_maps]
     return _sums(labels, *pixel_maps, width, spec=spec, classes=classes)
 
@@ -75,7 +75,7 @@ def _padding(shape: tuple[int, ...], spatial_ndim: int) -> list[tuple[int, int]]
     """Returns the pixels to add before and after each axis, so that images have few sizes and few programs compile."""
     padding = [(0, 0)] * (len(shape) - spatial_ndim)
     for size in shape[len(shape) - spatial_ndim :]:
-        # A quarter of the next power of two: less than that is added.
+        # Sizes become multiples of a quarter of the next power of two, at least of 8.
         step = 2 ** max(3, (size - 1).bit_length() - 2)
         padding.append((0, -size % step))
     return padding
@@ -108,46 +108,37 @@ def _sums(
     inside = true & ~true_rim
     in_predicted_rim = predicted & predicted_rim
     inside_predicted = predicted & ~predicted_rim
-    counts = [
-        in_rim,
-        inside,
-        wrong & in_rim,
-        wrong & inside,
-        in_predicted_rim,
-        inside_predicted,
-        shared,
-    ]
-    risks = [jnp.where(in_predicted_rim, risk, 0), jnp.where(inside_predicted, risk, 0)]
+    pixel_sets = {
+        "true rim": in_rim,
+        "true interior": inside,
+        "flips of rim": wrong & in_rim,
+        "flips of interior": wrong & inside,
+        "predicted rim": in_predicted_rim,
+        "predicted interior": inside_predicted,
+        "shared": shared,
+    }
+    # Counts come first, because XLA:CPU sums them faster then.
+    terms = {name: pixels.astype(jnp.int32) for name, pixels in pixel_sets.items()}
+    terms["risk of rim"] = jnp.where(in_predicted_rim, risk, 0)
+    terms["risk of interior"] = jnp.where(inside_predicted, risk, 0)
     gap = confidence - ~wrong
-    gaps = [jnp.where(shared & (bin_of == b), gap, 0) for b in range(BINS)]
-    # One pass over the pixels, row by row; counts come first, which XLA:CPU sums faster.
-    of_rows = sum_together(*(count.astype(jnp.int32) for count in counts), *risks, *gaps)
-    of_images = [of_row.sum(tuple(range(1 - spatial_ndim, 0))) for of_row in of_rows]
-    # In the order in which they were passed.
-    (
-        true_in_rim,
-        true_inside,
-        flips_in_rim,
-        flips_inside,
-        predicted_in_rim,
-        predicted_inside,
-        shared_pixels,
-        risk_in_rim,
-        risk_inside,
-        *gaps_of_bins,
-    ) = of_images
+    for b in range(BINS):
+        terms[f"gap {b}"] = jnp.where(shared & (bin_of == b), gap, 0)
+    # One pass over the pixels, row by row; then the rows are added.
+    sums_of_rows = dict(zip(terms, sum_together(*terms.values()), strict=True))
+    sums = {name: of_rows.sum(tuple(range(1 - spatial_ndim, 0))) for name, of_rows in sums_of_rows.items()}
     return RegionSums(
-        true=jnp.stack([true_in_rim, true_inside], axis=-1),
-        flips=jnp.stack([flips_in_rim, flips_inside], axis=-1),
-        predicted=jnp.stack([predicted_in_rim, predicted_inside], axis=-1),
-        risk=jnp.stack([risk_in_rim, risk_inside], axis=-1),
-        shared=shared_pixels,
-        gaps=jnp.stack(gaps_of_bins, axis=-1),
+        true=jnp.stack([sums["true rim"], sums["true interior"]], axis=-1),
+        flips=jnp.stack([sums["flips of rim"], sums["flips of interior"]], axis=-1),
+        predicted=jnp.stack([sums["predicted rim"], sums["predicted interior"]], axis=-1),
+        risk=jnp.stack([sums["risk of rim"], sums["risk of interior"]], axis=-1),
+        shared=sums["shared"],
+        gaps=jnp.stack([sums[f"gap {b}"] for b in range(BINS)], axis=-1),
     )
 
 
 def _near(outside: jax.Array, width: jax.Array, spatial_ndim: int) -> jax.Array:
-    """Returns the pixels that lie within `width` pixels of `outside` along every axis."""
+    """Returns the pixels that lie within `width` pixels of `outside` along every axis, bool (..., *spatial)."""
 
     def grow(step: jax.Array, near: jax.Array) -> jax.Array:
         """Adds the neighbours along each axis."""
