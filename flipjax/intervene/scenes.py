@@ -242,9 +242,11 @@ def blurred_scenes(images: ArrayLike, *, sigma: float | None = None) -> jax.Arra
     photos = check_floating(images)
     H, W = photos.shape[1:3]
     if sigma is None:
-        sigma = SCENE_SIGMA * H
-    blur_rows = _blur_matrix(H, sigma)
-    blur_columns = _blur_matrix(W, sigma)
+        deviation = SCENE_SIGMA * H
+    else:
+        deviation = sigma
+    blur_rows = _blur_matrix(H, deviation)
+    blur_columns = _blur_matrix(W, deviation)
     return jnp.einsum("yi,xj,bijc->byxc", blur_rows, blur_columns, photos)
 
 
