@@ -184,7 +184,7 @@ class AuditStream:
             if groups is not None:
                 groups_of_images = read_groups(
                     groups,
-                    images=count,
+                    n_images=count,
                     classes=encoding.classes,
                     background=encoding.spec.background,
                     all_groups=self._all_groups,

@@ -58,8 +58,8 @@ class FlipMetric:
 
     Args:
         class_names: names of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
-        all_groups: what `groups` are, if not names: `Groups()` makes them numbers 2 * class + scene of two classes, as
-            in `summarize`; `NamedGroups` lists the names, so that groups without images are known, too.
+        all_groups: None: groups have any names. `Groups()`: groups are numbers 2 * class + scene of two classes, as in
+            `summarize`. `NamedGroups`: all names, so that the summary also has groups without images.
         anatomy: mirror pairs and chains of classes, which add `flip_mirror`, `flip_shift` and `flip_other` to the
             summary; "names" finds them in the class names, None looks for none.
         **options: further fields of `LabelSpec`; masks need `num_classes`.
@@ -113,7 +113,7 @@ class FlipMetric:
         Args:
             predictions: as `decompose` takes them; (N, C, *spatial) with `channels="first"`.
             labels: (N, *spatial) integers.
-            groups: N names of groups, texts or integers, such as sites; with `all_groups` what these name or number.
+            groups: N names of groups, texts or integers, such as sites; with `all_groups` names or numbers of these.
                 Copied; with every batch or with none.
             clusters: N patients, films or whatever images are not independent within, texts or integers: `intervals`
                 counts them as one. With every batch or with none.
@@ -128,14 +128,14 @@ class FlipMetric:
         if groups is not None:
             of_groups = read_groups(
                 groups,
-                images=len(images.risk_sum),
+                n_images=len(images.risk_sum),
                 classes=images.confusion.shape[-1],
                 background=images.background,
                 all_groups=self.all_groups,
             )
         of_clusters = None
         if clusters is not None:
-            of_clusters = read_names(clusters, images=len(images.risk_sum), name="clusters")
+            of_clusters = read_names(clusters, n_images=len(images.risk_sum), name="clusters")
         batch = Batch(images, of_groups, of_clusters)
         if self._batches and not batch.is_like(self._batches[0]):
             raise ValueError("groups: expected with every batch or with none, and clusters likewise.")
@@ -195,7 +195,7 @@ class FlipMetric:
         return self.summarize_batch(self.last_batch)
 
     def _numbered(self, batch: Batch) -> tuple[np.ndarray | None, AnyGroups | None]:
-        """Returns the group of each image as a number, and what the groups number."""
+        """Returns the number of each image's group, and the groups in the order of their numbers."""
         if batch.groups is None or self.all_groups is not None:
             return batch.groups, self.all_groups
         return number_names(batch.groups)

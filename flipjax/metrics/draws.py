@@ -74,7 +74,7 @@ def _exchangeable_sets(groups: ArrayLike | None, pairs: ArrayLike | None, n_imag
     """
     group = np.zeros(n_images, np.int64)
     if groups is not None:
-        group = read_integers(groups, images=n_images, name="groups")
+        group = read_integers(groups, n_images=n_images, name="groups")
     set_of_image = read_sets(pairs, n_images=n_images, name="pairs")
     # The images of each set in order of their groups, so that they change places with those of the same groups.
     images_of_set: dict[int, list[int]] = collections.defaultdict(list)
@@ -107,7 +107,7 @@ def read_sets(numbers: ArrayLike | None, *, n_images: int, name: str) -> np.ndar
     """
     set_of_image = np.full(n_images, -1)
     if numbers is not None:
-        set_of_image = read_integers(numbers, images=n_images, name=name)
+        set_of_image = read_integers(numbers, n_images=n_images, name=name)
     return np.where(set_of_image < 0, -1 - np.arange(n_images), set_of_image)
 
 

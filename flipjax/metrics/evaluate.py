@@ -68,7 +68,7 @@ def summarize(
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
         groups: (n,) integers.
         class_names: names of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
-        all_groups: what the groups number; the F foreground classes are its classes, in order.
+        all_groups: the groups in the order of their numbers; the F foreground classes are its classes, in order.
 
     Returns:
         A dict of int, float and lists of float; NaN where a denominator, a decile or one side of the AUROC is empty.

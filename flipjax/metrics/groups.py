@@ -1,4 +1,4 @@
-"""Groups and clusters of images, as a user gives them: names or numbers, an entry for each image. NumPy only."""
+"""Reads the groups and clusters of images as a user gives them: a name or a number for each image. NumPy only."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from flipjax.metrics.host import read_array, read_integers
 
 
 def number_groups(
-    groups: ArrayLike, *, images: int, classes: int, background: Background, all_groups: AnyGroups | None = None
+    groups: ArrayLike, *, n_images: int, classes: int, background: Background, all_groups: AnyGroups | None = None
 ) -> tuple[np.ndarray, AnyGroups]:
-    """Returns the group of each image, int (n,), and what the groups number.
+    """Returns the number of each image's group, int (n,), and the groups in the order of their numbers.
 
-    By default the groups of two foreground classes are each class in each of two scenes, and those of more classes the
-    integers that occur.
+    By default the groups of two foreground classes are each class in each of two scenes; those of more classes are the
+    integers that occur, numbered anew from 0.
 
     Args:
         groups: integers (n,).
-        images: n.
+        n_images: n.
         classes: C.
         background: as in `LabelSpec`.
-        all_groups: what they number; None: the default.
+        all_groups: the groups in the order of their numbers; None: the default.
 
     Raises:
         ValueError: not one integer per image, an unknown group, or groups of a different number of classes.
     """
-    numbers = read_integers(groups, images=images, name="groups")
-    present = np.unique(numbers)
+    numbers = read_integers(groups, n_images=n_images, name="groups")
+    occurring = np.unique(numbers)
     F = int(is_foreground(classes, background).sum())
     if all_groups is None and F == 2:
         all_groups = TWO_BY_TWO
     if all_groups is None:
-        return np.searchsorted(present, numbers), NamedGroups(tuple(map(str, present.tolist())))
+        return np.searchsorted(occurring, numbers), NamedGroups(tuple(map(str, occurring.tolist())))
     if isinstance(all_groups, NamedGroups):
         count = len(all_groups.names)
         meaning = "one of each name"
@@ -43,46 +43,46 @@ def number_groups(
         count = all_groups.count
         meaning = f"{all_groups.scenes} * class + scene of {all_groups.classes} classes"
         fits = all_groups.classes == F
-    if not fits or not set(present.tolist()) <= set(range(count)):
-        found = f"found {present.tolist()} of {F} foreground classes"
+    if not fits or not set(occurring.tolist()) <= set(range(count)):
+        found = f"found {occurring.tolist()} of {F} foreground classes"
         raise ValueError(f"groups: expected 0..{count - 1}, {meaning}, {found}.")
     return numbers, all_groups
 
 
 def read_groups(
-    groups: ArrayLike, *, images: int, classes: int, background: Background, all_groups: AnyGroups | None
+    groups: ArrayLike, *, n_images: int, classes: int, background: Background, all_groups: AnyGroups | None
 ) -> np.ndarray:
-    """Returns a copy of the groups of n images of a batch: names (n,), or numbers if `all_groups` says of what.
+    """Returns a copy of the groups of n images of a batch: names (n,), or with `all_groups` numbers (n,).
 
     Args:
         groups: names, as texts or integers; with `all_groups` their names or numbers.
-        images: n.
+        n_images: n.
         classes: C.
         background: as in `LabelSpec`.
-        all_groups: what the groups are; None: names of any kind.
+        all_groups: all groups there are; None: groups of any name.
 
     Raises:
         ValueError: not one for each image, an empty or unknown name, or another number of classes.
 
     Example:
-        >>> read_groups(["north", "east/1"], images=2, classes=3, background=0, all_groups=None).tolist()
+        >>> read_groups(["north", "east/1"], n_images=2, classes=3, background=0, all_groups=None).tolist()
         ['north', 'east_1']
     """
     if all_groups is None:
-        return read_names(groups, images=images, name="groups")
+        return read_names(groups, n_images=n_images, name="groups")
     values = read_array(groups, name="groups")
     if isinstance(all_groups, NamedGroups) and values.dtype.kind not in "iu":
-        names = read_names(groups, images=images, name="groups").tolist()
+        names = read_names(groups, n_images=n_images, name="groups").tolist()
         unknown = sorted({*names} - {*all_groups.names})
         if unknown:
             raise ValueError(f"groups: expected names of {', '.join(all_groups.names)}, found {', '.join(unknown)}.")
         return np.array([all_groups.names.index(name) for name in names], np.int64)
     numbers = np.array(values, ndmin=1, copy=True)
-    number_groups(numbers, images=images, classes=classes, background=background, all_groups=all_groups)
+    number_groups(numbers, n_images=n_images, classes=classes, background=background, all_groups=all_groups)
     return numbers
 
 
-def read_names(values: ArrayLike, *, images: int, name: str) -> np.ndarray:
+def read_names(values: ArrayLike, *, n_images: int, name: str) -> np.ndarray:
     """Returns the names of n images' groups or clusters, texts (n,), of texts or integers.
 
     Raises:
@@ -90,9 +90,9 @@ def read_names(values: ArrayLike, *, images: int, name: str) -> np.ndarray:
     """
     given = read_array(values, name=name)
     if given.dtype.kind not in "OU":
-        given = read_integers(given, images=images, name=name)
-    if given.shape != (images,):
-        raise ValueError(f"{name}: expected {images}, one an image, found {given.dtype} of shape {given.shape}.")
+        given = read_integers(given, n_images=n_images, name=name)
+    if given.shape != (n_images,):
+        raise ValueError(f"{name}: expected {n_images}, one an image, found {given.dtype} of shape {given.shape}.")
     # Keys of summaries join names with slashes.
     names = [" ".join(str(text).split()).replace("/", "_") for text in given.tolist()]
     if "" in names:
@@ -101,7 +101,7 @@ def read_names(values: ArrayLike, *, images: int, name: str) -> np.ndarray:
 
 
 def number_names(names: np.ndarray) -> tuple[np.ndarray, NamedGroups]:
-    """Returns the number of each name, int (n,), and the groups that they number, in order of the names.
+    """Numbers the names (n,) of groups from 0 in their order; returns the numbers, int (n,), and the groups.
 
     Example:
         >>> numbers, groups = number_names(np.array(["south", "north", "south"], object))

@@ -80,19 +80,19 @@ def read_numbers(values: ArrayLike, *, name: str) -> np.ndarray:
         raise TypeError(f"{name}: expected real numbers, found {array.dtype} ({error}).") from error
 
 
-def read_integers(values: ArrayLike, *, images: int, name: str) -> np.ndarray:
-    """Returns an integer of each image, (images,).
+def read_integers(values: ArrayLike, *, n_images: int, name: str) -> np.ndarray:
+    """Returns an integer of each image, (n_images,).
 
     Raises:
         ValueError: another number of values, or other things than integers.
 
     Example:
-        >>> read_integers([1, 0], images=3, name="groups")
+        >>> read_integers([1, 0], n_images=3, name="groups")
         Traceback (most recent call last):
         ...
         ValueError: groups: expected 3 integers, found int64 of shape (2,).
     """
     numbers = read_array(values, name=name)
-    if numbers.shape != (images,) or numbers.dtype.kind not in "iu":
-        raise ValueError(f"{name}: expected {images} integers, found {numbers.dtype} of shape {numbers.shape}.")
+    if numbers.shape != (n_images,) or numbers.dtype.kind not in "iu":
+        raise ValueError(f"{name}: expected {n_images} integers, found {numbers.dtype} of shape {numbers.shape}.")
     return numbers

@@ -229,7 +229,8 @@ def read_images(
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
         groups: (n,) integers.
         class_names: of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
-        all_groups: what the groups number; two by two by default for two foreground classes, and else each integer.
+        all_groups: the groups in the order of their numbers; by default two by two for two foreground classes, and for
+            more classes each integer that occurs.
         pair: as in `Images`.
         regions: as in `Images`.
         log_odds: as in `Images`.
@@ -252,7 +253,7 @@ def read_images(
     group = np.zeros(n, np.int64)
     numbered = None
     if groups is not None:
-        group, numbered = number_groups(groups, images=n, classes=C, background=background, all_groups=all_groups)
+        group, numbered = number_groups(groups, n_images=n, classes=C, background=background, all_groups=all_groups)
     return Images(
         class_names_of(class_names, classes=C, background=background),
         numbered,

@@ -142,10 +142,10 @@ def pull_counts(confusion: np.ndarray, groups: ArrayLike, all_groups: Groups, ba
     return np.stack([targets.sum(1), (targets * shown).sum(1)], axis=1)
 
 
-def _read_groups(groups: ArrayLike, images: int, all_groups: Groups) -> np.ndarray:
+def _read_groups(groups: ArrayLike, n_images: int, all_groups: Groups) -> np.ndarray:
     """Returns the groups of n images, int (n,); raises a ValueError for other numbers of images or groups."""
-    numbers = read_integers(groups, images=images, name="groups")
-    if images and not 0 <= numbers.min() <= numbers.max() < all_groups.count:
+    numbers = read_integers(groups, n_images=n_images, name="groups")
+    if n_images and not 0 <= numbers.min() <= numbers.max() < all_groups.count:
         raise ValueError(f"groups: expected 0..{all_groups.count - 1}, found {np.unique(numbers).tolist()}.")
     return numbers
 
