@@ -78,19 +78,19 @@ def segment_columns(
         unit: `class` or `component`, of segments without ids.
         ids: int (H, W), of the true segments.
         predicted_ids: int (H, W), of the predicted segments.
-        risks: maps (H, W) of scores, if known: `flip_risk` and `max_softmax`.
+        risks: maps (H, W) of scores, if there are any: `flip_risk` and `max_softmax`.
         rim: as in `segment_tables`.
         min_pixels: as in `segment_tables`.
     """
     image = _read_image(prediction, np.asarray(labels), spec, risks or {})
     label_of_pixel = image.truth
-    if ids is None and unit == "component" and image.known is not None:
+    if ids is None and unit == "component" and image.counted is not None:
         # Ignored pixels take the nearest label, so that they do not cut a component in two.
-        label_of_pixel = fill_void(image.truth, image.known)
-    true_parts = find_parts(label_of_pixel, image.known, image.foreground, unit=unit, ids=ids)
-    predicted_parts = find_parts(image.predicted, image.known, image.foreground, unit=unit, ids=predicted_ids)
+        label_of_pixel = fill_void(image.truth, image.counted)
+    true_parts = find_parts(label_of_pixel, image.counted, image.foreground, unit=unit, ids=ids)
+    predicted_parts = find_parts(image.predicted, image.counted, image.foreground, unit=unit, ids=predicted_ids)
     # One pass over the pixels; the columns follow from these counts.
-    counts = count_pairs(true_parts, predicted_parts, near_border(image.truth, image.known, rim))
+    counts = count_pairs(true_parts, predicted_parts, near_border(image.truth, image.counted, rim))
     true_units = choose_units(true_parts, counts.true_part, counts.pixels, least=min_pixels)
     # Small predicted segments have no row, but a true segment may match them.
     all_predicted = choose_units(predicted_parts, counts.predicted_part, counts.pixels)
@@ -115,12 +115,12 @@ class _Image:
     """True class of each pixel, unsigned (H, W); 0 where ignored."""
     predicted: np.ndarray
     """Predicted class of each pixel, unsigned (H, W)."""
-    known: np.ndarray | None
+    counted: np.ndarray | None
     """Whether a pixel counts because it is not ignored, bool (H, W); None: all pixels count."""
     foreground: np.ndarray
     """Whether a class is foreground, bool (C,)."""
     risks: Mapping[str, np.ndarray]
-    """Maps (H, W) of scores, if known: `flip_risk` and `max_softmax`."""
+    """Maps (H, W) of scores, if there are any: `flip_risk` and `max_softmax`."""
 
     @functools.cached_property
     def detected(self) -> np.ndarray:
@@ -128,7 +128,7 @@ class _Image:
         return self.foreground[self.predicted]
 
     def mean_risk(self, name: str, units: Units) -> np.ndarray:
-        """Returns the mean score of each unit's pixels that are predicted as foreground; NaN if it is not known."""
+        """Returns the mean score of each unit's pixels that are predicted as foreground; NaN if there is no such score."""
         if name not in self.risks:
             return np.full(len(units.chosen), np.nan)
         return units.mean(self.risks[name], self.detected)
@@ -138,18 +138,18 @@ def _read_image(prediction: Array, labels: np.ndarray, spec: LabelSpec, risks: M
     """Returns truth and prediction of an image whose values were checked, in the smallest integers."""
     foreground = spec.foreground(spec.num_classes or 0)
     dtype = np.min_scalar_type(len(foreground))
-    known = None
+    counted = None
     truth = labels
     if spec.ignore_index is not None:
-        known = labels != spec.ignore_index
-        if known.all():
-            known = None
+        counted = labels != spec.ignore_index
+        if counted.all():
+            counted = None
         else:
-            truth = np.where(known, labels, 0)
+            truth = np.where(counted, labels, 0)
     # In C's order, which passes over pixels follow; NIfTI files hold the first axis fastest.
     truth = truth.astype(dtype, order="C", copy=False)
     predicted = np.asarray(prediction).astype(dtype, order="C", copy=False)
-    return _Image(truth, predicted, known, foreground, risks)
+    return _Image(truth, predicted, counted, foreground, risks)
 
 
 def _true_columns(

@@ -201,8 +201,8 @@ def count_pairs(true: ImageParts, predicted: ImageParts, near: np.ndarray) -> Pa
     )
 
 
-def fill_void(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Replaces the labels (H, W) of unknown pixels with the nearest known label.
+def fill_void(labels: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Replaces the labels (H, W) of pixels that do not count with the nearest counted label.
 
     Example:
         >>> fill_void(np.array([[3, 9, 9, 9, 5]]), np.array([[True, False, False, False, True]])).tolist()
@@ -210,15 +210,15 @@ def fill_void(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
     """
     from scipy import ndimage
 
-    if known.all() or not known.any():
+    if counted.all() or not counted.any():
         return labels
-    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    nearest = ndimage.distance_transform_edt(~counted, return_distances=False, return_indices=True)
     return labels[tuple(np.asarray(nearest))]
 
 
 def find_parts(
     labels: np.ndarray,
-    known: np.ndarray | None,
+    counted: np.ndarray | None,
     foreground: np.ndarray,
     *,
     unit: str = "class",
@@ -228,7 +228,7 @@ def find_parts(
 
     Args:
         labels: class indices in 0..C-1.
-        known: bool (H, W), the pixels that count; None: all.
+        counted: bool (H, W), the pixels that count; None: all.
         foreground: bool (C,); only these classes have units.
         unit: `class`, all pixels of a class; or `component`, 8-connected.
         ids: int (H, W), in place of `unit`: the pixels of one id and class are a part.
@@ -248,8 +248,8 @@ def find_parts(
         numbers += 1
         classes = np.arange(C)
         ids_of_parts = np.zeros(C, np.int64)
-    if known is not None:
-        numbers = np.where(known, numbers, 0).astype(numbers.dtype)
+    if counted is not None:
+        numbers = np.where(counted, numbers, 0).astype(numbers.dtype)
     return ImageParts(numbers, classes, ids_of_parts, foreground[classes])
 
 
@@ -298,21 +298,21 @@ def _number_components(labels: np.ndarray, foreground: np.ndarray) -> tuple[np.n
     return numbers, np.concatenate(classes), ids
 
 
-def near_border(labels: np.ndarray, known: np.ndarray | None, width: int) -> np.ndarray:
+def near_border(labels: np.ndarray, counted: np.ndarray | None, width: int) -> np.ndarray:
     """Returns the pixels within `width` (1 or more) rows and columns of a pixel with another label: bool (H, W).
 
-    Pixels that are not `known` (all are for None) and those outside of the image have no label.
+    Pixels that are not `counted` (all are for None) and those outside of the image have no label.
 
     Example:
         >>> near_border(np.array([[1, 1, 1, 2]]), np.ones((1, 4), bool), 2).tolist()
         [[False, True, True, True]]
     """
-    # In the smallest integers, as passes are bound by memory; 0 and the largest stand for unknown.
+    # In the smallest integers, as passes are bound by memory; 0 and the largest stand for pixels without a label.
     shifted = labels.astype(np.min_scalar_type(int(labels.max(initial=0)) + 2)) + np.uint8(1)
-    if known is None:
+    if counted is None:
         return _in_windows(shifted, width, np.maximum) > _in_windows(shifted, width, np.minimum)
-    largest = _in_windows(np.where(known, shifted, 0), width, np.maximum)
-    least = _in_windows(np.where(known, shifted, np.iinfo(shifted.dtype).max), width, np.minimum)
+    largest = _in_windows(np.where(counted, shifted, 0), width, np.maximum)
+    least = _in_windows(np.where(counted, shifted, np.iinfo(shifted.dtype).max), width, np.minimum)
     return largest > least
 
 
