@@ -128,7 +128,7 @@ class _Image:
         return self.foreground[self.predicted]
 
     def mean_risk(self, name: str, units: Units) -> np.ndarray:
-        """Returns the mean score of each unit's pixels that are predicted as foreground; NaN if there is no such score."""
+        """Returns the mean score of each unit's pixels that are predicted as foreground; NaN without such a score."""
         if name not in self.risks:
             return np.full(len(units.chosen), np.nan)
         return units.mean(self.risks[name], self.detected)

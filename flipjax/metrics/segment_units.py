@@ -1,4 +1,9 @@
-"""Segments of one image: the pixels of a class, an 8-connected component or an instance, and counts over them."""
+"""Segments of one image, and the pixels that true and predicted segments share.
+
+`find_parts` divides an image into *parts*: segments (the pixels of a class, an 8-connected component or an instance),
+and what is left of each class. `count_pairs` counts the pixels of each pair of a true and a predicted part.
+`choose_units` chooses *units*, the parts that are segments of a foreground class and large enough.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +28,11 @@ class ImageParts(NamedTuple):
     """A division of an image: its segments, and what is left of each class, are its parts."""
 
     numbers: np.ndarray
-    """Unsigned (H, W), the number of each pixel's part, from 1 on; 0 where a pixel does not count."""
+    """Unsigned (H, W), one more than the index of each pixel's part; 0 where a pixel does not count."""
     classes: np.ndarray
-    """int64 (parts,), the class of each."""
+    """int64 (parts,), the class of each part."""
     ids: np.ndarray
-    """int64 (parts,), the instance or component of each."""
+    """int64 (parts,), the instance or component of each part."""
     are_units: np.ndarray
     """bool (parts,), whether it may be a unit: a segment of a foreground class."""
 
@@ -59,7 +64,7 @@ class Units(NamedTuple):
     unit_of_part: np.ndarray
     """int64 (parts,), the index of the unit that each part is; -1 for none."""
     pixels: np.ndarray
-    """int64 (units,), the pixels of each."""
+    """int64 (units,), the number of pixels of each unit."""
 
     @property
     def classes(self) -> np.ndarray:
@@ -254,7 +259,7 @@ def find_parts(
 
 
 def _parts_of_ids(labels: np.ndarray, ids: np.ndarray, C: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the part of each pixel, all of one id and class, from 1 on, and the class and id of each part."""
+    """Returns `numbers`, `classes` and `ids` of `ImageParts`: a part is all pixels of one id and class."""
     import pandas as pd
 
     index_of_id, sorted_ids = pd.factorize(ids.ravel(), sort=True)
@@ -267,9 +272,9 @@ def _parts_of_ids(labels: np.ndarray, ids: np.ndarray, C: int) -> tuple[np.ndarr
 
 
 def _number_components(labels: np.ndarray, foreground: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the part of each pixel, from 1 on, and the class and the number of each part.
+    """Returns `numbers`, `classes` and `ids` of `ImageParts`: a part is a background class or an 8-connected component.
 
-    The background classes come first; then the 8-connected components of each foreground class, numbered from 1 on.
+    The background classes come first, with id 0; the ids of components count from 1 on.
     """
     from scipy import ndimage
 
