@@ -174,18 +174,11 @@ def scene_marginal(
         [[[-1.0, 1.0], [-1.0, 1.0]]]
     """
     photos = check_floating(images)
-    scene_photos = check_floating(scenes, name="scenes")
+    scene_photos = _read_scenes(scenes, photos)
     if not background_classes(background):
         warnings.warn("background: found None, so each region is its whole image and hides every scene.", stacklevel=2)
-    if photos.ndim != 4 or scene_photos.ndim not in (4, 5) or scene_photos.shape[-3:] != photos.shape[1:]:
-        raise ValueError(f"scenes: expected (K, H, W, channels) as images {photos.shape}, found {scene_photos.shape}.")
-    if not scene_photos.size:
-        raise ValueError(f"scenes: expected at least one, found {scene_photos.shape}.")
     _warn_of_units(photos, scene_photos)
-    draws = 1
-    if scene_photos.ndim == 5:
-        draws = scene_photos.shape[1]
-    weight_of = _read_weights(weights, draws)
+    weight_of_draw = _read_weights(weights, draws=scene_photos.shape[1])
     if logits is None:
         # A predict function may overwrite its input.
         logits = predict(photos.copy())
@@ -195,6 +188,7 @@ def scene_marginal(
     warn_of_objects(scores, regions=regions, background=background)
     numbers = find_regions(scores, regions=regions, background=background)
     if numbers is None:
+        # One region an image.
         inside = foreground(scores, background=background)
     else:
         inside = region_rows(numbers)
@@ -208,12 +202,25 @@ def scene_marginal(
                 raise ValueError(f"predict: expected {found}.")
             yield logits_of_batch
 
-    flat = scene_photos.reshape(-1, *scene_photos.shape[-3:])
-    log_odds = log_odds_on_scenes(ask, photos, inside, flat, mirror=mirror, sigma=sigma, background=background)
-    return average_draws(log_odds, weight_of)
+    # All D scenes of a kind side by side: (K * D, H, W, channels).
+    pasted_scenes = scene_photos.reshape(-1, *photos.shape[1:])
+    log_odds = log_odds_on_scenes(ask, photos, inside, pasted_scenes, mirror=mirror, sigma=sigma, background=background)
+    return average_draws(log_odds, weight_of_draw)
 
 
-def _read_weights(weights: ArrayLike | None, draws: int) -> jax.Array:
+def _read_scenes(scenes: ArrayLike, images: Array) -> Array:
+    """Returns the scenes of each kind, (K, D, H, W, channels), for images (B, H, W, channels)."""
+    photos = check_floating(scenes, name="scenes")
+    if images.ndim != 4 or photos.ndim not in (4, 5) or photos.shape[-3:] != images.shape[1:]:
+        raise ValueError(f"scenes: expected (K, H, W, channels) as images {images.shape}, found {photos.shape}.")
+    if not photos.size:
+        raise ValueError(f"scenes: expected at least one, found {photos.shape}.")
+    if photos.ndim == 4:
+        return photos[:, None]
+    return photos
+
+
+def _read_weights(weights: ArrayLike | None, *, draws: int) -> jax.Array:
     """Returns the weights of the D scenes of each kind, float32 (D,); equal ones for None."""
     if weights is None:
         weights = np.full(draws, 1 / draws)
