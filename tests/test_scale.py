@@ -15,6 +15,7 @@ from flipjax.config.program import restrict
 from flipjax.data import POOLS
 from flipjax.results.frames import read_csv
 from flipjax.sweep import memory
+from flipjax.sweep.programs import layout_of
 from flipjax.training import devices, population
 from flipjax.training.task import make_task
 
@@ -28,7 +29,9 @@ def stub_compiler(monkeypatch):
 
     def taken(program, spec, task, *, members):
         asked.append(members)
-        return memory.MemoryUse(held=members * 1_000_000 * program.experiment.model.width, working=2_000_000)
+        devices = layout_of(program, spec, members=members).mesh.size
+        held = members * 1_000_000 * program.experiment.model.width
+        return memory.MemoryUse(members, devices, held=held, working=2_000_000)
 
     monkeypatch.setattr(memory, "compiled_memory", taken)
     return asked
@@ -38,9 +41,11 @@ def test_members_are_halved_until_a_device_holds_them(two_devices, monkeypatch):
     (program,) = plan(faults.read_config({"axes.seed": "(0,1,2,3,4,5)"})).programs
     asked = stub_compiler(monkeypatch)
     assert memory.fit(program, PopulationSpec(memory_gb=0.06), None).members == 12
-    room = memory.fit(program, PopulationSpec(memory_gb=0.02), None)
-    assert room.members == 3
-    assert re.findall(r"[\d.]+", room.note) == ["000", "3", "12", "12.0", "2.0", "2", "20.0"], room.note
+    small = PopulationSpec(memory_gb=0.02)
+    use = memory.fit(program, small, None)
+    assert use.members == 3
+    note = memory.describe_use(program, small, use)
+    assert re.findall(r"[\d.]+", note) == ["000", "3", "12", "12.0", "2.0", "2", "20.0"], note
     assert asked == [12, 12, 6, 3]
 
 

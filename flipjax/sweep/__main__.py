@@ -24,12 +24,13 @@ from flipjax.config import ConfigError
 from flipjax.config.naming import known_groups
 from flipjax.config.plan import Plan, plan
 from flipjax.sweep.launchers import LAUNCHERS, ShardPlan, launch, shard_commands
-from flipjax.sweep.lock import Shard, read_shard
+from flipjax.sweep.lock import read_shard
 
 ADVICE = "; what is done is safe, and the same command continues"
 
 
 def _parser() -> command.ConfigParser:
+    """Returns the parser of the command line."""
     parser = command.ConfigParser("sweep", __doc__ or "")
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="run folder (default runs/NAME)")
     listed = "list programs, members, steps and memory, and stop; =compiled adds the compiler's memory estimate"
@@ -70,7 +71,12 @@ def main(arguments: list[str]) -> int:
         if options.dry_run or options.time:
             return _dry_run(planned, options)
         folder = options.workdir or Path("runs") / options.config_name
-        shard = _shard(options, arguments, folder)
+        _check_shard_options(options)
+        shard = None
+        if options.shard is not None:
+            shard = read_shard(options.shard)
+        if options.launcher:
+            _launch(options, arguments, folder)
         counts = f"members {planned.members}, programs {len(planned.programs)}"
         say(f"{options.config_name}: {counts}, folder {folder}; starting JAX")
         from flipjax.sweep.run import run_sweep
@@ -124,7 +130,7 @@ def _print_time(planned: Plan) -> None:
 
 def _print_memory(planned: Plan) -> int:
     """Prints the memory that training takes, by the compiler; returns the exit code."""
-    from flipjax.sweep.memory import TooLargeError, fit
+    from flipjax.sweep.memory import TooLargeError, describe_use, fit
     from flipjax.sweep.programs import with_library
     from flipjax.training.task import make_task
 
@@ -132,26 +138,27 @@ def _print_memory(planned: Plan) -> int:
     for program in planned.programs:
         try:
             loaded, task = make_task(program)
-            print(fit(loaded, with_library(planned.population, program, task), task).note, flush=True)
+            spec = with_library(planned.population, program, task)
+            print(describe_use(loaded, spec, fit(loaded, spec, task)), flush=True)
         except TooLargeError as error:
             say(printable(f"flipjax sweep: program {program.name}: {error}"))
             code = command.USAGE
     return code
 
 
-def _shard(options: argparse.Namespace, arguments: Sequence[str], folder: Path) -> Shard | None:
-    """Returns the shard to train (None: all), after a launcher, if any, has run all shards."""
+def _check_shard_options(options: argparse.Namespace) -> None:
+    """Raises ConfigError for options that exclude each other."""
     if options.fresh and (options.shard or options.collect or options.launcher):
         raise ConfigError("--fresh", "a run of all members by one process", "shards, which share a folder")
-    if options.launcher:
-        if options.shard or options.collect or options.shards < 1:
-            raise ConfigError("--launcher", "a number of --shards, and neither --shard nor --collect")
-        pairs = dict(text.partition("=")[::2] for text in options.launcher_option)
-        # The collecting run reports what the shards could not do.
-        launch(options.launcher, ShardPlan(shard_commands(arguments, options.shards), folder / "logs", pairs), say=say)
-    if options.shard is None:
-        return None
-    return read_shard(options.shard)
+    if options.launcher and (options.shard or options.collect or options.shards < 1):
+        raise ConfigError("--launcher", "a number of --shards, and neither --shard nor --collect")
+
+
+def _launch(options: argparse.Namespace, arguments: Sequence[str], folder: Path) -> None:
+    """Runs all shards as jobs; the run that then collects reports what they could not do."""
+    engine_options = dict(text.partition("=")[::2] for text in options.launcher_option)
+    shards = ShardPlan(shard_commands(arguments, options.shards), folder / "logs", engine_options)
+    launch(options.launcher, shards, say=say)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from flipjax.training.member import Member, State, init_state
 from flipjax.training.task import check_sizes_of
 
 LISTED = 7
-"""Values of an axis that a line lists; of more numbers it gives the range."""
+"""Values of an axis that a line lists, at most."""
 
 
 def describe_plan(plan: Plan) -> Iterator[str]:
@@ -35,15 +35,15 @@ def _describe_program(program: Program, spec: PopulationSpec) -> Iterator[str]:
     """Yields the lines on a program: members, network, work, convolutions and memory."""
     experiment = program.experiment
     count = len(program.settings)
-    axes = []
+    axes_in_words = []
     for name in program.settings[0].axes:
         values = [setting.axes[name] for setting in program.settings]
-        text = _brief(values)
+        text = _values_in_words(values)
         if name == "rho" and experiment.split.folds:
             text += " in a composite pool; photos as they are found have none"
-        axes.append(f"{name} ({text})")
-    yield f"program {program.name}: {count} members, {', '.join(axes)}"
-    state = jax.eval_shape(functools.partial(_start, experiment))
+        axes_in_words.append(f"{name} ({text})")
+    yield f"program {program.name}: {count} members, {', '.join(axes_in_words)}"
+    state = jax.eval_shape(functools.partial(_initial_state, experiment))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
     yield f"  model {_name_of(experiment.model)}: {parameters:,} parameters"
     yield f"  work: {_work_of(program)}"
@@ -54,14 +54,14 @@ def _describe_program(program: Program, spec: PopulationSpec) -> Iterator[str]:
     yield f"  memory: pool {pool}; states {megabytes(states)}; {asks}"
 
 
-def _start(experiment: Experiment) -> State:
-    """Returns the state of a member before training, to be evaluated for its shapes."""
+def _initial_state(experiment: Experiment) -> State:
+    """Returns the state of a member before training, of which only the shapes are computed."""
     rows = jnp.zeros((experiment.split.n_train, 2), jnp.int32)
     return init_state(experiment, Member(jax.random.key(0), rows, rows[:, 0], Recipe(learning_rate=0.0), Knobs()))
 
 
-def _brief(values: Sequence[Value]) -> str:
-    """Returns the values of an axis that methods use, or the range of many numbers."""
+def _values_in_words(values: Sequence[Value]) -> str:
+    """Returns the values of an axis that methods use, or the range of more than LISTED numbers."""
     used = [value for value in dict.fromkeys(values) if value is not None]
     if not used:
         return "unused"
@@ -76,10 +76,10 @@ def _name_of(model: ModelSpec) -> str:
         return model.title
     if model.name == "unet":
         return f"unet, width {model.width}, depth {model.depth}"
-    lacking = ""
+    weights = model.weights or "drawn afresh"
     if model.weights and not file_of(model.weights).is_file():
-        lacking = " (no such file yet)"
-    return f"{model.name} in {model.dtype}, weights {model.weights or 'drawn afresh'}{lacking}"
+        weights += " (no such file yet)"
+    return f"{model.name} in {model.dtype}, weights {weights}"
 
 
 def _work_of(program: Program) -> str:

@@ -13,23 +13,27 @@ from flipjax.training.task import Task, make_members, make_task, starting_weight
 
 SCENE_DRAWS = {"none": 0, "mean": 1, "sampled": 1, "both": 2}
 """Sets of scenes behind pasted regions, by `config.intervene.scenes`."""
+TRAINING_PASSES = 3
+"""A training step of an image, in forward passes: one forward, and about two backward."""
 
 
 def epoch_work(program: Program) -> int:
-    """Returns the work of a member's epoch in pixels evaluated, three for each pixel trained on."""
+    """Returns the work of a member's epoch, in pixels evaluated."""
     experiment = program.experiment
-    return (3 * experiment.split.n_train + experiment.split.n_val) * experiment.pool.size**2
+    return (TRAINING_PASSES * experiment.split.n_train + experiment.split.n_val) * experiment.pool.size**2
 
 
 def evaluation_epochs(program: Program, intervene: InterveneSpec, n_train: int) -> float:
     """Returns the work of evaluating a member after training, in epochs."""
     experiment = program.experiment
     passes = len(experiment.train.selection)
+    # Each image on a scene is evaluated with its mirror image.
     passes += 2 * SCENE_DRAWS[intervene.scenes] * experiment.groups.scenes
     if intervene.scores == "all":
+        # The mirror image, and two fillings of the surroundings.
         passes += 3
     images = experiment.split.n_val + experiment.split.n_test
-    return passes * images / (3 * n_train + experiment.split.n_val)
+    return passes * images / (TRAINING_PASSES * n_train + experiment.split.n_val)
 
 
 def time_plan(plan: Plan) -> Iterator[str]:

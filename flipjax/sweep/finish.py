@@ -39,8 +39,10 @@ from flipjax.training.scenes import split_evenly, training_scenes
 from flipjax.training.task import Task
 
 MASK_BYTES = 2**28
-"""Most bytes of a run's predicted classes, at two bits a pixel; beyond, they are not stored and seeds not compared."""
-MOST_MEMBERS = 6
+"""Most bytes of a run's predicted classes; beyond, they are not stored and seeds not compared."""
+PIXELS_PER_MASK_BYTE = 4
+"""Predicted classes in a byte of stored masks, at two bits a pixel."""
+MOST_SHOWN_MEMBERS = 6
 """Members in the gallery of a program, at most."""
 
 
@@ -152,7 +154,7 @@ def compile_evaluation(program: Program, plan: Plan, spec: PopulationSpec, task:
 
 
 def _evaluation(program: Program, plan: Plan, task: Task) -> Evaluation:
-    """Returns what to ask of every member."""
+    """Returns what to ask of every member, on images of both parts."""
     scenery: Scenery
     if plan.intervene.scenes == "none":
         scenes = "none"
@@ -168,7 +170,7 @@ def _evaluation(program: Program, plan: Plan, task: Task) -> Evaluation:
         scenes,
         logit_scores=has_scores,
         mirror_and_fills=plan.intervene.scores == "all",
-        masks=has_scores and _masks_fit(plan, program.experiment),
+        masks=has_scores and _stores_masks(plan, program.experiment),
         own=plan.quantities,
     )
     later = Questions("none", logit_scores=False, mirror_and_fills=False, masks=False, own=plan.quantities)
@@ -183,20 +185,20 @@ def _assess(program: Program, plan: Plan, task: Task, current: Population) -> Im
     shared = devices.replicate(current.layout, evaluation.shared)
     answer = population.map_selected(current, questions, *shared, later=evaluation.later)
     tables = [task.tables[part] for part in EVALUATED]
-    part = np.repeat(EVALUATED, [len(table.rows) for table in tables])
-    validation = part == "val"
+    image_part = np.repeat(EVALUATED, [len(table.rows) for table in tables])
+    is_validation = image_part == "val"
     # Arrays of the first rule alone, which all arrays but the counts are.
     log_odds = None
     center = None
     if answer.scene_log_odds is not None:
         log_odds = answer.scene_log_odds[0]
-        center = _split_points(log_odds[:, validation])
+        center = _centers(log_odds[:, is_validation])
     masks = None
     if answer.masks is not None:
         masks = answer.masks[0]
     score_names = None
     scores = None
-    scores_by_name = _scores(questions, answer, validation)
+    scores_by_name = _scores(questions, answer, is_validation)
     if scores_by_name:
         score_names = np.array(list(scores_by_name))
         scores = np.stack(list(scores_by_name.values()), axis=-1)
@@ -209,7 +211,7 @@ def _assess(program: Program, plan: Plan, task: Task, current: Population) -> Im
     group_of_row = np.asarray(current.members.groups)[current.slots]
     return ImageResults(
         member=np.array(program.names),
-        image_part=part,
+        image_part=image_part,
         image_group=np.concatenate([table.groups for table in tables]),
         pair=np.concatenate([table.pairs for table in tables]),
         object_row=evaluation.rows[:, 0],
@@ -235,17 +237,17 @@ def _assess(program: Program, plan: Plan, task: Task, current: Population) -> Im
     )
 
 
-def _scores(questions: Questions, answer: Assessed, validation: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the scores (members, n) of the first rule, by name."""
+def _scores(questions: Questions, answer: Assessed, is_validation: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the scores (members, n) of the first rule, by name; `is_validation` is bool (n,)."""
     scores = {}
     if answer.scores is not None:
         for number, name in enumerate(questions.scores):
             scores[name] = np.asarray(answer.scores[0][..., number])
     if answer.fill_log_odds is not None:
-        first = stacks.take_member(answer.decomposition, 0)
+        of_first_rule = stacks.take_member(answer.decomposition, 0)
         for number, name in enumerate(FILLS):
             log_odds = np.asarray(answer.fill_log_odds[0][..., [number], :])
-            scores[name] = _swap_risks(first, log_odds, _split_points(log_odds[:, validation]))
+            scores[name] = _swap_risks(of_first_rule, log_odds, _centers(log_odds[:, is_validation]))
     return scores
 
 
@@ -257,18 +259,19 @@ def _pass_shares(evaluation: Evaluation) -> np.ndarray | None:
     return np.repeat(np.asarray(shares) / 2, 2)
 
 
-def _split_points(log_odds: np.ndarray) -> np.ndarray:
-    """Returns centres (M, F) of log-odds (M, n, K, F) of M members."""
+def _centers(log_odds: np.ndarray) -> np.ndarray:
+    """Returns the centers (M, F) of log-odds (M, n, K, F) of M members."""
     return np.stack([split_evenly(member) for member in log_odds])
 
 
-def _masks_fit(plan: Plan, experiment: Experiment) -> bool:
-    """Returns whether there are seeds to compare predicted classes of, and those of all members fit MASK_BYTES."""
+def _stores_masks(plan: Plan, experiment: Experiment) -> bool:
+    """Returns whether predicted classes are stored: there are seeds to compare, and all members' fit MASK_BYTES."""
     settings = plan.programs[0].settings
     seeds = {int(setting.condition.seed) for setting in settings}
     images = experiment.split.n_val + experiment.split.n_test
     side = min(experiment.pool.size, MASK_SIDE)
-    return len(seeds) > 1 and len(settings) * images * side**2 // 4 <= MASK_BYTES
+    count = len(settings) * images * side**2 // PIXELS_PER_MASK_BYTE
+    return len(seeds) > 1 and count <= MASK_BYTES
 
 
 def _swap_risks(decomposition: metrics.Decomposition, log_odds: np.ndarray, centers: np.ndarray) -> np.ndarray:
@@ -283,15 +286,15 @@ def _swap_risks(decomposition: metrics.Decomposition, log_odds: np.ndarray, cent
 def gallery_members(program: Program, shown_member: str) -> list[str]:
     """Returns the gallery's members: `shown_member`, its counterpart at the lowest rho, and those in other settings.
 
-    There are at most MOST_MEMBERS, and a part of a program shows only its own.
+    There are at most MOST_SHOWN_MEMBERS, and a part of a program shows only its own.
     """
-    of_shown = program.setting_of(shown_member)
-    same_seed = [setting for setting in program.settings if setting.axes["seed"] == of_shown.axes["seed"]]
-    lowest = {**of_shown.axes, "rho": min(float(setting.condition.rho) for setting in same_seed)}
+    shown = program.setting_of(shown_member)
+    same_seed = [setting for setting in program.settings if setting.axes["seed"] == shown.axes["seed"]]
+    axes_at_lowest_rho = {**shown.axes, "rho": min(float(setting.condition.rho) for setting in same_seed)}
     names = [shown_member]
-    names += [setting.name for setting in same_seed if setting.axes == lowest]
-    names += [setting.name for setting in same_seed if setting.condition.rho == of_shown.condition.rho]
-    return list(dict.fromkeys(names))[:MOST_MEMBERS]
+    names += [setting.name for setting in same_seed if setting.axes == axes_at_lowest_rho]
+    names += [setting.name for setting in same_seed if setting.condition.rho == shown.condition.rho]
+    return list(dict.fromkeys(names))[:MOST_SHOWN_MEMBERS]
 
 
 def _galleries(
@@ -303,13 +306,14 @@ def _galleries(
         indices, kinds = shown_images(cell, name)
         if not len(indices):
             continue
-        # One number of images, so that one program serves all members.
+        # Repeated up to one number of images, so that one program serves all members.
         rows = table.rows[np.resize(indices, gallery_size(cell.groups))]
         index = program.names.index(name)
         pool = at_strength(task.pool, program.settings[index].cue.cue_strength)
         weights = stacks.take_member(best, index)
-        pixels = jax.device_get(_show_program()(program.experiment, weights, pool, rows))
-        images, labels, maps = jax.tree.map(operator.itemgetter(slice(len(indices))), pixels)
+        repeated = jax.device_get(_show_program()(program.experiment, weights, pool, rows))
+        # All arrays without the repetitions.
+        images, labels, maps = jax.tree.map(operator.itemgetter(slice(len(indices))), repeated)
         yield gallery.make_gallery(
             images, labels, maps, indices=indices, groups=table.groups[indices], kinds=kinds, member=name
         )

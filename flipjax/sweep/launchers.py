@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 RETRIES = 2
 """Times that a killed or interrupted shard is started again."""
 SECONDS_BETWEEN_LOOKS = 0.5
+"""Seconds between two looks at the jobs that run."""
 TAIL = 4096
-"""Bytes at the end of a log that are read for its last line."""
+"""Bytes at the end of a log in which its last line is looked for."""
 
 Handle = TypeVar("Handle")
 """What an engine keeps of a shell line that it started: a process, a SLURM job or a Ray task."""

@@ -24,7 +24,7 @@ VARIABLES = (
 
 
 class Lock:
-    """The lock `name` of a folder. It excludes all others, except those whose names agree up to the last dash."""
+    """A lock of a folder. It excludes all others, except those whose names agree with its own up to the last dash."""
 
     def __init__(self, folder: Path, *, name: str = ""):
         """Locks nothing yet; `name` is the shard's, or empty for the whole run."""
@@ -41,14 +41,14 @@ class Lock:
         """
         deadline = time.monotonic() + seconds
         waits = WAITS in os.environ
-        told = False
+        was_reported = False
         while not self._take():
             if not waits and time.monotonic() >= deadline:
                 problem = f"{self.folder} is in use by another process; wait for it, or pass another --workdir"
                 raise ConfigError("--workdir", problem=problem)
-            if waits and not told:
+            if waits and not was_reported:
                 say(f"waiting for another process, which uses {self.folder}")
-                told = True
+                was_reported = True
             # Waiting processes have released their locks; random delays keep them from retrying in step.
             time.sleep(random.uniform(0.2, 1))
 
@@ -74,6 +74,7 @@ class Lock:
         return self._locks() == {self.path}
 
     def _locks(self) -> set[Path]:
+        """Returns the lock files of the folder."""
         return {path for path in self.folder.glob(PREFIX + "*") if path.suffix != ".tmp"}
 
     def release(self) -> None:
@@ -122,15 +123,21 @@ def read_shard(text: str) -> Shard:
         ConfigError: it is neither, or the environment sets no shard.
     """
     if text == "auto":
-        for index, count in VARIABLES:
-            if index in os.environ and count in os.environ:
-                first = 0
-                if index == "SLURM_ARRAY_TASK_ID":
-                    first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0))
-                text = f"{int(os.environ[index]) - first}/{os.environ[count]}"
-                break
+        text = _shard_of_job() or text
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and int(index) <= int(count) > 0):
         names = "; ".join(" and ".join(pair) for pair in VARIABLES)
         raise ConfigError("--shard", f"i/n with 0 <= i <= n, or auto where a job sets {names}", text)
     return Shard(int(index) % int(count), int(count), text)
+
+
+def _shard_of_job() -> str | None:
+    """Returns the shard that a job's environment sets, as `i/n`; None if it sets none."""
+    for index_name, count_name in VARIABLES:
+        if index_name in os.environ and count_name in os.environ:
+            index = int(os.environ[index_name])
+            # Arrays may count from another number than 0.
+            if index_name == "SLURM_ARRAY_TASK_ID":
+                index -= int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0))
+            return f"{index}/{os.environ[count_name]}"
+    return None

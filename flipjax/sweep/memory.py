@@ -20,8 +20,12 @@ class TooLargeError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class MemoryUse:
-    """Bytes that an epoch takes on each device."""
+    """Bytes that an epoch of some members of a program takes on each of the devices that they use."""
 
+    members: int
+    """How many train at a time."""
+    devices: int
+    """How many devices they use."""
     held: int
     """Inputs and outputs: states and data."""
     working: int
@@ -33,22 +37,13 @@ class MemoryUse:
         return self.held + self.working
 
 
-@dataclasses.dataclass(frozen=True)
-class Room:
-    """The members of a program that a device has room for at a time."""
-
-    members: int
-    """How many."""
-    note: str
-    """A line on their memory and the device's."""
-
-
 def compiled_memory(program: Program, spec: PopulationSpec, task: Task, *, members: int) -> MemoryUse:
     """Compiles an epoch of `members` members, without allocating arrays, and returns its memory use."""
     analysis = compile_epoch(program, spec, task, members=members).memory_analysis()
     assert analysis is not None, "XLA counts the memory of programs on every device that flipjax runs on"
     held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    return MemoryUse(held=held, working=analysis.temp_size_in_bytes)
+    devices = layout_of(program, spec, members=members).mesh.size
+    return MemoryUse(members, devices, held=held, working=analysis.temp_size_in_bytes)
 
 
 def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
@@ -67,35 +62,36 @@ def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
     return machine // (devices or jax.device_count())
 
 
-def fit(program: Program, spec: PopulationSpec, task: Task) -> Room:
-    """Returns how many of a program's members to train at a time.
+def fit(program: Program, spec: PopulationSpec, task: Task) -> MemoryUse:
+    """Returns how many of a program's members to train at a time, and the memory that they take.
 
     Starts with all and halves until they fit. The run reuses what is compiled here.
 
     Raises:
         TooLargeError: a single member does not fit.
     """
-    members = len(program.names)
-    size = members
-    limit = device_bytes(spec)
-    use = compiled_memory(program, spec, task, members=size)
-    while use.total > USED * limit and size > 1:
-        size = (size + 1) // 2
-        use = compiled_memory(program, spec, task, members=size)
-    used = layout_of(program, spec, members=size).mesh.size
-    if size == 1 and use.total > device_bytes(spec, devices=used):
-        raise TooLargeError(no_room(program, spec, task))
-    note = (
-        f"program {program.name}: {size} of {members} members at a time take {megabytes(use.held)} of states and data "
-        f"and {megabytes(use.working)} of work on each of {used} devices, which have {megabytes(limit)}"
+    limit = USED * device_bytes(spec)
+    use = compiled_memory(program, spec, task, members=len(program.names))
+    while use.total > limit and use.members > 1:
+        use = compiled_memory(program, spec, task, members=(use.members + 1) // 2)
+    # A single member may have all of its devices' memory.
+    if use.members == 1 and use.total > device_bytes(spec, devices=use.devices):
+        raise TooLargeError(_too_large(program, spec, use))
+    return use
+
+
+def describe_use(program: Program, spec: PopulationSpec, use: MemoryUse) -> str:
+    """Returns a line on the members that fit, their memory and the device's."""
+    return (
+        f"program {program.name}: {use.members} of {len(program.names)} members at a time take {megabytes(use.held)} "
+        f"of states and data and {megabytes(use.working)} of work on each of {use.devices} devices, "
+        f"which have {megabytes(device_bytes(spec))}"
     )
-    return Room(size, note)
 
 
-def no_room(program: Program, spec: PopulationSpec, task: Task) -> str:
+def _too_large(program: Program, spec: PopulationSpec, use: MemoryUse) -> str:
     """Returns the error message for a member that does not fit, with its memory and the keys to lower."""
-    use = compiled_memory(program, spec, task, members=1)
-    limit = device_bytes(spec, devices=layout_of(program, spec, members=1).mesh.size)
+    limit = device_bytes(spec, devices=use.devices)
     return (
         f"no memory for one member alone, {program.names[0]}: it takes {megabytes(use.total)} "
         f"({megabytes(use.held)} of states and data, {megabytes(use.working)} of work) of the {megabytes(limit)} of a "
@@ -114,7 +110,8 @@ def halve(error: Exception, program: Program, spec: PopulationSpec, task: Task) 
     if "RESOURCE_EXHAUSTED" not in str(error):
         raise error
     if len(program.names) == 1:
-        raise TooLargeError(no_room(program, spec, task)) from error
+        use = compiled_memory(program, spec, task, members=1)
+        raise TooLargeError(_too_large(program, spec, use)) from error
     return (len(program.names) + 1) // 2
 
 

@@ -37,7 +37,7 @@ from flipjax.support.terminal import Bar, Signals, listed, say
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish
 from flipjax.sweep.lock import Lock, Shard
-from flipjax.sweep.memory import fit, halve
+from flipjax.sweep.memory import describe_use, fit, halve
 from flipjax.sweep.programs import compile_start, with_library
 from flipjax.sweep.train import InterruptedRunError, train_members
 from flipjax.sweep.workdir import ADVICE, Workdir, merge_parts, read_program, results_of_members
@@ -133,32 +133,36 @@ class Sweep:
         whole = self._whole(program)
         with ThreadPoolExecutor() as threads:
             fitting = None
+            # Of a drawn pool, the shapes are known before it is drawn.
             outline = tasks.outline_task(program)
             if outline is not None:
                 outlined, shapes = outline
-                spec = self._with_library(whole, shapes)
-                fitting = threads.submit(fit, outlined, spec, shapes)
+                fitting = threads.submit(fit, outlined, self._with_library(whole, shapes), shapes)
             loaded, task = tasks.make_task(program, self.data)
-            check_own(loaded.experiment)
-            check_quantities(loaded.experiment, self.plan.quantities)
-            check_scenes(task, self.plan.intervene)
-            self.workdir.record_pool(loaded, task.catalog)
+            self._check_loaded(loaded, task)
             bar.say(f"program {program.name}: compiling, then training {len(program.names)} members")
             spec = self._with_library(whole, task)
             evaluation = threads.submit(compile_evaluation, loaded, self.plan, spec, task)
             if fitting is None:
                 fitting = threads.submit(fit, loaded, spec, task)
             compile_start(loaded, task)
-            # Slow to import, and not needed before.
+            # Needed later, and slow to import: now, while the threads compile.
             from flipjax.report import page  # noqa: F401
             from flipjax.sweep import checkpoint  # noqa: F401
 
-            room = fitting.result()
-            if room.members < len(loaded.names):
-                bar.say(room.note)
-                first_wave = restrict(loaded, loaded.names[: room.members])
+            use = fitting.result()
+            if use.members < len(loaded.names):
+                bar.say(describe_use(loaded, spec, use))
+                first_wave = restrict(loaded, loaded.names[: use.members])
                 evaluation = threads.submit(compile_evaluation, first_wave, self.plan, spec, task)
-            self._train_in_waves(loaded, room.members, spec, task, bar, evaluation)
+            self._train_in_waves(loaded, use.members, spec, task, bar, evaluation)
+
+    def _check_loaded(self, program: Program, task: tasks.Task) -> None:
+        """Raises ConfigError if the user's functions, scenes or pool do not fit the run."""
+        check_own(program.experiment)
+        check_quantities(program.experiment, self.plan.quantities)
+        check_scenes(task, self.plan.intervene)
+        self.workdir.record_pool(program, task.catalog)
 
     def _train_in_waves(
         self, program: Program, size: int, spec: PopulationSpec, task: tasks.Task, bar: Bar, evaluation: Future[None]

@@ -64,15 +64,16 @@ def train_members(
     budgets = np.array(program.epochs)
     work = epoch_work(program)
     columns = [*MEASURES, *(f"group_weight_{group}" for group in range(experiment.groups.count))]
+    # NaN in the epochs that a member does not run.
     history = np.full((len(budgets), max(budgets), len(columns)), np.nan, np.float32)
     epoch = 0
-    tree = [history, None]
+    stored = [history, None]
     restored = checkpoints.restore([history, population.state_shapes(experiment, members, start)], say=bar.say)
     if restored is not None:
-        epoch, tree = restored
-    # Popped, so that `create` frees what it has copied.
-    current = population.create(experiment, layout, members, tree.pop(), start)
-    history = tree.pop()
+        epoch, stored = restored
+    # The states are popped: no name here holds them, so that `create` frees what it has copied.
+    current = population.create(experiment, layout, members, stored.pop(), start)
+    (history,) = stored
     if epoch:
         bar.say(f"program {program.name}: continues after epoch {epoch}")
         bar.skip(work * int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
@@ -102,7 +103,7 @@ def train_members(
             worst_group_iou=record["valid_worst_group_iou"][active],
         )
         bar.advance(work * int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
-    # A run killed right after its last checkpoint has not.
+    # Once more: a run killed right after its last checkpoint has not written them.
     write(curves_of(program, columns, history, population.states_of(current).epoch))
     bar.say(f"program {program.name}: trained; evaluating {len(program.names)} members")
     return current

@@ -31,8 +31,8 @@ from flipjax.sweep.lock import PREFIX, Lock
 
 KEYS = {"name", "command", "device", "flipjax", "config"}
 """Keys by which config.json identifies a run of flipjax."""
-PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
-"""Names of temporary files of a run."""
+TEMPORARY = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
+"""The names of partial files and locks of a run."""
 IMAGES_OF_A_KIND = 6
 """Images of each kind in a gallery, besides counterfactual sets."""
 ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
@@ -70,9 +70,9 @@ class Workdir:
             expected = "a folder, or a place where one can be made"
             raise ConfigError("--workdir", expected, f"{str(self.folder)!r} ({error})") from error
         self._lock.acquire()
-        taken = not fresh and self._untrained() and self._lock.alone()
-        self._refuse_others(config, free=fresh or taken)
-        if taken:
+        is_reused = not fresh and self._untrained() and self._lock.alone()
+        self._refuse_others(config, any_run=fresh or is_reused)
+        if is_reused:
             (self.folder / RECORD).unlink(missing_ok=True)
         if fresh and (self.folder / RECORD).is_file():
             self._move_away()
@@ -163,12 +163,12 @@ class Workdir:
         with contextlib.suppress(OSError):
             self.checkpoints_of(program).parent.rmdir()
 
-    def _refuse_others(self, config: Mapping[str, object], *, free: bool) -> None:
-        """Raises ConfigError if the folder holds another run, or files that are no run's; `free` accepts any run."""
+    def _refuse_others(self, config: Mapping[str, object], *, any_run: bool) -> None:
+        """Raises ConfigError if the folder holds files that are no run's or, unless `any_run`, another run."""
         path = self.folder / RECORD
         if path.is_symlink() or path.is_file():
             record = _read_json(path)
-            if free:
+            if any_run:
                 return
             difference = first_difference(record["config"], json.loads(json.dumps(config)))
             if difference:
@@ -177,7 +177,7 @@ class Workdir:
             return
         names = [entry.name for entry in self.folder.iterdir()]
         # A launcher writes logs before its first shard starts.
-        foreign = [name for name in names if name != "logs" and not PASSING.fullmatch(name)]
+        foreign = [name for name in names if name != "logs" and not TEMPORARY.fullmatch(name)]
         if foreign:
             other_files = f"other files in {self.folder}, such as {min(foreign)}, and no {RECORD}"
             raise ConfigError("--workdir", "a new or empty folder, or a run", other_files)
@@ -261,7 +261,7 @@ def results_of_members(program: Program, cells: Mapping[str, Cell]) -> MemberRes
 
 
 def _with_members(cells: Mapping[str, Cell]) -> list[tuple[Cell, list[str]]]:
-    """Returns each of the members' cells once, with the members that it is the cell of."""
+    """Returns each cell once, with those of its members whose cell it is in `cells`."""
     members_of = []
     for cell in {id(cell): cell for cell in cells.values()}.values():
         members_of.append((cell, [name for name in cell.members if cells.get(name) is cell]))
