@@ -1,17 +1,17 @@
 """The public names, which `__init__.py` loads on first access, for type checkers and editors."""
 
+from .choices import DTYPES as DTYPES
+from .choices import FROZEN as FROZEN
+from .choices import LARGE as LARGE
+from .choices import MODEL_NAMES as MODEL_NAMES
+from .choices import POOL_NAMES as POOL_NAMES
+from .choices import SELECTIONS as SELECTIONS
+from .choices import SMALL as SMALL
 from .errors import ConfigError as ConfigError
 from .sections import AXES as AXES
-from .sections import DTYPES as DTYPES
-from .sections import FROZEN as FROZEN
 from .sections import KEYS as KEYS
-from .sections import LARGE as LARGE
-from .sections import MODEL_NAMES as MODEL_NAMES
 from .sections import PLACES as PLACES
-from .sections import POOL_NAMES as POOL_NAMES
 from .sections import SECTIONS as SECTIONS
-from .sections import SELECTIONS as SELECTIONS
-from .sections import SMALL as SMALL
 from .sections import WHOLE as WHOLE
 from .sections import Condition as Condition
 from .sections import Config as Config

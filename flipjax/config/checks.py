@@ -6,7 +6,9 @@ them, folds, networks. Each raises ConfigError for the first that does not fit; 
 
 import difflib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from flipjax.config.choices import FROZEN, QUANTITIES
 from flipjax.config.errors import ConfigError
 from flipjax.config.keys import Key, Kind
 from flipjax.config.methods import KNOB_DEFAULTS, METHODS, OWN, Method, active_knobs, methods_of, parts_of
@@ -14,10 +16,8 @@ from flipjax.config.program import Program, Setting
 from flipjax.config.ranges import functions_of, name_of
 from flipjax.config.sections import (
     AXES,
-    FROZEN,
     KEYS,
     PLACES,
-    QUANTITIES,
     SECTIONS,
     WHOLE,
     Config,
@@ -70,11 +70,11 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
       ('the nearest is config.axes.learning_rate', 'the nearest is --config.train.epochs')
     """
     section = name.split(".")[0]
-    last = name.split(".")[-1]
+    field = name.split(".")[-1]
     of_section = [place for place in PLACES if place.startswith(f"{section}.")] or list(PLACES)
-    abbreviated = [place for place in PLACES if last == _initials(place)]
-    near = [place for place in abbreviated if place in of_section] or abbreviated
-    near = near or difflib.get_close_matches(name, of_section, n=1)
+    # Of the same section first, then of another.
+    abbreviated = [place for place in (*of_section, *PLACES) if field == _initials(place)]
+    near = abbreviated or difflib.get_close_matches(name, of_section, n=1)
     if near:
         return f"the nearest is {prefix}{near[0]}"
     return f"valid are {', '.join(of_section)}"
@@ -96,7 +96,7 @@ def check(config: Config) -> None:
         flipjax.config.ConfigError: config.axes.rho: expected a number in (0, 1]; found 1.5
     """
     fields = leaves(config)
-    # Lists of mappings, which are no leaves of their own; a grid that is a mapping is among the leaves.
+    # A list of mappings is one leaf; a grid that is a mapping has a leaf for each of its keys.
     grid = fields.pop("grid", None)
     members = fields.pop("members", ())
     quantities = fields.pop("quantities", ())
@@ -111,10 +111,20 @@ def check(config: Config) -> None:
         else:
             check_value(name, value)
     if grid is not None:
-        if not grid:
-            raise ConfigError("config.grid", "a list of mappings from static keys to values", repr(grid))
-        in_grid = {name: key for name, key in KEYS.items() if key.in_grid}
-        _check_entries("grid", grid, in_grid, kind="static keys")
+        _check_grid(grid)
+    _check_members(members, config)
+
+
+def _check_grid(grid: object) -> None:
+    """Raises ConfigError unless a grid is a list of mappings from static keys to values."""
+    if not grid:
+        raise ConfigError("config.grid", "a list of mappings from static keys to values", repr(grid))
+    in_grid = {name: key for name, key in KEYS.items() if key.in_grid}
+    _check_entries("grid", grid, in_grid, kind="static keys")
+
+
+def _check_members(members: Any, config: Config) -> None:
+    """Raises ConfigError unless `members` is a list of mappings from axes, of which `config.axes` varies none."""
     _check_entries("members", members, AXES, kind="axes")
     for entry in members:
         for name in entry:
@@ -198,7 +208,7 @@ def check_method_names(config: Config) -> None:
     own_names = []
     for key in OWN:
         own_names += [name_of(function) for function in functions_of(config.train[key])]
-    # Methods are known by their names, so of two with one name there is one.
+    # `methods` holds one of two that have the same name.
     if len(methods) < len(METHODS) + len(own_names):
         expected = "names that no other method or augmentation has"
         raise ConfigError("config.train.loss", expected, ", ".join(own_names))
