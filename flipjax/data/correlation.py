@@ -19,6 +19,9 @@ from flipjax.data.pool import Catalog
 from flipjax.data.split import Split, SplitPart, count_content, interleave, strata, strata_names
 from flipjax.support.arrays import Array
 
+TOLERANCE = 1e-6
+"""How far below independence a traced rho may be: fractions such as 1/3 have no exact float32."""
+
 
 class Table(NamedTuple):
     """An index table with one row per image.
@@ -85,7 +88,7 @@ def training_table(
     common = _common_count(catalog, split, rho=rho, n_train=n_train, rhos=rhos)
     deck = draw_deck(catalog, split, seed=seed, n_train=n_train)
     rows, groups = deal(catalog.groups, deck, common, n=n_train // catalog.groups.classes)
-    return _table(rows, groups, np.full(n_train, -1), np.zeros(n_train, bool))
+    return _make_table(rows, groups, pairs=np.full(n_train, -1), refit=np.zeros(n_train, bool))
 
 
 def traced_table(
@@ -111,7 +114,7 @@ def traced_table(
     possible = jnp.bool_(True)
     if isinstance(rho, jax.Array):
         common = jnp.round(rho * n).astype(jnp.int32)
-        low = catalog.groups.independence - 1e-6
+        low = catalog.groups.independence - TOLERANCE
         possible = (low <= rho) & (rho <= 1) & capacity_of(catalog, split).allow(common, n)
     else:
         common = _common_count(catalog, split, rho=rho, n_train=n_train, rhos=())
@@ -122,9 +125,9 @@ def traced_table(
 
 def _common_count(catalog: Catalog, split: Split, *, rho: float, n_train: int, rhos: Sequence[float]) -> int:
     """Returns the number of common images per class; raises ValueError if it is impossible."""
-    possible = catalog.groups.rho_range
-    if not possible.accepts(rho):
-        raise ValueError(f"rho: expected {possible.text}, found {rho}")
+    rho_range = catalog.groups.rho_range
+    if not rho_range.accepts(rho):
+        raise ValueError(f"rho: expected {rho_range.text}, found {rho}")
     classes = catalog.groups.classes
     if n_train < 1 or n_train % classes:
         raise ValueError(f"n_train: expected a positive multiple of {classes}, equal classes, found {n_train}")
@@ -159,18 +162,26 @@ def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"
         [0 1 2 3 0 1 2 3] [0 0 1 1 2 2 3 3]
     """
     chosen: SplitPart = {"val": split.val, "test": split.test}[part]
-    y = catalog.object_class[chosen.objects]
     n = len(chosen.objects)
     if catalog.kind == "photo":
         rows = np.stack([chosen.objects, np.full(n, -1)], axis=1)
         groups = strata(catalog)[chosen.objects]
-        return _table(rows, groups, np.full(n, -1), half_of_each_group(groups))
+        return _make_table(rows, groups, pairs=np.full(n, -1), refit=half_of_each_group(groups))
     all_groups = catalog.groups
-    slots = np.arange(n) // all_groups.classes + y * (n // all_groups.classes)
-    kinds = [chosen.scenes[catalog.scene_kind[chosen.scenes] == s] for s in range(all_groups.scenes)]
-    rows = interleave([np.stack([chosen.objects, photos[slots % len(photos)]], axis=1) for photos in kinds])
-    groups = interleave([all_groups.of(y, scene) for scene in range(all_groups.scenes)])
-    return _table(rows, groups, np.repeat(np.arange(n), all_groups.scenes), half_of_each_group(groups))
+    y = catalog.object_class[chosen.objects]
+    # The classes alternate, and the objects of class 0 use the first photos of each scene.
+    of_class = n // all_groups.classes
+    slots = np.arange(n) // all_groups.classes + y * of_class
+    rows_of_scene = []
+    groups_of_scene = []
+    for scene in range(all_groups.scenes):
+        photos = chosen.scenes[catalog.scene_kind[chosen.scenes] == scene]
+        rows_of_scene.append(np.stack([chosen.objects, photos[slots % len(photos)]], axis=1))
+        groups_of_scene.append(all_groups.of(y, scene))
+    rows = interleave(rows_of_scene)
+    groups = interleave(groups_of_scene)
+    pairs = np.repeat(np.arange(n), all_groups.scenes)
+    return _make_table(rows, groups, pairs=pairs, refit=half_of_each_group(groups))
 
 
 def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) -> int:
@@ -195,9 +206,9 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
         >>> largest_n_train(catalog, split_pool(catalog, n_val=4, n_test=4, seed=0), rhos=(0.5, 0.95))
         20
     """
-    possible = catalog.groups.rho_range
-    if not len(rhos) or not all(map(possible.accepts, rhos)):
-        raise ValueError(f"rhos: expected {possible.text}, found {rhos}")
+    rho_range = catalog.groups.rho_range
+    if not len(rhos) or not all(map(rho_range.accepts, rhos)):
+        raise ValueError(f"rhos: expected {rho_range.text}, found {rhos}")
     capacity = capacity_of(catalog, split)
     largest = 0
     for n in range(capacity.total + 1):
@@ -251,13 +262,19 @@ def capacity_of(catalog: Catalog, split: Split) -> Capacity:
 
 
 def _photos_in_turn(groups: Groups, orders: Sequence[Sequence[int]], counts: np.ndarray) -> int:
-    """Returns how many photos every class has, of groups with `counts` photos, taken from its scenes in turn."""
-    fewest = []
+    """Returns how many photos every class can give when its scenes take turns.
+
+    Args:
+        groups: of the pool.
+        orders: the scenes of each class in the order of their turns.
+        counts: number of photos of each group, (groups,).
+    """
+    limits = []
     for y, scenes in enumerate(orders):
         for turn, scene in enumerate(scenes):
             # When j groups take turns, group i has no photo left at image j * count + i.
-            fewest.append(len(scenes) * int(counts[groups.of(y, scene)]) + turn)
-    return min(fewest)
+            limits.append(len(scenes) * int(counts[groups.of(y, scene)]) + turn)
+    return min(limits)
 
 
 def half_of_each_group(groups: np.ndarray) -> np.ndarray:
@@ -270,23 +287,26 @@ def half_of_each_group(groups: np.ndarray) -> np.ndarray:
     return pd.Series(groups).groupby(groups).cumcount().to_numpy() % 2 == 0
 
 
-def _table(rows: Array, groups: Array, pairs: np.ndarray, refit: np.ndarray) -> Table:
-    """Returns a table with the types that programs take."""
-    rows = np.asarray(rows).astype(np.int32)
-    groups = np.asarray(groups).astype(np.int32)
-    return Table(rows, groups, pairs.astype(np.int32), refit)
+def _make_table(rows: Array, groups: Array, *, pairs: np.ndarray, refit: np.ndarray) -> Table:
+    """Returns a table on the host with the dtypes that programs take."""
+    return Table(
+        rows=np.asarray(rows).astype(np.int32),
+        groups=np.asarray(groups).astype(np.int32),
+        pairs=pairs.astype(np.int32),
+        refit=refit,
+    )
 
 
 def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: Sequence[float]) -> str:
-    """Returns what to say of a level of rho that the pool has too few images for."""
+    """Returns the error message of a level of rho for which the pool has too few images."""
     n = n_train // catalog.groups.classes
     levels = ", ".join(f"{level:g}" for level in sorted(set(rhos)))
     capacity = capacity_of(catalog, split)
     low = catalog.groups.independence
-    possible = [m / n for m in range(round(low * n), n + 1) if capacity.allow(m, n)]
+    possible_rhos = [common / n for common in range(round(low * n), n + 1) if capacity.allow(common, n)]
     allowed = "no rho is possible"
-    if possible:
-        allowed = f"rho must lie in [{max(low, possible[0]):.6g}, {possible[-1]:.6g}]"
+    if possible_rhos:
+        allowed = f"rho must lie in [{max(low, possible_rhos[0]):.6g}, {possible_rhos[-1]:.6g}]"
     parts = []
     for name, part in split._asdict().items():
         content = count_content(catalog, part)

@@ -5,7 +5,7 @@ host while the program runs, so that all orders are those of `flipjax.data.split
 """
 
 from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,9 @@ from flipjax.config.keys import Integer
 from flipjax.data.pool import Catalog
 from flipjax.data.split import Split, shuffle, strata
 from flipjax.support.arrays import Array
+
+SceneOrders: TypeAlias = list[list[int]]
+"""The scenes of each class in an order."""
 
 
 class Deck(NamedTuple):
@@ -33,7 +36,7 @@ class Deck(NamedTuple):
     photos: Array
     """(R, P), the ordered photos of each scene, or of each group in a photo pool; padded."""
     counts: Array
-    """(R,), number of photos in each row."""
+    """(R,), number of photos in each row of `photos` before its padding."""
 
 
 def draw_deck(catalog: Catalog, split: Split, *, seed: Integer, n_train: int) -> Deck:
@@ -116,8 +119,10 @@ def deal(groups: Groups, deck: Deck, common: Integer, *, n: int) -> tuple[Array,
         [[2, 0], [1, 3], [0, 1], [3, 2]] [0, 3, 0, 3]
     """
     xp = _namespace(common, deck.photos)
-    is_common = xp.arange(n) < common
-    steps = xp.where(is_common, xp.arange(n), n - 1 - xp.arange(n))
+    ranks = xp.arange(n)
+    is_common = ranks < common
+    # Common ranks count from the first, rare ranks from the last.
+    steps = xp.where(is_common, ranks, n - 1 - ranks)
     scenes = []
     turns = []
     for usual, others in zip(*scene_orders(groups), strict=True):
@@ -125,33 +130,48 @@ def deal(groups: Groups, deck: Deck, common: Integer, *, n: int) -> tuple[Array,
         other_scene = xp.asarray(others)[steps % len(others)]
         scenes.append(xp.where(is_common, usual_scene, other_scene))
         turns.append(steps // xp.where(is_common, len(usual), len(others)))
-    # The classes alternate within each rank.
+    # From (n,) of each class to (F n,): the classes alternate within each rank.
     scene = xp.stack(scenes, axis=1).reshape(-1)
     turn = xp.stack(turns, axis=1).reshape(-1)
-    numbers = groups.of(xp.tile(xp.arange(groups.classes), n), scene)
+    group = groups.of(xp.tile(xp.arange(groups.classes), n), scene)
     if deck.objects is None:
-        first = xp.asarray(deck.photos)[numbers, turn]
-        second = xp.full_like(first, -1)
+        images = xp.asarray(deck.photos)[group, turn]
+        backgrounds = xp.full_like(images, -1)
     else:
-        side = xp.repeat(is_common, groups.classes)
-        slots = xp.zeros_like(scene)
-        for s in range(groups.scenes):
-            common_rows = (scene == s) & side
-            slots = xp.where(common_rows, xp.cumsum(common_rows) - 1, slots)
-            rare_rows = (scene == s) & ~side
-            first_rare = n * groups.classes // groups.scenes - rare_rows.sum()
-            slots = xp.where(rare_rows, xp.cumsum(rare_rows) - 1 + first_rare, slots)
-        first = xp.asarray(deck.objects).T.reshape(-1)
-        second = xp.asarray(deck.photos)[scene, slots % xp.asarray(deck.counts)[scene]]
-    return xp.stack([first, second], axis=1).astype(np.int32), numbers.astype(np.int32)
+        slots = _slots(groups, scene, xp.repeat(is_common, groups.classes), n=n)
+        images = xp.asarray(deck.objects).T.reshape(-1)
+        backgrounds = xp.asarray(deck.photos)[scene, slots % xp.asarray(deck.counts)[scene]]
+    return xp.stack([images, backgrounds], axis=1).astype(np.int32), group.astype(np.int32)
+
+
+def _slots(groups: Groups, scene: Array, is_common: Array, *, n: int) -> Array:
+    """Returns the slot of each image of a composite pool in its scene, from 0: common images first, rare ones last.
+
+    Args:
+        groups: F classes in S scenes.
+        scene: (F n,), scene of each image.
+        is_common: bool (F n,).
+        n: images per class.
+    """
+    xp = _namespace(scene, is_common)
+    slots = xp.zeros_like(scene)
+    for s in range(groups.scenes):
+        common_rows = (scene == s) & is_common
+        slots = xp.where(common_rows, xp.cumsum(common_rows) - 1, slots)
+        rare_rows = (scene == s) & ~is_common
+        first_rare = n * groups.classes // groups.scenes - rare_rows.sum()
+        slots = xp.where(rare_rows, xp.cumsum(rare_rows) - 1 + first_rare, slots)
+    return slots
 
 
 def _namespace(*values: Array | int) -> ModuleType:
     """Returns NumPy, or JAX's NumPy if one of the values is JAX's."""
-    return jnp if any(isinstance(value, jax.Array) for value in values) else np
+    if any(isinstance(value, jax.Array) for value in values):
+        return jnp
+    return np
 
 
-def scene_orders(groups: Groups) -> list[list[list[int]]]:
+def scene_orders(groups: Groups) -> tuple[SceneOrders, SceneOrders]:
     """Returns the usual scenes and the other scenes of each class, in the order in which ranks use them.
 
     At each step the classes use scenes that are as different as possible. If every scene is usual for equally many
@@ -163,24 +183,30 @@ def scene_orders(groups: Groups) -> list[list[list[int]]]:
         >>> usual, others
         ([[0, 1], [2, 3]], [[2, 3], [0, 1]])
     """
-    from scipy.optimize import linear_sum_assignment  # Imported here because it is slow.
-
     usual = np.zeros((groups.classes, groups.scenes), bool)
     for y, scenes in enumerate(groups.usual):
         usual[y, list(scenes)] = True
+    return _orders(usual), _orders(~usual)
 
-    # Each further class in a scene costs more. Square roots make costs unique, so that all versions of SciPy agree.
-    roots = np.sqrt(np.arange(groups.count)).reshape(groups.classes, -1, 1)
-    costs = np.arange(groups.classes) + 1e-3 * (roots % 1)
-    sides = []
-    for rest in (usual, ~usual):
-        orders: list[list[int]] = [[] for _ in groups.usual]
-        while rest.any():
-            cost_of = np.where(rest[..., None], costs, groups.count**2).reshape(groups.classes, -1)
-            for y, column in zip(*linear_sum_assignment(cost_of), strict=True):
-                scene = int(column) // groups.classes
-                if rest[y, scene]:
-                    orders[y].append(scene)
-                    rest[y, scene] = False
-        sides.append(orders)
-    return sides
+
+def _orders(allowed: np.ndarray) -> SceneOrders:
+    """Orders the scenes that each class may use, bool (F, S); each step gives every class the scene of a matching."""
+    from scipy.optimize import linear_sum_assignment  # Imported here because it is slow.
+
+    classes, scenes = allowed.shape
+    # A scene has F places, of which each further one costs more, so that a step uses as many scenes as possible.
+    # Square roots make costs unique, so that all versions of SciPy agree.
+    roots = np.sqrt(np.arange(classes * scenes)).reshape(classes, scenes, 1)
+    costs = np.arange(classes) + 1e-3 * (roots % 1)
+    forbidden = (classes * scenes) ** 2
+    rest = allowed.copy()
+    orders: SceneOrders = [[] for _ in range(classes)]
+    while rest.any():
+        cost_of_place = np.where(rest[..., None], costs, forbidden).reshape(classes, scenes * classes)
+        for y, place in zip(*linear_sum_assignment(cost_of_place), strict=True):
+            scene = int(place) // classes
+            # A class that used all its scenes is matched with a forbidden one.
+            if rest[y, scene]:
+                orders[y].append(scene)
+                rest[y, scene] = False
+    return orders

@@ -16,7 +16,7 @@ from flipjax.data.pool import Catalog
 from flipjax.data.split import FREE, Split, SplitPart, clusters_of, shuffle, strata
 
 VALIDATION = 8
-"""One of so many parts of the images outside the tested fold is for validation."""
+"""The images outside the tested fold are divided into so many parts, of which one is for validation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +51,14 @@ class FoundImages:
         parts = min(VALIDATION, len(np.unique(clusters)))
         if parts < 2:
             raise ValueError("config.split.folds: expected two or more images or clusters beside each fold")
-        numbers = fold_numbers(self.groups[beside], clusters, folds=parts, seed=self.seed)
-        return beside[numbers == 0]
+        part_of_image = fold_numbers(self.groups[beside], clusters, folds=parts, seed=self.seed)
+        return beside[part_of_image == 0]
 
     def training(self, fold: int) -> np.ndarray:
         """Returns the indices of all training images beside a tested fold, int64."""
-        kept = self.folds != fold
-        kept[self.validation(fold)] = False
-        return np.flatnonzero(kept)
+        is_training = self.folds != fold
+        is_training[self.validation(fold)] = False
+        return np.flatnonzero(is_training)
 
     def evaluation_table(self, indices: np.ndarray) -> Table:
         """Returns the table of a validation or test set, without counterfactual sets."""
@@ -93,16 +93,15 @@ def find_images(catalog: Catalog, *, folds: int, seed: int, rho: float) -> Found
         raise ValueError("config.split.folds: expected a pool without fixed parts, since every image is tested once")
     if catalog.kind == "photo":
         groups = strata(catalog).astype(np.int32)
-        clusters = clusters_of(catalog)
-        numbers = fold_numbers(groups, clusters, folds=folds, seed=seed)
-        rows = np.stack([np.arange(len(groups)), np.full(len(groups), -1)], axis=1)
-        return FoundImages(rows.astype(np.int32), groups, clusters, numbers, catalog.groups, seed)
-    groups = _paired_groups(catalog, rho=rho, seed=seed)
+    else:
+        groups = _paired_groups(catalog, rho=rho, seed=seed)
     clusters = clusters_of(catalog)
-    numbers = fold_numbers(groups, clusters, folds=folds, seed=seed)
-    photos = _paired_photos(catalog, groups, numbers, folds=folds, seed=seed)
-    rows = np.stack([np.arange(len(groups)), photos], axis=1)
-    return FoundImages(rows.astype(np.int32), groups, clusters, numbers, catalog.groups, seed)
+    fold_of_image = fold_numbers(groups, clusters, folds=folds, seed=seed)
+    photos = np.full(len(groups), -1)
+    if catalog.kind == "composite":
+        photos = _paired_photos(catalog, groups, fold_of_image, folds=folds, seed=seed)
+    rows = np.stack([np.arange(len(groups)), photos], axis=1).astype(np.int32)
+    return FoundImages(rows, groups, clusters, fold_of_image, catalog.groups, seed)
 
 
 def _paired_groups(catalog: Catalog, *, rho: float, seed: int) -> np.ndarray:
@@ -117,8 +116,10 @@ def _paired_groups(catalog: Catalog, *, rho: float, seed: int) -> np.ndarray:
     return groups.of(catalog.object_class, scenes).astype(np.int32)
 
 
-def _paired_photos(catalog: Catalog, groups: np.ndarray, numbers: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
-    """Returns the scene photo behind each object, of the object's fold."""
+def _paired_photos(
+    catalog: Catalog, groups: np.ndarray, fold_of_image: np.ndarray, *, folds: int, seed: int
+) -> np.ndarray:
+    """Returns the scene photo behind each object, int64 (N,); each photo is shown in one fold alone."""
     scenes = catalog.groups.scene_of(groups)
     photos = np.empty(len(groups), np.int64)
     for kind, name in enumerate(catalog.scene_names):
@@ -126,7 +127,7 @@ def _paired_photos(catalog: Catalog, groups: np.ndarray, numbers: np.ndarray, *,
         if len(order) < folds:
             raise ValueError(f"config.split.folds: expected at most the {len(order)} scene photos of kind {name!r}")
         for fold in range(folds):
-            shown = np.flatnonzero((scenes == kind) & (numbers == fold))
+            shown = np.flatnonzero((scenes == kind) & (fold_of_image == fold))
             photos[shown] = np.resize(order[fold::folds], len(shown))
     return photos
 
@@ -153,40 +154,55 @@ def fold_numbers(groups: np.ndarray, clusters: np.ndarray, *, folds: int, seed: 
         >>> fold_numbers(np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 2, 3]), folds=2, seed=0).tolist()
         [0, 0, 1, 1, 1, 0]
     """
-    names, of_image, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
-    if len(names) < folds:
-        raise ValueError(f"config.split.folds: expected at most the {len(names)} images or clusters, found {folds}")
-    numbers = np.empty(len(groups), np.int32)
-    if sizes.max() == 1:
-        dealt = 0
-        for group in np.unique(groups):
-            order = shuffle(np.flatnonzero(groups == group), seed, f"fold {group}")
-            numbers[order] = (dealt + np.arange(len(order))) % folds
-            dealt += len(order)
-        return numbers
+    count = len(np.unique(clusters))
+    if count < folds:
+        raise ValueError(f"config.split.folds: expected at most the {count} images or clusters, found {folds}")
+    if count == len(groups):
+        return _deal_images(groups, folds=folds, seed=seed)
+    return _deal_clusters(groups, clusters, folds=folds, seed=seed)
+
+
+def _deal_images(groups: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
+    """Deals the images of one group after the other to folds in turn; int32 (n,)."""
+    fold_of_image = np.empty(len(groups), np.int32)
+    dealt = 0
+    for group in np.unique(groups):
+        order = shuffle(np.flatnonzero(groups == group), seed, f"fold {group}")
+        fold_of_image[order] = (dealt + np.arange(len(order))) % folds
+        dealt += len(order)
+    return fold_of_image
+
+
+def _deal_clusters(groups: np.ndarray, clusters: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
+    """Deals clusters, the largest first, to the fold that has the least of their groups; int32 (n,)."""
+    names, cluster_of_image, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     counts = np.zeros((len(names), groups.max() + 1))
-    np.add.at(counts, (of_image, groups), 1)
-    shares = counts / np.maximum(1, counts.sum(0))
-    held = np.zeros((folds, counts.shape[1]))
+    np.add.at(counts, (cluster_of_image, groups), 1)
+    # What each cluster, and then each fold, holds of each group, as a fraction of the group.
+    cluster_shares = counts / np.maximum(1, counts.sum(0))
+    fold_shares = np.zeros((folds, counts.shape[1]))
+    fold_of_image = np.empty(len(groups), np.int32)
     order = shuffle(np.arange(len(names)), seed, "fold clusters")
     for cluster in order[np.argsort(-sizes[order], kind="stable")]:
-        fold = np.argmin(held @ shares[cluster])
-        held[fold] += shares[cluster]
-        numbers[of_image == cluster] = fold
-    return numbers
+        fold = np.argmin(fold_shares @ cluster_shares[cluster])
+        fold_shares[fold] += cluster_shares[cluster]
+        fold_of_image[cluster_of_image == cluster] = fold
+    return fold_of_image
 
 
 def fold_split(catalog: Catalog, images: FoundImages, fold: int) -> Split:
     """Returns the objects and scene photos of each part when a fold is tested."""
-    parts = {}
-    for part, indices in (
-        ("train", images.training(fold)),
-        ("val", images.validation(fold)),
-        ("test", np.flatnonzero(images.folds == fold)),
-    ):
-        objects, photos = images.rows[indices].T
-        parts[part] = SplitPart(objects, np.unique(photos[photos >= 0]).astype(np.int32))
-    return Split(**parts)
+    return Split(
+        train=_part_of(images, images.training(fold)),
+        val=_part_of(images, images.validation(fold)),
+        test=_part_of(images, np.flatnonzero(images.folds == fold)),
+    )
+
+
+def _part_of(images: FoundImages, indices: np.ndarray) -> SplitPart:
+    """Returns the objects of some images, and the scene photos that they show."""
+    objects, photos = images.rows[indices].T
+    return SplitPart(objects, np.unique(photos[photos >= 0]).astype(np.int32))
 
 
 def found_table(images: FoundImages, fold: int, *, rare_kept: float, seed: int, n_train: int) -> Table:
@@ -224,9 +240,13 @@ def found_table(images: FoundImages, fold: int, *, rare_kept: float, seed: int, 
     trained = unsorted[np.argsort(np.concatenate(ranks), kind="stable")]
     if len(trained) == 0:
         raise ValueError("config.split.rare_kept: expected training images, found none beside the tested fold")
-    chosen = np.resize(trained, n_train)
-    plain = np.full(n_train, -1, np.int32)
-    return Table(images.rows[chosen], images.groups[chosen], plain, np.zeros(n_train, bool))
+    repeated = np.resize(trained, n_train)
+    return Table(
+        rows=images.rows[repeated],
+        groups=images.groups[repeated],
+        pairs=np.full(n_train, -1, np.int32),
+        refit=np.zeros(n_train, bool),
+    )
 
 
 def found_size(images: FoundImages) -> int:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config.groups import Groups
+from flipjax.data.images import OBJECT_ALPHA
 from flipjax.data.split import FREE
 from flipjax.support.arrays import Array, PyTree
 
@@ -20,6 +21,8 @@ CueName = Literal["scene", "marker", "tint", "texture"]
 
 TINTED = 0.35
 """Share of a tint's colour in an image."""
+TEXTURE_GREY = 128
+"""Value of a texture, of 255, that leaves the pixels behind it as they are."""
 
 
 @jax.tree_util.register_dataclass
@@ -212,7 +215,7 @@ def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Arr
     labels = jnp.asarray(pool.labels)[rows[..., 0], None, None].astype(jnp.int32)
     scene_cover = 255 - masks[..., None].astype(jnp.float32)
     images = (255 * images + _behind(pool, rows) * scene_cover) / 255**2
-    return _over(pool, images, rows), jnp.where(masks > 127, labels, 0)
+    return _over(pool, images, rows), jnp.where(masks > OBJECT_ALPHA, labels, 0)
 
 
 def inputs_of(
@@ -272,15 +275,20 @@ def _over(pool: Pool, images: jax.Array, rows: jax.Array) -> jax.Array:
 def _behind(pool: Pool, rows: jax.Array) -> jax.Array:
     """Returns the pixels behind the objects, (..., H, W, 3) in 0..255."""
     scenes = jnp.asarray(pool.scenes)[rows[..., 1]].astype(jnp.float32)
-    if pool.cue == "scene" and pool.strength is None:
-        return scenes
-    plain = jnp.asarray(pool.backdrops)[0 if pool.cue == "scene" else rows[..., 0]].astype(jnp.float32)
-    if pool.cue in ("marker", "tint"):
-        return plain
-    shown = scenes
-    if pool.cue != "scene":
-        shown = jnp.clip(plain + scenes - 128, 0, 255)
+    if pool.cue == "scene":
+        if pool.strength is None:
+            return scenes
+        mean_scene = jnp.asarray(pool.backdrops)[0].astype(jnp.float32)
+        return _blended(mean_scene, scenes, pool.strength)
+    backdrops = jnp.asarray(pool.backdrops)[rows[..., 0]].astype(jnp.float32)
+    if pool.cue != "texture":
+        return backdrops
+    textured = jnp.clip(backdrops + scenes - TEXTURE_GREY, 0, 255)
     if pool.strength is None:
-        return shown
-    # Both are integers, so that strength 1 gives exactly what is shown.
-    return plain + pool.strength * (shown - plain)
+        return textured
+    return _blended(backdrops, textured, pool.strength)
+
+
+def _blended(without_cue: jax.Array, with_cue: jax.Array, strength: jax.Array) -> jax.Array:
+    """Returns pixels between those without and with the cue; both are integers, so that strength 1 gives the latter."""
+    return without_cue + strength * (with_cue - without_cue)

@@ -70,9 +70,30 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
         ValueError: a size is no positive multiple of F S, or the pool is too small; the message states its contents.
         ConfigError: a cluster has images in two fixed parts.
     """
-    sizes = {"test": n_test, "val": n_val}
-    groups = catalog.groups
-    check_sizes(groups, SplitSpec(n_train=0, n_val=n_val, n_test=n_test))
+    check_sizes(catalog.groups, SplitSpec(n_train=0, n_val=n_val, n_test=n_test))
+    objects = _split_objects(catalog, {"test": n_test, "val": n_val}, seed)
+    shown = {"train": len(objects["train"]), "val": n_val, "test": n_test}
+    images_of_scene = {part: images // catalog.groups.scenes for part, images in shown.items()}
+    scenes = _split_scenes(catalog, images_of_scene, seed)
+    return Split(
+        train=_part_of(objects["train"], scenes["train"]),
+        val=_part_of(objects["val"], scenes["val"]),
+        test=_part_of(objects["test"], scenes["test"]),
+    )
+
+
+def _part_of(objects: np.ndarray, scenes: np.ndarray) -> SplitPart:
+    return SplitPart(objects.astype(np.int32), scenes.astype(np.int32))
+
+
+def _split_objects(catalog: Catalog, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray]:
+    """Divides the objects of each stratum; those of val and test alternate between the strata.
+
+    Args:
+        catalog: of the pool.
+        sizes: images of test and val, in the order in which these parts draw their objects.
+        seed: of the split.
+    """
     stratum = strata(catalog)
     parts = catalog.object_split
     if catalog.clustered:
@@ -80,30 +101,26 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
     objects: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
     for c in range(len(strata_names(catalog))):
         order = shuffle(np.flatnonzero(stratum == c), seed, f"split objects {c}")
-        fixed = parts[order]
-        free = order[fixed == FREE]
+        part_in_order = parts[order]
+        free = order[part_in_order == FREE]
         for part, size in sizes.items():
-            candidates = np.concatenate([order[fixed == PARTS.index(part)], free])
-            chosen = candidates[: size // groups.count]
-            if len(chosen) < size // groups.count:
+            count = size // catalog.groups.count
+            fixed = order[part_in_order == PARTS.index(part)]
+            drawn = np.concatenate([fixed, free])[:count]
+            if len(drawn) < count:
                 raise ValueError(_too_small(catalog, part, sizes))
-            free = free[~np.isin(free, chosen)]
-            objects[part].append(chosen)
-        objects["train"].append(np.concatenate([order[fixed == 0], free]))
-        if catalog.kind == "composite" and len(objects["train"][-1]) == 0:
+            free = free[~np.isin(free, drawn)]
+            objects[part].append(drawn)
+        fixed = order[part_in_order == PARTS.index("train")]
+        rest = np.concatenate([fixed, free])
+        if catalog.kind == "composite" and len(rest) == 0:
             raise ValueError(_too_small(catalog, "train", sizes))
-    shown = {"train": sum(map(len, objects["train"])), "val": n_val, "test": n_test}
-    displays = {part: images // groups.scenes for part, images in shown.items()}
-    scenes = _split_scenes(catalog, displays, seed)
-    return Split(
-        train=_part_of(np.concatenate(objects["train"]), scenes["train"]),
-        val=_part_of(interleave(objects["val"]), scenes["val"]),
-        test=_part_of(interleave(objects["test"]), scenes["test"]),
-    )
-
-
-def _part_of(objects: np.ndarray, scenes: np.ndarray) -> SplitPart:
-    return SplitPart(objects.astype(np.int32), scenes.astype(np.int32))
+        objects["train"].append(rest)
+    return {
+        "train": np.concatenate(objects["train"]),
+        "val": interleave(objects["val"]),
+        "test": interleave(objects["test"]),
+    }
 
 
 def clusters_of(catalog: Catalog) -> np.ndarray:
@@ -173,31 +190,37 @@ def interleave(columns: list[np.ndarray]) -> np.ndarray:
     return np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:])
 
 
-def _split_scenes(catalog: Catalog, displays: dict[str, int], seed: int) -> dict[str, np.ndarray]:
-    """Divides the scene photos of each kind: test and val get what their images show, train the rest."""
-    scenes: dict[str, list[np.ndarray]] = {part: [np.empty(0, np.int64)] for part in PARTS}
-    # Photos have their scene, so a photo pool has no scene photos.
-    kinds: tuple[str, ...] = ()
-    if catalog.kind == "composite":
-        kinds = catalog.scene_names
-    for kind, name in enumerate(kinds):
+def _split_scenes(catalog: Catalog, images_of_scene: dict[str, int], seed: int) -> dict[str, np.ndarray]:
+    """Divides the scene photos of each kind: test and val get what their images show, train the rest.
+
+    Args:
+        catalog: of the pool.
+        images_of_scene: how many images of each part show each scene.
+        seed: of the split.
+    """
+    if catalog.kind == "photo":
+        # Photos have their scene, so a photo pool has no scene photos.
+        return {part: np.empty(0, np.int64) for part in PARTS}
+    scenes: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
+    for kind, name in enumerate(catalog.scene_names):
         order = shuffle(np.flatnonzero(catalog.scene_kind == kind), seed, f"split scenes {kind}")
-        fixed = catalog.scene_split[order]
-        free = order[fixed == FREE]
-        held = {part: order[fixed == i] for i, part in enumerate(PARTS)}
-        least = {part: int(len(photos) == 0) for part, photos in held.items()}
-        need = {part: max(0, displays[part] - len(photos)) for part, photos in held.items()}
+        part_in_order = catalog.scene_split[order]
+        free = order[part_in_order == FREE]
+        fixed = {part: order[part_in_order == number] for number, part in enumerate(PARTS)}
+        # A part without fixed photos gets a free one; the others go by the images that exceed the fixed photos.
+        least = {part: int(len(photos) == 0) for part, photos in fixed.items()}
+        need = {part: max(0, images_of_scene[part] - len(photos)) for part, photos in fixed.items()}
         spare = len(free) - sum(least.values())
         if spare < 0:
             few = f"{len(order)} scene photos of kind {name!r} ({len(free)} free)"
             raise ValueError(f"the pool holds {few}; each of train, val and test needs at least one")
         for part in ("test", "val"):
             share = spare * need[part] // max(1, sum(need.values()))
-            take = max(least[part], min(need[part], least[part] + share))
-            scenes[part] += [held[part], free[:take]]
-            free = free[take:]
-        scenes["train"] += [held["train"], free]
-    return {part: np.concatenate(scenes[part]) for part in PARTS}
+            count = max(least[part], min(need[part], least[part] + share))
+            scenes[part] += [fixed[part], free[:count]]
+            free = free[count:]
+        scenes["train"] += [fixed["train"], free]
+    return {part: np.concatenate(photos) for part, photos in scenes.items()}
 
 
 def count_content(catalog: Catalog, part: SplitPart | None = None) -> dict[str, int]:
@@ -207,20 +230,27 @@ def count_content(catalog: Catalog, part: SplitPart | None = None) -> dict[str, 
         The number of photos in each group; in a composite pool, of objects in each class and of scene photos of each
         scene.
     """
-    objects, scenes = part or (slice(None), slice(None))
+    stratum = strata(catalog)
+    kinds = catalog.scene_kind
+    if part:
+        stratum = stratum[part.objects]
+        kinds = kinds[part.scenes]
     names = strata_names(catalog)
-    numbers = np.bincount(strata(catalog)[objects], minlength=len(names))
+    counts = np.bincount(stratum, minlength=len(names))
     if catalog.kind == "composite":
         names += [f"{name} scenes" for name in catalog.scene_names]
-        kinds = np.bincount(catalog.scene_kind[scenes], minlength=len(catalog.scene_names))
-        numbers = np.concatenate([numbers, kinds])
-    return dict(zip(names, numbers.tolist(), strict=True))
+        counts = np.concatenate([counts, np.bincount(kinds, minlength=len(catalog.scene_names))])
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def count_fixed(catalog: Catalog) -> np.ndarray:
     """Counts the objects of each stratum that are free, and fixed to train, val and test: int64 (strata, 4)."""
-    parts = [catalog.object_split[strata(catalog) == c] for c in range(len(strata_names(catalog)))]
-    return np.array([np.bincount(1 + part, minlength=4) for part in parts])
+    stratum = strata(catalog)
+    counts = []
+    for c in range(len(strata_names(catalog))):
+        # FREE is -1, so that free objects are counted first.
+        counts.append(np.bincount(1 + catalog.object_split[stratum == c], minlength=1 + len(PARTS)))
+    return np.array(counts)
 
 
 def _too_small(catalog: Catalog, part: str, sizes: dict[str, int]) -> str:
@@ -232,16 +262,18 @@ def _too_small(catalog: Catalog, part: str, sizes: dict[str, int]) -> str:
         if counts[:, 1:].any():
             text += f" (free {free}, fixed train {train}, val {val}, test {test})"
         held.append(text)
-    # A composite pool keeps an object of each class for training.
-    spare = counts[:, 0] - (counts[:, 1] == 0) * (catalog.kind == "composite")
     if counts[:, 2:].any():
-        most = ""
+        limit = ""
     elif catalog.clustered:
-        most = "; the images of a cluster stay in one part"
+        limit = "; the images of a cluster stay in one part"
     else:
-        most = f"; the largest n_val + n_test is {catalog.groups.count * max(0, spare.min())}"
+        spare = counts[:, 0]
+        if catalog.kind == "composite":
+            # An object of each class is kept for training.
+            spare = spare - (counts[:, 1] == 0)
+        limit = f"; the largest n_val + n_test is {catalog.groups.count * max(0, spare.min())}"
     stratum = "class" if catalog.kind == "composite" else "group"
     return (
         f"config.split.n_val {sizes['val']}, config.split.n_test {sizes['test']}: each must hold as many images of "
-        f"each {stratum}, and too few are left for {part}; the pool holds {', '.join(held)}{most}"
+        f"each {stratum}, and too few are left for {part}; the pool holds {', '.join(held)}{limit}"
     )

@@ -18,7 +18,7 @@ from pycocotools import mask as mask_tools
 from coco_cd import tree
 from coco_cd.tree import GOLDEN, HEIGHT, SHARED, WIDTH, YEARS, change, copy_coco, item, open_pool, prepare
 from flipjax.data import coco_cd
-from flipjax.data.coco_cd.annotations import STUFF, THINGS, Photo, label_mask, run_lengths
+from flipjax.data.coco_cd.annotations import STUFF, THINGS, Photo, Segment, label_mask, run_lengths
 from flipjax.data.coco_cd.coco_cd_dataset_builder import read_selection, reference_split, select
 from flipjax.data.images import BadFileError, read_image
 from flipjax.data.split import count_fixed
@@ -47,8 +47,9 @@ def test_segmentations_of_any_form_are_drawn_and_the_higher_label_wins(height, w
     masks = (rng.random((count, height, width)) < rng.random()).astype(np.uint8)
     for form in (0, 1):
         shapes = [{"size": [height, width], "counts": forms_of(mask)[form]} for mask in masks]
-        runs = [run_lengths(item(1, 1, 17, shape=shape), width, height, Path("x")) for shape in shapes]
-        segments = tuple(zip(range(1, 1 + count), runs, strict=True))
+        segments = []
+        for label, shape in enumerate(shapes, start=1):
+            segments.append(Segment(label, run_lengths(item(1, 1, 17, shape=shape), width, height, Path("x"))))
         wanted = (masks * np.arange(1, 1 + count)[:, None, None]).max(0)
         np.testing.assert_array_equal(label_mask(segments, width, height), wanted)
 
@@ -66,7 +67,7 @@ def test_polygons_draw_their_pixels(shape, label):
     wanted = np.zeros((HEIGHT, WIDTH), np.uint8)
     wanted[4:12, 4:12] = label
     counts = run_lengths(item(1, 1, 17, shape=shape), WIDTH, HEIGHT, Path("x.json"))
-    np.testing.assert_array_equal(label_mask(((2, counts),), WIDTH, HEIGHT), wanted)
+    np.testing.assert_array_equal(label_mask([Segment(2, counts)], WIDTH, HEIGHT), wanted)
 
 
 UNDRAWABLE = {
@@ -88,10 +89,12 @@ def test_a_segmentation_that_cannot_be_drawn_is_named(shape):
 def test_selection_by_hand():
     def animals(key, indoor, *boxes):
         """An image of 100 x 100 pixels, rectangles of a label from its corner, and an area of indoor things."""
-        shapes = [(label, [[0, 0, w, 0, w, h, 0, h]]) for label, w, h in boxes]
-        runs = [(label, run_lengths(item(1, key, 17, shape=shape), 100, 100, Path("x"))) for label, shape in shapes]
+        segments = []
+        for label, w, h in boxes:
+            rectangle = item(1, key, 17, shape=[[0, 0, w, 0, w, h, 0, h]])
+            segments.append(Segment(label, run_lengths(rectangle, 100, 100, Path("x"))))
         areas = (indoor, 99.0 if indoor == 100 else 0.0)
-        return Photo(f"{key}.jpg", image_id=key, width=100, height=100, segments=runs, areas=areas)
+        return Photo(f"{key}.jpg", image_id=key, width=100, height=100, segments=tuple(segments), areas=areas)
 
     images = [
         animals(1, 300.0, (1, 50, 50)),

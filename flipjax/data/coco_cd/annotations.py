@@ -9,7 +9,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import ijson
 import numpy as np
@@ -33,10 +33,24 @@ LEAST_SHARE = 0.02
 
 Annotation: TypeAlias = dict[str, Any]
 """An item of a COCO file, as JSON has it."""
-Segment = tuple[int, np.ndarray]
-"""A label, 1 + y, and the lengths of the runs of its pixels: by columns, background first."""
-Categories = dict[int, tuple[str, str]]
-"""Names and supercategories by id."""
+
+
+class Segment(NamedTuple):
+    """The pixels of an animal."""
+
+    label: int
+    """1 + y."""
+    runs: np.ndarray
+    """Lengths of the runs of pixels, column by column; background and animal alternate, background first."""
+
+
+class Category(NamedTuple):
+    """A category of COCO."""
+
+    name: str
+    """Its name, as `dog`."""
+    supercategory: str
+    """The name of its supercategory, as `animal`; empty if the file has none."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,11 +89,14 @@ def read_instances(
     Raises:
         BadFileError: the file is truncated or damaged, or it is no instances file.
     """
-    names = _categories(path)
-    labels = {key: 1 + classes.index(name) for key, (name, _) in names.items() if name in classes}
-    _check_found(path, names, [name for y, name in enumerate(classes) if 1 + y not in labels.values()])
-    kinds = _scene_of_category(names, [THINGS.get(scene, frozenset()) for scene in scenes])
-    areas, animals = _read_annotations(path, kinds, len(scenes), labels)
+    categories = _categories(path)
+    labels = {}
+    for category_id, category in categories.items():
+        if category.name in classes:
+            labels[category_id] = 1 + classes.index(category.name)
+    _check_found(path, categories, [name for y, name in enumerate(classes) if 1 + y not in labels.values()])
+    scene_of_category = _scene_of_category(categories, [THINGS.get(scene, frozenset()) for scene in scenes])
+    areas, animals = _read_annotations(path, scene_of_category, len(scenes), labels)
     photos = []
     for image in _items(path, "images", ("id", "file_name", "width", "height")):
         annotations = animals.pop(image["id"], ())
@@ -92,7 +109,7 @@ def read_instances(
             raise BadFileError(f"{path}: image {image['id']}: {expected}: {image}")
         segments = []
         for item in annotations:
-            segments.append((labels[item["category_id"]], run_lengths(item, width, height, path)))
+            segments.append(Segment(labels[item["category_id"]], run_lengths(item, width, height, path)))
         photo = Photo(
             f"{folder.name}/{image['file_name']}",
             (folder.resolve() / image["file_name"],),
@@ -126,12 +143,16 @@ def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> dict[int, list[
     Raises:
         BadFileError: as in `read_instances`.
     """
-    names = _categories(path)
-    kinds = _scene_of_category(names, [STUFF.get(scene, frozenset([scene])) for scene in scenes])
-    # An instances file has the things of a scene.
-    with_stuff = {scenes[kind] for key, kind in kinds.items() if names[key][0] not in THINGS.get(scenes[kind], ())}
-    _check_found(path, names, [scene for scene in scenes if scene not in with_stuff])
-    return _read_annotations(path, kinds, len(scenes))[0]
+    categories = _categories(path)
+    scene_of_category = _scene_of_category(categories, [STUFF.get(scene, frozenset([scene])) for scene in scenes])
+    with_stuff = set()
+    for category_id, number in scene_of_category.items():
+        # Things are in an instances file, too, and do not show that this one lists stuff.
+        if categories[category_id].name not in THINGS.get(scenes[number], ()):
+            with_stuff.add(scenes[number])
+    _check_found(path, categories, [scene for scene in scenes if scene not in with_stuff])
+    areas, _ = _read_annotations(path, scene_of_category, len(scenes))
+    return areas
 
 
 def run_lengths(item: Annotation, width: int, height: int, path: Path) -> np.ndarray:
@@ -146,12 +167,13 @@ def run_lengths(item: Annotation, width: int, height: int, path: Path) -> np.nda
     try:
         if isinstance(shape, list):
             shape = _filled(shape, width, height)
-        # Neither polygons nor run lengths have no size.
         if list(shape["size"]) != [height, width]:
             raise ValueError(f"a mask of {shape['size']} rows and columns, but an image of {[height, width]}")
         runs = shape["counts"]
-        if not isinstance(runs, list):
-            runs = decode_runs(runs if isinstance(runs, bytes) else runs.encode("ascii"))
+        if isinstance(runs, str):
+            runs = runs.encode("ascii")
+        if isinstance(runs, bytes):
+            runs = decode_runs(runs)
         if sum(runs) != height * width or min(runs) < 0:
             raise ValueError(f"its runs do not fill {height} x {width} pixels")
         return np.array(runs, np.int32)
@@ -208,15 +230,16 @@ def label_mask(segments: Sequence[Segment], width: int, height: int) -> np.ndarr
     """Draws animals: uint8 (height, width), 0 background, 1 + class; the higher label wins where they overlap.
 
     Example:
-        >>> print(label_mask([(1, np.array([4, 1, 3, 2, 10]))], 5, 4))
+        >>> print(label_mask([Segment(1, np.array([4, 1, 3, 2, 10]))], 5, 4))
         [[0 1 1 0 0]
          [0 0 1 0 0]
          [0 0 0 0 0]
          [0 0 0 0 0]]
     """
     labels = np.zeros(width * height, np.uint8)
-    for label, runs in segments:
-        np.maximum(labels, np.repeat(np.resize(np.array([0, label], np.uint8), len(runs)), runs), out=labels)
+    for segment in segments:
+        label_of_run = np.resize(np.array([0, segment.label], np.uint8), len(segment.runs))
+        np.maximum(labels, np.repeat(label_of_run, segment.runs), out=labels)
     return np.ascontiguousarray(labels.reshape(width, height).T)
 
 
@@ -236,56 +259,75 @@ def scene_of(areas: Sequence[float], pixels: int) -> int | None:
         >>> scene_of([30, 30, 70], 1000), scene_of([30, 30, 50], 1000)
         (2, None)
     """
-    most = max(areas)
-    if most < sum(areas) / 2 or most / pixels < LEAST_SHARE:
+    largest = max(areas)
+    if largest < sum(areas) / 2 or largest / pixels < LEAST_SHARE:
         return None
-    return areas.index(most)
+    return areas.index(largest)
 
 
-def _categories(path: Path) -> Categories:
-    items = _items(path, "categories", ("id", "name"))
-    return {item["id"]: (str(item["name"]), str(item.get("supercategory", ""))) for item in items}
+def _categories(path: Path) -> dict[int, Category]:
+    """Returns the categories of a file by their ids."""
+    categories = {}
+    for item in _items(path, "categories", ("id", "name")):
+        categories[item["id"]] = Category(str(item["name"]), str(item.get("supercategory", "")))
+    return categories
 
 
-def _check_found(path: Path, names: Categories, absent: Sequence[str]) -> None:
+def _check_found(path: Path, categories: Mapping[int, Category], absent: Sequence[str]) -> None:
+    """Raises BadFileError if names are absent from the categories of a file."""
     if absent:
-        present = dict.fromkeys(itertools.chain.from_iterable(names.values()))
-        problem = f"none of its {len(names)} categories is {', '.join(absent)}: is it another file?"
+        present = dict.fromkeys(itertools.chain.from_iterable(categories.values()))
+        problem = f"none of its {len(categories)} categories is {', '.join(absent)}: is it another file?"
         raise BadFileError(f"{path}: {problem} There are {', '.join(filter(None, present))}")
 
 
-def _scene_of_category(names: Categories, scenes: Sequence[frozenset[str]]) -> dict[int, int]:
-    """Returns the scene of each category; scenes must not share categories."""
-    kinds: dict[int, int] = {}
+def _scene_of_category(categories: Mapping[int, Category], names_of_scenes: Sequence[frozenset[str]]) -> dict[int, int]:
+    """Returns the number of the scene that each category indicates, without categories of no scene.
+
+    Args:
+        categories: by id.
+        names_of_scenes: the categories and supercategories of each scene.
+
+    Raises:
+        ConfigError: two scenes share a category.
+    """
+    scene_of_category: dict[int, int] = {}
     shared = []
-    for key, names_of_category in names.items():
-        fitting = [kind for kind, wanted in enumerate(scenes) if wanted & set(names_of_category)]
+    for category_id, category in categories.items():
+        fitting = [number for number, names in enumerate(names_of_scenes) if names & {*category}]
         if len(fitting) > 1:
-            shared.append(names_of_category[0])
+            shared.append(category.name)
         if fitting:
-            kinds[key] = fitting[-1]
+            scene_of_category[category_id] = fitting[-1]
     if shared:
         raise ConfigError("--scenes", "scenes that share no category", ", ".join(shared))
-    return kinds
+    return scene_of_category
 
 
 def _read_annotations(
-    path: Path, kinds: Mapping[int, int], scenes: int, animals: Collection[int] = ()
+    path: Path, scene_of_category: Mapping[int, int], scene_count: int, animals: Collection[int] = ()
 ) -> tuple[dict[int, list[float]], dict[int, list[Annotation]]]:
-    """Returns the areas of categories by image and scene, and the annotations of the categories of animals."""
-    areas: dict[int, list[float]] = defaultdict(lambda: [0.0] * scenes)
-    kept: dict[int, list[Annotation]] = defaultdict(list)
+    """Returns the area of each scene's categories, and the annotations of animals; both by image id.
+
+    Args:
+        path: of the file.
+        scene_of_category: numbers of scenes by the ids of categories.
+        scene_count: number of scenes.
+        animals: ids of the categories of animals.
+    """
+    areas: dict[int, list[float]] = defaultdict(lambda: [0.0] * scene_count)
+    annotations_of_animals: dict[int, list[Annotation]] = defaultdict(list)
     for item in _items(path, "annotations", ("image_id", "category_id", "area")):
         image = item["image_id"]
         category = item["category_id"]
         area = item["area"]
         if category in animals:
-            kept[image].append(item)
-        elif category in kinds:
+            annotations_of_animals[image].append(item)
+        elif category in scene_of_category:
             if not isinstance(area, int | float) or not area >= 0:
                 raise BadFileError(f"{path}: annotation {item.get('id')}: expected a number >= 0 as its area: {area}")
-            areas[image][kinds[category]] += area
-    return areas, kept
+            areas[image][scene_of_category[category]] += area
+    return areas, annotations_of_animals
 
 
 def _items(path: Path, field: str, keys: tuple[str, ...]) -> Iterator[Annotation]:

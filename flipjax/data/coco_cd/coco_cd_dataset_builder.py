@@ -44,9 +44,9 @@ FILTER_SIZE = 512
 FOREGROUND = (0.01, 0.99)
 """Smallest and largest fraction of foreground, measured in a mask resized to FILTER_SIZE (nearest pixel)."""
 SEED = 13
-"""The reference's."""
+"""Seed of the reference's draw."""
 CAPS = {0.95: 834}
-"""Images per class in the released training sets, an upper bound of the reference's draw."""
+"""Most training images of each class by rho: the released training set has fewer than the reference's rule gives."""
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -91,6 +91,7 @@ def read_selection(
         OSError: a file is missing or cannot be read.
     """
     animals: list[Photo] = []
+    # Areas of the stuff of each scene, by image id.
     stuff: dict[int, list[float]] = {}
     instances_dir = (coco_root / "annotations").resolve()
     stuff_dir = (stuff_dir or instances_dir).resolve()
@@ -100,9 +101,9 @@ def read_selection(
     for year in YEARS:
         path = instances_dir / f"instances_{year}.json"
         photos = read_instances(path, coco_root / year, classes=classes, scenes=scenes)
-        twice = {photo.image_id for photo in animals} & {photo.image_id for photo in photos}
-        if twice:
-            raise BadFileError(f"{path}: image {min(twice)} is in {YEARS[0]}, too")
+        in_both_years = {photo.image_id for photo in animals} & {photo.image_id for photo in photos}
+        if in_both_years:
+            raise BadFileError(f"{path}: image {min(in_both_years)} is in {YEARS[0]}, too")
         animals += photos
         stuff.update(read_stuff(stuff_dir / f"stuff_{year}.json", scenes=scenes))
     return select(sorted(animals, key=lambda photo: photo.image_id), stuff)
@@ -118,8 +119,9 @@ def select(animals: Sequence[Photo], stuff: Mapping[int, Sequence[float]]) -> tu
     photos: list[Photo] = []
     left_out: Counter[str] = Counter()
     for photo in animals:
-        labels = {label for label, _ in photo.segments}
-        scene = scene_of(np.add(photo.areas, stuff.get(photo.image_id, 0)).tolist(), photo.width * photo.height)
+        labels = {segment.label for segment in photo.segments}
+        areas = np.add(photo.areas, stuff.get(photo.image_id, 0)).tolist()
+        scene = scene_of(areas, photo.width * photo.height)
         if len(labels) > 1:
             left_out["several classes"] += 1
         elif scene is None:
@@ -166,24 +168,22 @@ def reference_split(
         >>> {part: [sum(i % 4 == g for i in drawn) for g in range(4)] for part, drawn in parts.items()}
         {'train': [4, 2, 2, 4], 'validation': [2, 2, 2, 2], 'test': [3, 3, 3, 3]}
     """
-    members: list[list[int]] = [[], [], [], []]
-    for image_id, group in zip(ids, groups, strict=True):
-        members[group].append(image_id)
-    for member in members:
-        member.sort()
-    if min(map(len, members)) < n_val + n_test:
+    ids_of_group: list[list[int]] = [[], [], [], []]
+    for image_id, group in sorted(zip(ids, groups, strict=True)):
+        ids_of_group[group].append(image_id)
+    if min(map(len, ids_of_group)) < n_val + n_test:
         need = f"the reference's split needs {n_val} + {n_test} images of each group for val and test"
         raise ConfigError("coco_cd", problem=f"{need}; there are {describe_groups(groups)}")
     draw = random.Random(SEED)
     train: list[int] = []
     validation: list[int] = []
     test: list[int] = []
-    samples = [draw.sample(member, n_val + n_test) for member in members]
     rest = []
-    for member, sample in zip(members, samples, strict=True):
+    for ids_in_group in ids_of_group:
+        sample = draw.sample(ids_in_group, n_val + n_test)
         validation += sample[:n_val]
         test += sample[n_val:]
-        rest.append(sorted(set(member) - set(sample)))
+        rest.append(sorted(set(ids_in_group) - set(sample)))
     if rho is None:
         train += itertools.chain.from_iterable(rest)
     else:
@@ -266,10 +266,14 @@ class Builder(ArchiveBuilder):
         if stored.size != (item.width, item.height):
             sizes = f"{stored.width} x {stored.height} pixels, its annotation {item.width} x {item.height}"
             raise BadFileError(f"{path}: the photo has {sizes}")
-        labels = label_mask(item.segments, item.width, item.height)
+        mask = label_mask(item.segments, item.width, item.height)
         if size:
-            labels = images.squash_labels(labels, size, str(path))
+            mask = images.squash_labels(mask, size, str(path))
         if size or stored.mode != "RGB":
             data = images.encode_png(images.squash(images.rgb(stored, str(path)), size))
-        mask = images.encode_png(Image.fromarray(labels))
-        return {"id": item.image_id, "image": data, "mask": mask, "aspect": stored.width / stored.height}
+        return {
+            "id": item.image_id,
+            "image": data,
+            "mask": images.encode_png(Image.fromarray(mask)),
+            "aspect": stored.width / stored.height,
+        }

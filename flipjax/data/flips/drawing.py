@@ -17,7 +17,7 @@ import numpy as np
 from flipjax.data.split import random_words
 
 SAMPLES = 2
-"""Samples along each side of a pixel."""
+"""Samples along each side of a pixel, whose mean is the pixel."""
 SPREAD = 0.12
 """Largest deviation of a trait from the blossom's lean, on a scale from 0 (no kind) to 1 (one kind)."""
 PETALS = 0.30
@@ -29,7 +29,11 @@ SCALES = (0.18, 0.30)
 MARGIN = 1.2
 """Distance of a blossom's centre from the border of the frame, at least, in radii."""
 NUMBERS = 24
-"""Random numbers that a blossom or a ground is drawn from; not all are used."""
+"""Random numbers that a blossom or a ground is drawn from.
+
+Of a blossom's, 0 to 2 decide traits, 3 the size, 4 and 5 the place, 6 and 7 the turn, 8 to 11 the markings, and 12 to
+17 the colours. Of a ground's, 0 to 2 decide the colour, 3 the phase of its waves, and 4 and 5 its shade.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +74,7 @@ def draw_blossoms(kind: BlossomKind, numbers: np.ndarray, *, size: int) -> np.nd
     petals, coat = _traits(kind, u)
     points = _points(u, size)
     inside = _outline(petals, points) - points.distance
+    # Edges are soft over 0.12 radii, the heart's over 0.10.
     alpha = np.clip(0.5 + inside / 0.12, 0, 1)
     marked = _markings(coat, points, u)
     heart = np.clip(0.5 + (0.26 - points.distance) / 0.10, 0, 1)
@@ -77,15 +82,18 @@ def draw_blossoms(kind: BlossomKind, numbers: np.ndarray, *, size: int) -> np.nd
     light = 1.05 - 0.25 * np.clip(0.5 + 0.4 * points.down, 0, 1)
     petal_hue = u[12]
     mark_hue = petal_hue + 0.2 * (u[13] - 0.5)
+    saturation = u[14]
+    value = u[15]
     has_dark_marks = u[16] < 0.5
+    heart_hue = u[17]
     layers = []
     for channel in range(3):
-        petal = _colour(petal_hue, 0.30 + 0.35 * u[14], 0.78 + 0.20 * u[15], channel)
-        dark = _colour(mark_hue, 0.55 + 0.30 * u[14], 0.36 + 0.14 * u[15], channel)
-        pale = _colour(mark_hue, 0.12 + 0.10 * u[14], 0.97, channel)
+        petal = _colour(petal_hue, 0.30 + 0.35 * saturation, 0.78 + 0.20 * value, channel)
+        dark = _colour(mark_hue, 0.55 + 0.30 * saturation, 0.36 + 0.14 * value, channel)
+        pale = _colour(mark_hue, 0.12 + 0.10 * saturation, 0.97, channel)
         mark = np.where(has_dark_marks, dark, pale)
         colour = petal + (mark - petal) * marked
-        colour = colour + (_colour(u[17], 0.75, 0.92, channel) - colour) * heart
+        colour = colour + (_colour(heart_hue, 0.75, 0.92, channel) - colour) * heart
         colour = colour * light * (1 - 0.7 * rim)
         layers.append(np.clip(colour, 0, 1) * alpha)
     return _pixels(np.stack([*layers, alpha], axis=-1), size)
@@ -133,7 +141,8 @@ def _points(u: np.ndarray, size: int) -> _Points:
 def _outline(petals: np.ndarray, points: _Points) -> np.ndarray:
     """Returns the radius of a blossom towards each sample: that of few petals, of many, or of a mixture."""
     towards = points.x / np.maximum(points.distance, 1e-9)
-    few, many = (_chebyshev(count, towards) for count in LOBES)
+    few = _chebyshev(LOBES[0], towards)
+    many = _chebyshev(LOBES[1], towards)
     return 1 + PETALS * ((1 - petals) * few + petals * many - 0.35)
 
 
@@ -205,7 +214,7 @@ def _wave(phase: np.ndarray) -> np.ndarray:
 
 
 def _colour(hue: np.ndarray, saturation: np.ndarray | float, value: np.ndarray | float, channel: int) -> np.ndarray:
-    """Returns red, green or blue in [0, 1] of a colour; hues repeat with period 1."""
+    """Returns red (channel 0), green or blue in [0, 1] of a colour; hues repeat with period 1."""
     turn = hue + (0.0, 2 / 3, 1 / 3)[channel]
     ramp = np.clip(np.abs(6 * (turn - np.floor(turn)) - 3) - 1, 0, 1)
     return value * (1 - saturation * (1 - ramp))

@@ -20,7 +20,7 @@ from flipjax.backend.random import key_of
 from flipjax.config import PoolSpec
 from flipjax.config.naming import CREATURES, CUES, drawn_names
 from flipjax.data import store
-from flipjax.data.pool import Catalog, CueName, Pool, PoolItem
+from flipjax.data.pool import TEXTURE_GREY, Catalog, CueName, Pool, PoolItem
 from flipjax.data.store import with_usual
 from flipjax.data.synthetic import creatures, landscapes
 
@@ -213,7 +213,7 @@ def _texture(key: jax.Array, turn: jax.Array, size: int) -> jax.Array:
     angle = jnp.pi * turn
     y, x = jnp.mgrid[:size, :size]
     phase = jax.random.uniform(key) + (x * jnp.cos(angle) + y * jnp.sin(angle)) / PERIOD
-    grey = 128 / 255 + 0.2 * jnp.sin(2 * jnp.pi * phase)
+    grey = TEXTURE_GREY / 255 + 0.2 * jnp.sin(2 * jnp.pi * phase)
     return jnp.broadcast_to(grey[..., None], (size, size, 3))
 
 

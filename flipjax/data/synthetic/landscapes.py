@@ -4,7 +4,7 @@ All scenes have the same distribution of sky, light and horizon. A shore divides
 own sort covers most or all of it.
 
 `draw_landscape` draws random numbers, and `render_landscape` makes an image of them: a sky, two grounds, and the shore
-between them. `_land`, `_water`, `_desert` and `_snow` are the grounds; noise is smooth, from lattices of numbers.
+between them. `_land`, `_water`, `_desert` and `_snow` draw the grounds; noise is smooth, from lattices of numbers.
 Lengths are fractions of the frame, x from left to right and y from top to bottom. Stored results are of the pool that
 this arithmetic draws: to change a number, or the order of operations, is to draw another pool.
 """
@@ -20,9 +20,13 @@ from flipjax.data.synthetic.creatures import PAIR, SUPERSAMPLE, mix
 
 Line: TypeAlias = np.ndarray | jax.Array
 """Places along one side of the frame: x (W,) or y (H,), from 0 to 1."""
+Point: TypeAlias = tuple[jax.Array, jax.Array]
+"""x and y of a place in the frame, () each."""
 
 SHORES = 0.6
 """How far below 1 a scene's lean can be; at 1 its own ground fills the frame, see `_offshore`."""
+TREES = 7
+"""Trees or cacti in a row."""
 
 
 class Draw(NamedTuple):
@@ -39,7 +43,7 @@ class Draw(NamedTuple):
     shore: jax.Array
     """Its bearing, and how much of it there is."""
     trees: jax.Array
-    """For two rows of seven trees: position, height, presence and shape."""
+    """Of two rows of TREES trees: position, height, presence and shape."""
     ridges: jax.Array
     """Lattices of the crests of hills or dunes."""
     broad: jax.Array
@@ -60,7 +64,7 @@ SHAPES = {
     "across": (),
     "tones": (3,),
     "shore": (2,),
-    "trees": (2, 4, 7),
+    "trees": (2, 4, TREES),
     "ridges": (3, 1, 6),
     "broad": (3, 10, 6),
     "fine": (1, 21, 12),
@@ -111,39 +115,73 @@ def render_landscape(
     horizon = 0.30 + 0.16 * u.heights[0]
     depth = y - horizon
     clouds, patches, bays = _noise(u.broad, y, x)
-    sky, light, sun = _sky(u, x, y, horizon, 0.6 * clouds + 0.4 * _noise(u.fine, y, x)[0])
-    land, skyline = _land(u, x, y, horizon, sky, patches)
-    water = _water(u, x, depth / (1 - horizon), sun)
+    sky = _sky(u, x, y, horizon, 0.6 * clouds + 0.4 * _noise(u.fine, y, x)[0])
+    land = _land(u, x, y, horizon, sky.colours, patches)
+    water = _water(u, x, depth / (1 - horizon), sky.sun)
     lean = 1 - SHORES * u.shore[1] ** 2
     below = _over(depth)[:, None]
-    # `wet` is the part of each sample on the far side of the shore, which `offshore` is the distance beyond; `share`
-    # is the far ground's part below the horizon, and `cover` that of the ground above it.
     if drawn == PAIR:
         # Land and water share a shore, and the kind says which of them is the larger.
         offshore = _offshore(u.shore[0], x, y, bays, (2.0 * kind - 1.0) * lean)
-        wet = _over(offshore, 0.01)
-        cover = skyline * (1 - wet)
-        share = wet * below
+        beyond = _over(offshore, 0.01)
+        view = _View(land.colours, water, offshore, beyond, land.cover * (1 - beyond), beyond * below)
     else:
+        desert = _desert(u, x, y, horizon, sky.colours)
+        snow = _snow(u, x, y, horizon, sky.colours, patches)
+        # In the order of LANDSCAPES.
+        grounds = [land, Ground(water, jnp.zeros_like(land.cover)), desert, snow]
+        colours = jnp.stack([grounds[number].colours for number in drawn])
+        covers = jnp.stack([grounds[number].cover for number in drawn])
         # The scene's own ground lies beyond a shore of another kind.
-        desert = _desert(u, x, y, horizon, sky)
-        snow = _snow(u, x, y, horizon, sky, patches)
-        # Colours, and where they cover the sky.
-        grounds = [(land, skyline), (water, jnp.zeros_like(skyline)), desert, snow]
-        colours = jnp.stack([grounds[number][0] for number in drawn])
-        covers = jnp.stack([grounds[number][1] for number in drawn])
         other = (kind + step) % len(drawn)
-        land = colours[other]
-        water = colours[kind]
+        near = colours[other]
+        far = colours[kind]
         offshore = _offshore(u.shore[0], x, y, bays, lean)
-        wet = _over(offshore, 0.01)
-        cover = mix(covers[other], covers[kind], wet)
-        share = wet * jnp.maximum(below, cover)
-    beach = jnp.clip(1.5 + offshore / 0.03, 0, 1) * (1 - wet) * below
-    land = mix(land, jnp.array([0.90, 0.82, 0.62]), 0.8 * beach[..., None])
-    ground = mix(land, water, share[..., None]) * light
-    colour = mix(sky, ground, jnp.maximum(below, cover)[..., None])
+        beyond = _over(offshore, 0.01)
+        cover = mix(covers[other], covers[kind], beyond)
+        view = _View(near, far, offshore, beyond, cover, beyond * jnp.maximum(below, cover))
+    beach = jnp.clip(1.5 + view.offshore / 0.03, 0, 1) * (1 - view.beyond) * below
+    near = mix(view.near, jnp.array([0.90, 0.82, 0.62]), 0.8 * beach[..., None])
+    ground = mix(near, view.far, view.far_share[..., None]) * sky.light
+    colour = mix(sky.colours, ground, jnp.maximum(below, view.cover)[..., None])
     return jnp.clip(colour.reshape(size, SUPERSAMPLE, size, SUPERSAMPLE, 3).mean((1, 3)), 0, 1)
+
+
+class Ground(NamedTuple):
+    """A sort of ground, at each sample of the frame."""
+
+    colours: jax.Array
+    """(H, W, 3), RGB."""
+    cover: jax.Array
+    """(H, W), where it hides the sky above the horizon, in [0, 1]."""
+
+
+class _View(NamedTuple):
+    """Two grounds and the shore that divides them, at each sample of the frame."""
+
+    near: jax.Array
+    """(H, W, 3), colours of the ground on the near side of the shore."""
+    far: jax.Array
+    """(H, W, 3), colours of the ground beyond it."""
+    offshore: jax.Array
+    """(H, W), distance beyond the shore."""
+    beyond: jax.Array
+    """(H, W), 1 beyond the shore, 0 on its near side, soft between."""
+    cover: jax.Array
+    """(H, W), where the grounds hide the sky above the horizon, in [0, 1]."""
+    far_share: jax.Array
+    """(H, W), part of each sample that shows the far ground, in [0, 1]."""
+
+
+class Sky(NamedTuple):
+    """The sky and its light."""
+
+    colours: jax.Array
+    """(H, W, 3), RGB at each sample of the frame."""
+    light: jax.Array
+    """(3,), the colour of the light on the ground."""
+    sun: Point
+    """Where the sun stands."""
 
 
 def _over(distance: Line | jax.Array, softness: float = 0.004) -> jax.Array:
@@ -153,7 +191,8 @@ def _over(distance: Line | jax.Array, softness: float = 0.004) -> jax.Array:
 
 def _noise(lattices: jax.Array, y: Line, x: Line) -> jax.Array:
     """Returns smooth noise (n, H, W) in [0, 1] at y by x, from lattices (n, down + 1, across + 1)."""
-    down, across = (n - 1 for n in lattices.shape[1:])
+    down = lattices.shape[1] - 1
+    across = lattices.shape[2] - 1
     return jnp.asarray(_weights(y, down)) @ lattices @ _weights(x, across).T
 
 
@@ -169,13 +208,8 @@ def _palette(t: jax.Array, *colours: tuple[float, float, float]) -> jax.Array:
     return (_weights(t[None], len(colours) - 1) @ jnp.array(colours))[0]
 
 
-def _sky(
-    u: Draw, x: Line, y: Line, horizon: jax.Array, puff: jax.Array
-) -> tuple[jax.Array, jax.Array, tuple[jax.Array, jax.Array]]:
-    """Returns the sky (H, W, 3), the colour of its light (3,), and where the sun stands, (x, y).
-
-    `puff` (H, W) is the noise of the clouds.
-    """
+def _sky(u: Draw, x: Line, y: Line, horizon: jax.Array, puff: jax.Array) -> Sky:
+    """Returns the sky with its sun and clouds; `puff` (H, W) is the noise of the clouds."""
     top = _palette(u.hour, (0.36, 0.62, 0.90), (0.47, 0.68, 0.88), (0.52, 0.55, 0.80), (0.42, 0.40, 0.68))
     rim = _palette(u.hour, (0.80, 0.91, 0.97), (0.97, 0.93, 0.82), (1.00, 0.82, 0.66), (0.98, 0.70, 0.66))
     light = _palette(u.hour, (1.0, 1.0, 1.0), (1.03, 1.0, 0.92), (1.04, 0.95, 0.86), (0.98, 0.86, 0.88))
@@ -186,13 +220,11 @@ def _sky(
     shine = jnp.maximum(_over(0.055 - away), 0.45 * jnp.exp(-((away / 0.16) ** 2)))
     sky = mix(sky, jnp.array([1.0, 0.97, 0.84]), shine[..., None])
     cloud = jnp.clip((puff - 0.52) / 0.16, 0, 1) * jnp.clip(1.25 - low, 0, 1)[:, None]
-    return mix(sky, mix(rim, 1.0, 0.7), (0.85 * cloud)[..., None]), light, sun
+    return Sky(mix(sky, mix(rim, 1.0, 0.7), (0.85 * cloud)[..., None]), light, sun)
 
 
-def _land(
-    u: Draw, x: Line, y: Line, horizon: jax.Array, sky: jax.Array, patches: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Returns hills in three depths with trees and a meadow: colours (H, W, 3), and where they cover the sky (H, W)."""
+def _land(u: Draw, x: Line, y: Line, horizon: jax.Array, sky: jax.Array, patches: jax.Array) -> Ground:
+    """Returns hills in three depths with trees and a meadow; `sky` (H, W, 3) and noise `patches` (H, W)."""
     haze = sky.mean((0, 1))
     tone = u.tones[0]
     grass = _palette(tone, (0.36, 0.56, 0.26), (0.55, 0.62, 0.25), (0.44, 0.60, 0.22))
@@ -202,6 +234,7 @@ def _land(
     crests = horizon - lower - tall * (_noise(u.ridges, np.zeros(1), x)[:, 0] - middle)
     colour = jnp.broadcast_to(mix(haze, jnp.array([0.42, 0.58, 0.40]), 0.55), sky.shape)
     cover = _over(y[:, None] - crests[0])
+    # The haze leaves 75% of the colours of the middle ridge, and 95% of those of the front one.
     for row, near in ((0, 0.75), (1, 0.95)):
         below = y[:, None] - crests[1 + row]
         wood, bark = _trees(u.trees[row], x, y, crests[1 + row], 0.10 + 0.05 * row)
@@ -214,7 +247,7 @@ def _land(
         hill = _over(below)
         colour = mix(colour, earth, hill[..., None])
         cover = jnp.maximum(cover, jnp.maximum(hill, jnp.maximum(wood, bark)))
-    return colour, cover
+    return Ground(colour, cover)
 
 
 def _trees(u: jax.Array, x: Line, y: Line, crest: jax.Array, tall: float) -> tuple[jax.Array, jax.Array]:
@@ -223,7 +256,7 @@ def _trees(u: jax.Array, x: Line, y: Line, crest: jax.Array, tall: float) -> tup
     `u` is a row of `Draw.trees`, and `tall` the height of a tree of middle height.
     """
     position, height, presence, shape = u
-    centre = (np.arange(7) + 0.2 + 0.6 * position) / 7
+    centre = _centres(position)
     foot = _weights(centre, len(x) - 1) @ crest + 0.01
     high = tall * (0.6 + 0.8 * height)
     across = jnp.abs(x[:, None] - centre)[None] / high
@@ -236,6 +269,11 @@ def _trees(u: jax.Array, x: Line, y: Line, crest: jax.Array, tall: float) -> tup
     return crown.max(-1), trunk.max(-1)
 
 
+def _centres(position: jax.Array) -> Line:
+    """Returns x of each tree of a row (TREES,), at a random `position` (TREES,) within its part of the row."""
+    return (np.arange(TREES) + 0.2 + 0.6 * position) / TREES
+
+
 def _meadow(u: Draw, x: Line, y: Line, below: jax.Array, earth: jax.Array, patches: jax.Array) -> jax.Array:
     """Returns earth (H, W, 3) with blades of grass and flowers; `below` (H, W) is the depth below the crest."""
     depth = jnp.clip(below / 0.6, 0, 1)
@@ -246,7 +284,7 @@ def _meadow(u: Draw, x: Line, y: Line, below: jax.Array, earth: jax.Array, patch
     return mix(earth, tint, (0.8 * jnp.clip((flowers * (0.55 + 0.45 * depth) - 0.82) / 0.06, 0, 1))[..., None])
 
 
-def _water(u: Draw, x: Line, below: Line, sun: tuple[jax.Array, jax.Array]) -> jax.Array:
+def _water(u: Draw, x: Line, below: Line, sun: Point) -> jax.Array:
     """Returns a sea with waves, foam and the sun's path on it (H, W, 3).
 
     `below` (H,) is the depth below the horizon, 1 at the lower border.
@@ -268,8 +306,8 @@ def _water(u: Draw, x: Line, below: Line, sun: tuple[jax.Array, jax.Array]) -> j
     return mix(sea, jnp.array([1.0, 0.95, 0.80]), (0.75 * glint)[..., None])
 
 
-def _desert(u: Draw, x: Line, y: Line, horizon: jax.Array, sky: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns dunes with mesas behind and cacti on them: colours (H, W, 3), and where they cover the sky (H, W)."""
+def _desert(u: Draw, x: Line, y: Line, horizon: jax.Array, sky: jax.Array) -> Ground:
+    """Returns dunes with mesas behind and cacti on them, under a `sky` (H, W, 3)."""
     sand = _palette(u.tones[0], (0.93, 0.74, 0.44), (0.88, 0.62, 0.38), (0.95, 0.80, 0.54))
     rock = mix(sky.mean((0, 1)), jnp.array([0.66, 0.34, 0.22]), 0.75)
     far, near, _ = _noise(u.ridges, np.zeros(1), x)[:, 0]
@@ -285,14 +323,14 @@ def _desert(u: Draw, x: Line, y: Line, horizon: jax.Array, sky: jax.Array) -> tu
     earth = sand * (1.02 + (0.03 + 0.09 * depth) * ripples - 0.22 * depth * swell)[..., None]
     colour = mix(colour, earth, _over(dune)[..., None])
     colour = mix(colour, jnp.array([0.22, 0.44, 0.24]), cactus[..., None])
-    return colour, jnp.maximum(jnp.maximum(mesa, _over(dune)), cactus)
+    return Ground(colour, jnp.maximum(jnp.maximum(mesa, _over(dune)), cactus))
 
 
 def _cacti(u: jax.Array, x: Line, y: Line, foot: jax.Array) -> jax.Array:
     """Returns the cover of a row of cacti with two arms each (H, W); `u` is a row of `Draw.trees`."""
     position, height, presence, _ = u
     high = 0.14 * (0.6 + 0.8 * height)
-    across = (x[:, None] - (np.arange(7) + 0.2 + 0.6 * position) / 7)[None] / high
+    across = (x[:, None] - _centres(position))[None] / high
     up = ((foot - y)[:, None] / high)[:, None]
 
     def column(middle: float, low: float, top: float, radius: float) -> jax.Array:
@@ -305,10 +343,8 @@ def _cacti(u: jax.Array, x: Line, y: Line, foot: jax.Array) -> jax.Array:
     return (_over(shape, 0.04) * (presence < 0.5)).max(-1)
 
 
-def _snow(
-    u: Draw, x: Line, y: Line, horizon: jax.Array, sky: jax.Array, patches: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Returns a snowfield with firs and white peaks behind: colours (H, W, 3), and where they cover the sky (H, W)."""
+def _snow(u: Draw, x: Line, y: Line, horizon: jax.Array, sky: jax.Array, patches: jax.Array) -> Ground:
+    """Returns a snowfield with firs and white peaks behind; `sky` (H, W, 3) and noise `patches` (H, W)."""
     far, near, _ = _noise(u.ridges, np.zeros(1), x)[:, 0]
     jagged = jnp.abs(((5 + 2 * u.tones[0]) * x + u.tones[1]) % 1 - 0.5) * (0.5 + far)
     peak = y[:, None] - (horizon - 0.02 - 0.30 * jagged)
@@ -322,7 +358,7 @@ def _snow(
     drift = jnp.clip((0.7 * patches + 0.3 * _noise(u.ripple, y, x)[0] - 0.5) * 2.2, -0.6, 0.5)
     white = mix(jnp.array([0.95, 0.97, 1.0]), jnp.array([0.72, 0.80, 0.94]), (0.35 * depth - 0.5 * drift)[..., None])
     colour = mix(colour, jnp.clip(white, 0, 1), _over(field)[..., None])
-    return colour, jnp.maximum(jnp.maximum(_over(peak), _over(field)), jnp.maximum(wood, bark))
+    return Ground(colour, jnp.maximum(jnp.maximum(_over(peak), _over(field)), jnp.maximum(wood, bark)))
 
 
 def _offshore(bearing: jax.Array, x: Line, y: Line, bays: jax.Array, lean: jax.Array) -> jax.Array:

@@ -35,8 +35,8 @@ LISTS = ("images.txt", "train_test_split.txt")
 """CUB's names and parts of its birds."""
 NUMBERS = {"img_id": r"\d+", "y": "[01]", "split": "[0-2]", "place": "[01]", "group_id": "[0-3]"}
 """Fields of a row that are whole numbers; the others are paths."""
-VAL_SHARE = (149, 1379)
-"""Waterbirds of CUB's training set that the released manifests keep for validation, and all of them."""
+VAL_SHARE = Fraction(149, 1379)
+"""Of the waterbirds of CUB's training set, those that the released manifests keep for validation."""
 
 
 def class_of(name: str, *, fix_labels: bool = False) -> int:
@@ -270,7 +270,7 @@ def _birds_of(part: str, birds: Sequence[NumberedBird]) -> list[NumberedBird]:
             test.append((number, bird))
         else:
             free.append((number, bird))
-    n_val = max(2, round(len(free) * VAL_SHARE[0] / VAL_SHARE[1]))
+    n_val = max(2, round(len(free) * VAL_SHARE))
     return {"train": free[n_val:], "val": free[:n_val], "test": test}[part]
 
 
