@@ -12,12 +12,11 @@ An audit of files goes through these steps, so that whatever can be refused is r
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 
@@ -39,21 +38,18 @@ from flipjax.audit.groups import fact_on_absent_classes, read_groups
 from flipjax.audit.image_groups import ImageGroups
 from flipjax.audit.measurements import Measurements, MinSize
 from flipjax.audit.names import check_texts, read_pattern
-from flipjax.audit.opening import OpenedPairs, check_matrices, open_pairs
+from flipjax.audit.opening import OpenedPairs, open_pairs, settle_classes
 from flipjax.audit.options import AuditOptions
 from flipjax.audit.pairs import Pair, check_volume
 from flipjax.audit.photos import find_photos, find_volumes
+from flipjax.audit.predictions import Predictor, predict_image
 from flipjax.audit.problems import BrokenFileError, in_options, raise_broken
 from flipjax.audit.records import Encoding
 from flipjax.audit.results import conclude_audit
 from flipjax.audit.summary import known_keys
 from flipjax.audit.user_tables import read_user_tables
 from flipjax.metrics import Anatomy
-from flipjax.metrics.checks import to_array
 from flipjax.support.terminal import Bar
-
-Predictor: TypeAlias = Callable[[np.ndarray], np.ndarray | jax.Array]
-"""Maps a batch of photos or volumes to logits, an array of any framework, such as a `flipjax.Model`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +192,7 @@ def audit_with(
     with files.claimed(out):
         print(describe_images([pair.labels.shape for pair in pairs], opened.encoding), file=sys.stderr, flush=True)
         _count_all(pairs, opened.encoding, tally, min_size=min_size)
-        encoding = _with_classes(opened, tally)
+        encoding = settle_classes(opened, tally.classes_needed)
         tally.set_classes(encoding.spec)
         if settled is None:
             settled = settle(options, opened, encoding, table=table, gates=gates)
@@ -289,25 +285,6 @@ def _count_all(pairs: Sequence[Pair], encoding: Encoding, tally: Tally, *, min_s
     raise_broken(broken)
 
 
-def _with_classes(opened: OpenedPairs, tally: Tally) -> Encoding:
-    """Returns the encoding with the number of classes, which values or names say if no option does.
-
-    Raises:
-        AuditError: the background leaves fewer than two of them, or their confusion matrices are too large.
-    """
-    encoding = opened.encoding
-    # As many as the values need, unless there are more names or an option says it.
-    count = tally.classes_needed
-    if encoding.unresolved_names and count <= encoding.unresolved_names:
-        # The names are of all classes.
-        count = encoding.unresolved_names
-    elif encoding.classes:
-        count = encoding.classes
-    check_matrices(len(opened.pairs), count)
-    with in_options():
-        return encoding.with_classes(count)
-
-
 def _describe_sources(options: AuditOptions) -> str:
     """Returns a sentence on where the images come from."""
     predictions = options.predictions or f"of a model, from {options.images}"
@@ -315,24 +292,3 @@ def _describe_sources(options: AuditOptions) -> str:
     if options.groups:
         sentence += f" Groups: {options.groups}."
     return sentence
-
-
-def predict_image(model: Predictor, image: np.ndarray) -> np.ndarray:
-    """Returns a model's logits float32 for a photo uint8 (H, W, 3) or a volume (D, H, W), with classes last.
-
-    A photo is padded to a multiple of the model's stride by its edge pixels, and its logits are cut to its size.
-    """
-    predict = getattr(model, "logits", model)
-    if image.ndim == 3 and image.dtype == np.uint8:
-        height, width = image.shape[:2]
-        stride = stride_of(model)
-        image = np.pad(image, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
-        logits = np.asarray(to_array(predict(image[None]), name="predictions"), np.float32)
-        return logits[0, :height, :width]
-    return np.asarray(to_array(predict(image[None]), name="predictions"), np.float32)[0]
-
-
-def stride_of(model: object) -> int:
-    """Returns what a model's height and width must be multiples of: its `stride`, or that of its `spec`, or 1."""
-    spec = getattr(model, "spec", None)
-    return int(getattr(model, "stride", getattr(spec, "stride", 1)))

@@ -178,21 +178,20 @@ def place_table(measured: Measurements) -> pd.DataFrame:
     )
 
 
-def count_places(pixels: pd.DataFrame, images: int, places: Sequence[str] = tuple(PLACES)) -> np.ndarray:
-    """Returns the flipped pixels of each image by their place, int64 (images, places).
+def count_places(pixels: pd.DataFrame, images: int) -> np.ndarray:
+    """Returns the flipped pixels of each image by their place, in order of PLACES: int64 (images, places).
 
     Args:
         pixels: of `flipjax.metrics.SegmentTables`.
         images: n.
-        places: kinds of pixels.
 
     Example:
         >>> pixels = pd.DataFrame({"image": [0, 0, 2], "kind": ["rim", "miss", "whole"], "pixels": [3, 9, 5]})
         >>> count_places(pixels, 3).tolist()
         [[0, 3, 0], [0, 0, 0], [5, 0, 0]]
     """
-    counts = np.zeros((images, len(places)), np.int64)
-    for column, place in enumerate(places):
+    counts = np.zeros((images, len(PLACES)), np.int64)
+    for column, place in enumerate(PLACES):
         rows = pixels[pixels["kind"] == place]
         np.add.at(counts[:, column], rows["image"].to_numpy(np.int64), rows["pixels"].to_numpy(np.int64))
     return counts

@@ -1,4 +1,4 @@
-"""Names of images: from paths of files, matched between folders, and what a message shows of them."""
+"""Names images by the paths of their files, and checks names: that two folders have the same, and that none repeats."""
 
 import os
 import re
@@ -35,9 +35,9 @@ def stem_of(path: PurePath) -> str:
 def check_names(source: object, names: Iterable[str]) -> tuple[str, ...]:
     """Returns the image names of a file, folder or argument; raises AuditError for duplicates."""
     names = tuple(names)
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        raise AuditError(f"{source}: expected a name an image, found some more than once, {listed(twice)}")
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise AuditError(f"{source}: expected a name an image, found some more than once, {listed(repeated)}")
     return names
 
 
@@ -86,24 +86,21 @@ def is_hidden(path: PurePath) -> bool:
 def files_below(folder: Path) -> tuple[Path, ...]:
     """Returns the files of a folder and its subfolders, as relative paths in order.
 
-    Links to folders, empty folders and hidden ones are among them, not entered, so that they are not overlooked.
+    Links to folders, hidden folders and those without visible files are among them, so that none is overlooked; links
+    and hidden folders are not entered.
     """
     below: list[Path] = []
     for root, subfolders, files in os.walk(folder):
         here = Path(root).relative_to(folder)
         below += [here / name for name in files]
-        is_empty = not any(not is_hidden(Path(name)) for name in (*files, *subfolders))
-        if is_empty and here != Path():
-            below.append(here)
-        entered = []
-        for name in sorted(subfolders):
-            # `os.walk` enters no links.
-            if is_hidden(Path(name)) or (Path(root) / name).is_symlink():
+        visible = [name for name in subfolders if not is_hidden(Path(name))]
+        for name in subfolders:
+            if name not in visible or (Path(root) / name).is_symlink():
                 below.append(here / name)
-            if not is_hidden(Path(name)):
-                entered.append(name)
-        # `os.walk` enters what this list still holds.
-        subfolders[:] = entered
+        if here != Path() and not visible and all(is_hidden(Path(name)) for name in files):
+            below.append(here)
+        # `os.walk` enters the folders that this list still holds, and no links.
+        subfolders[:] = visible
     return tuple(sorted(below))
 
 
@@ -140,9 +137,9 @@ def name_files(folder: Path, files: Sequence[Path], pattern: re.Pattern[str] | N
 
 
 def _decoded(text: str) -> str:
-    """Returns a part of a path in UTF-8, whatever this system takes for its encoding; else as it was.
+    """Returns a part of a path as UTF-8 spells it, whatever encoding this system assumes; unchanged if it is not UTF-8.
 
-    Accents are composed, since systems differ in that.
+    Letters with accents are composed, since some systems store letter and accent apart.
     """
     try:
         return unicodedata.normalize("NFC", os.fsencode(text).decode())

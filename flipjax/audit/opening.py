@@ -7,7 +7,7 @@ their number may stay open until values are read.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from flipjax.audit.names import read_pattern
 from flipjax.audit.options import AuditOptions
 from flipjax.audit.organs import Overlaps
 from flipjax.audit.pairs import Pair, check_spacing, pair_images
-from flipjax.audit.photos import predicted_source
+from flipjax.audit.predictions import Predict, predicted_source
 from flipjax.audit.problems import AuditError, in_options, raise_broken
 from flipjax.audit.records import Encoding
 from flipjax.audit.sources import Source, check_colours, open_source
@@ -27,8 +27,6 @@ from flipjax.support.terminal import listed
 
 MOST_BYTES = 1 << 32
 """Limit on the bytes of all confusion matrices."""
-Predict = Callable[[np.ndarray], np.ndarray]
-"""A function from a photo uint8 (H, W, 3), or a volume float32 (D, H, W), to logits float32 (..., C)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +141,28 @@ def check_matrices(images: int, classes: int) -> None:
     if matrix_bytes > MOST_BYTES:
         problem = f"{images} images and {classes} classes have confusion matrices of {matrix_bytes:,} bytes"
         raise AuditError(f"{problem}, expected at most {MOST_BYTES:,}; are these values classes?")
+
+
+def settle_classes(opened: OpenedPairs, classes_needed: int) -> Encoding:
+    """Returns the encoding with the number of classes, once all values were read.
+
+    Args:
+        opened: the images. An option, a label map or scores may say how many classes there are, or names may.
+        classes_needed: the fewest classes that hold all values; the number of classes if nothing else says it.
+
+    Raises:
+        AuditError: the background leaves fewer than two of them, or their confusion matrices are too large.
+    """
+    encoding = opened.encoding
+    classes = classes_needed
+    if encoding.unresolved_names and classes_needed <= encoding.unresolved_names:
+        # The names are of all classes.
+        classes = encoding.unresolved_names
+    elif encoding.classes:
+        classes = encoding.classes
+    check_matrices(len(opened.pairs), classes)
+    with in_options():
+        return encoding.with_classes(classes)
 
 
 def _open_labels(options: AuditOptions, label_map: LabelMap | None) -> Source:

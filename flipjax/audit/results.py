@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.flips import GroupFlip, common_and_rare, compare_groups, flip_pairs, group_table, images_by_group
-from flipjax.audit.image_groups import ImageGroups, with_names
+from flipjax.audit.flips import GroupFlip, compare_groups, flip_pairs, group_table, images_by_group
+from flipjax.audit.image_groups import with_names
 from flipjax.audit.kinds import AnatomyFlips, count_kinds, kinds_table
 from flipjax.audit.maps import rank_of_image
 from flipjax.audit.measurements import Measurements
@@ -148,10 +148,10 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
     foreground = measured.foreground
     foreground_names = [class_names[c] for c in foreground]
     groups = measured.groups
-    counted = _images_of(measured, measured.decomposition, measured.regions, groups)
+    counted = _images_of(measured, measured.decomposition, measured.regions)
     weighted = counted
     if measured.weighs:
-        weighted = _images_of(measured, measured.weighted_decomposition, measured.weighted_regions, groups)
+        weighted = _images_of(measured, measured.weighted_decomposition, measured.weighted_regions)
     objects = count_objects(measured)
     images = images_by_group(groups, foreground, class_names)
     compared = compare_groups(measured.weighted_decomposition, images, class_names, clusters=clusters)
@@ -163,7 +163,6 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
         measured,
         objects,
         compared=compared,
-        common_and_rare=common_and_rare(groups, foreground),
         kinds=kinds,
         samples=samples,
     )
@@ -185,15 +184,13 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
     )
 
 
-def _images_of(
-    measured: Measurements, decomposition: Decomposition, regions: RegionSums | None, groups: ImageGroups
-) -> Images:
-    """Returns the images of an audit, with the pixels of a decomposition, as quantities take them."""
+def _images_of(measured: Measurements, decomposition: Decomposition, regions: RegionSums | None) -> Images:
+    """Returns the images of an audit as quantities take them, with these counts of pixels, weighted or not."""
     return read_images(
         decomposition,
-        groups.numbers,
+        measured.groups.numbers,
         class_names=measured.class_names,
-        all_groups=groups.all_groups,
+        all_groups=measured.groups.all_groups,
         pair=measured.pairs,
         regions=regions,
         log_odds=measured.log_odds,

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from flipjax.audit.flips import GroupFlip, ImagesByGroup, flip_gap, images_by_group
+from flipjax.audit.flips import GroupFlip, common_and_rare, flip_gap, images_by_group
 from flipjax.audit.image_groups import ImageGroups, with_names
 from flipjax.audit.kinds import AnatomyFlips
 from flipjax.audit.measurements import Measurements
@@ -60,7 +60,6 @@ def summarize_audit(
     objects: Objects,
     *,
     compared: Sequence[GroupFlip],
-    common_and_rare: ImagesByGroup,
     kinds: AnatomyFlips | None,
     samples: int,
 ) -> Summary:
@@ -71,7 +70,6 @@ def summarize_audit(
         measured: the same images as they were read, each pixel counted once; has their clusters and pairs.
         objects: the segments of the images.
         compared: Flip by class and group.
-        common_and_rare: images in `common` and in `rare` groups by class.
         kinds: mirrored and shifted labels.
         samples: resamples for intervals of what is no rate.
     """
@@ -81,8 +79,9 @@ def summarize_audit(
     if kinds is not None:
         for key, estimate in kinds.rates.items():
             summary.add(key, estimate)
-    if common_and_rare.get("common"):
-        summary.add("flip_gap/mean", flip_gap(measured.weighted_decomposition, common_and_rare, measured.clusters))
+    images = common_and_rare(measured.groups, measured.foreground)
+    if images.get("common"):
+        summary.add("flip_gap/mean", flip_gap(measured.weighted_decomposition, images, measured.clusters))
     _add_group_differences(summary, compared)
     return summary
 
