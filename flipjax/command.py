@@ -7,7 +7,6 @@ import io
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -60,24 +59,19 @@ def main(
     def decorate(body: Callable[[list[str]], int]) -> Callable[..., int]:
         @functools.wraps(body)
         def run(arguments: Sequence[str] | None = None) -> int:
-            given = sys.argv[1:] if arguments is None else list(arguments)
+            if arguments is None:
+                arguments = sys.argv[1:]
             escape_what_cannot_be_printed()
             try:
                 try:
-                    return body(given)
+                    return body(list(arguments))
                 finally:
+                    # Here, so that a closed pipe is noticed below.
                     print(end="", flush=True)
             except BrokenPipeError:
                 # The reader closed the pipe: discard the remaining output.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return DONE
-            except SystemExit as error:
-                file = _file_of(error)
-                if file.name == "argparse.py" or file.is_relative_to(Path(__file__).parent):
-                    raise
-                problem = f"{file}: expected a function that returns, found one that ends the program by sys.exit()"
-                say(printable(f"{prog}: {problem}"))
-                return SOME_FAILED
             except (Exception, KeyboardInterrupt) as error:
                 code, problem = _explain(error, options or {}, system_code, advice)
                 say(printable(f"{prog}: {problem}"))
@@ -104,21 +98,18 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
             return error.exit_code, f"{options.get(error.field, error.field)}: {error.problem}"
         case ModuleNotFoundError(name=str(module)) if not module.startswith("flipjax"):
             package = module.partition(".")[0]
-            brings = f"python -m pip install {to_install(package)}"
+            line = f"python -m pip install {to_install(package)}"
             works = "without, flipjax.metrics and the numbers of flipjax audit work"
-            return USAGE, f"expected the package {package}, found none; {brings}; {works}"
+            return USAGE, f"expected the package {package}, found none; {line}; {works}"
         case OSError():
-            text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            text = str(error)
+            if error.filename:
+                text = f"{error.filename}: {error.strerror}"
             # Without an errno, flipjax itself raised it for a path named on the command line.
-            named = isinstance(error, FileNotFoundError) and not error.errno
-            return USAGE if named else system_code, one_line(text) + advice
-        case ValueError() if sys.stdout is not None and sys.stdout.closed:
-            return (
-                USAGE,
-                "standard output: expected it to stay open, found it closed by the configuration or a function",
-            )
-        case ValueError() if _is_of_settings(error):
-            return USAGE, f"JAX_*: expected variables that JAX can read, found others ({one_line(str(error))})"
+            code = system_code
+            if isinstance(error, FileNotFoundError) and not error.errno:
+                code = USAGE
+            return code, one_line(text) + advice
         case MemoryError():
             return USAGE, f"expected more memory than this process may take ({error or 'ulimit -v'}){advice}"
     code = getattr(error, "exit_code", None)
@@ -128,17 +119,6 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
     if problem:
         return USAGE, problem
     raise error
-
-
-def _is_of_settings(error: BaseException) -> bool:
-    """Returns whether JAX raised an error as it read its settings, which are variables of the environment."""
-    return _file_of(error).parts[-3:] == ("jax", "_src", "config.py")
-
-
-def _file_of(error: BaseException) -> Path:
-    """Returns the file in which an error was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return Path(frames[-1].filename)
 
 
 def _problem_of_platform() -> str:

@@ -7,7 +7,6 @@ import sys
 
 import jax
 import pytest
-from conftest import python
 
 from flipjax import command
 from flipjax.backend.start import check_settings, start_backend
@@ -72,22 +71,6 @@ def test_a_setting_that_would_change_numbers_is_refused_before_any_work(name):
 def test_a_setting_of_which_jax_itself_complains_is_taken():
     with jax.numpy_rank_promotion("warn"), jax.transfer_guard("log"):
         check_settings()
-
-
-def test_a_variable_that_jax_cannot_read_is_one_sentence():
-    code = "from flipjax.sweep.__main__ import main; print(main(['--config', 'smoke', '--dry_run']))"
-    process = python(code, JAX_NUM_CPU_DEVICES="many")
-    assert process.stdout.strip() == "2" and process.stderr.count("\n") == 1
-    assert "JAX_*: expected variables that JAX can read" in process.stderr and "many" in process.stderr
-
-
-def test_a_function_that_ends_the_program_is_no_success(capsys):
-    def train(_):
-        sys.exit(0)
-
-    assert command.main("flipjax sweep")(train)([]) == 1
-    error = capsys.readouterr().err
-    assert "test_start.py: expected a function that returns" in error and error.count("\n") == 1
 
 
 def test_a_function_that_closes_standard_output_is_one_line(monkeypatch, capsys):
