@@ -1,9 +1,7 @@
 """How JAX is started: what the environment asks for is refused in one line, or overridden."""
 
 import argparse
-import io
 import resource
-import sys
 
 import jax
 import pytest
@@ -71,18 +69,6 @@ def test_a_setting_that_would_change_numbers_is_refused_before_any_work(name):
 def test_a_setting_of_which_jax_itself_complains_is_taken():
     with jax.numpy_rank_promotion("warn"), jax.transfer_guard("log"):
         check_settings()
-
-
-def test_a_function_that_closes_standard_output_is_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
-
-    def train(_):
-        sys.stdout.close()
-        return 0
-
-    assert command.main("flipjax sweep")(train)([]) == 2
-    error = capsys.readouterr().err
-    assert "standard output: expected it to stay open" in error and error.count("\n") == 1
 
 
 def test_help_ends_the_program_as_before():
