@@ -9,12 +9,12 @@ import numpy as np
 from flax import nnx
 
 from flipjax.config import ModelSpec
-from flipjax.models import encoders, pytorch_names, smp
+from flipjax.models import mit, pytorch_names, resnet, smp
 from flipjax.training import network
 from flipjax.training.model import Model
 
 NAMES = ("background", "cat", "dog")
-BLOCKS, WIDTHS, DECODER = (1, 1), (8, 16), (24, 16, 8)
+WIDTHS, DECODER = (8, 16), (24, 16, 8)
 """Sizes of the small encoders; larger ones would compile longer and test nothing more."""
 
 
@@ -31,11 +31,11 @@ class Net(nnx.Module):
 
 def shrink(patch):
     """Makes the networks that are built from here on shallow and narrow."""
-    patch.setattr(encoders, "BLOCKS", BLOCKS)
-    for name in ("MIT_WIDTHS", "RESNET_WIDTHS"):
-        patch.setattr(encoders, name, WIDTHS)
-    patch.setattr(encoders.MitB2, "channels", (0, *WIDTHS))
-    patch.setattr(encoders.ResNet50, "channels", (WIDTHS[0], *(encoders.EXPANSION * width for width in WIDTHS)))
+    stages = [mit.STAGES[index]._replace(width=width, blocks=1) for index, width in enumerate(WIDTHS)]
+    patch.setattr(mit, "STAGES", stages)
+    patch.setattr(mit.MitB2, "channels", (0, *WIDTHS))
+    patch.setattr(resnet, "STAGES", [(width, 1) for width in WIDTHS])
+    patch.setattr(resnet.ResNet50, "channels", (WIDTHS[0], *(resnet.EXPANSION * width for width in WIDTHS)))
     patch.setattr(smp, "DECODER_CHANNELS", DECODER)
     # Not what the large ones left there.
     for module, name in ((pytorch_names, "places"), (network, "outline")):

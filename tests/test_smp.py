@@ -15,7 +15,7 @@ from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, Spli
 from flipjax.config.methods import Augmentation, Knobs
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
-from flipjax.models import encoders, layers
+from flipjax.models import layers, mit
 from flipjax.models.pytorch_names import canonical, shapes_of
 from flipjax.models.weight_files import convert_weights, load_weights, read_weights
 from flipjax.models.weights import draw_weights
@@ -58,7 +58,7 @@ def test_weights_come_back_bit_for_bit_and_logits_have_the_fingerprint(encoder, 
 
 
 def test_fresh_weights_are_scaled_as_pytorchs(monkeypatch):
-    monkeypatch.setattr(encoders, "BLOCKS", (1, 1, 1, 1))
+    monkeypatch.setattr(mit, "STAGES", [stage._replace(blocks=1) for stage in mit.STAGES])
     spec = setting("mit_b2")[0].model
     drawn = jax.jit(lambda: draw_weights(jax.random.key(9), spec, 3))()
     wanted = {  # Standard deviation, and the bound of a uniform draw: of PyTorch's own fresh U-Net.
@@ -98,7 +98,7 @@ def test_branches_are_left_out_in_training_alone(network):
     before = np.asarray(encoder.drop_path_key[...])
     first, second = encoder._branch_scales(2000), encoder._branch_scales(2000)
     assert (encoder.drop_path_key[...] != before).any() and (first != second).any()
-    rates = np.linspace(0, encoders.DROP_PATH, sum(encoders.BLOCKS))
+    rates = np.linspace(0, mit.DROP_PATH, sum(stage.blocks for stage in mit.STAGES))
     np.testing.assert_allclose((first == 0).mean((1, 2)), rates, atol=0.02)
     for scales, rate in zip(first, rates.astype(np.float32), strict=True):
         assert set(np.unique(scales)) <= {0, 1 / (1 - rate)}

@@ -21,7 +21,7 @@ from flax import nnx
 
 from flipjax.config import FROZEN, KEYS, Config, ConfigError, ModelSpec
 from flipjax.config.reading import changed
-from flipjax.models.encoders import EfficientNetLite0
+from flipjax.models.efficientnet import EfficientNetLite0
 from flipjax.models.old_pytorch import read_old_form
 from flipjax.models.pack import Pack
 from flipjax.models.pack_layers import ConvolutionBlock, he_kernels
@@ -49,10 +49,12 @@ COMPONENTS = 64
 """Channels of the features."""
 WIDTH = 32
 """Channels of the decoder."""
+LEAST_DEVIATION = 1e-4
+"""Added to standard deviations, which are 0 for a channel that never varies."""
 
 
 class Projection(NamedTuple):
-    """What makes features of the encoder's maps: standardisation and principal components as one affine map."""
+    """The affine map from the encoder's maps to features: standardisation, then principal components."""
 
     kernel: Array
     """(sum of `CHANNELS`, `COMPONENTS`) float32."""
@@ -97,8 +99,8 @@ class FrozenDecoder(PackNetwork):
 def _interpolation(size: int) -> jax.Array:
     """Returns the weights of bilinear interpolation to `REDUCTION` times the size, (REDUCTION * size, size)."""
     # Made of numbers alone: the members of a pack share no arrays but their arguments.
-    places = (jnp.arange(REDUCTION * size) + 0.5) / REDUCTION - 0.5
-    inside = jnp.clip(places, 0, size - 1)
+    positions = (jnp.arange(REDUCTION * size) + 0.5) / REDUCTION - 0.5
+    inside = jnp.clip(positions, 0, size - 1)
     return jnp.maximum(0, 1 - jnp.abs(inside[:, None] - jnp.arange(size)))
 
 
@@ -161,6 +163,7 @@ def encoder_weights() -> PyTree:
 
 @functools.cache
 def _outline() -> nnx.GraphDef:
+    """Returns the static half of the encoder."""
     encoder = nnx.eval_shape(lambda: EfficientNetLite0(nnx.Rngs(0)))
     graph, *_ = nnx.split(encoder, nnx.Param, ...)
     return graph
@@ -190,13 +193,14 @@ def fit_projection(batches: Iterable[Sequence[np.ndarray]]) -> Projection:
         products += pixels.T @ pixels
     mean = total / count
     covariance = products / count - np.outer(mean, mean)
-    deviation = np.sqrt(np.maximum(np.diag(covariance), 0)) + 1e-4
+    deviation = np.sqrt(np.maximum(np.diag(covariance), 0)) + LEAST_DEVIATION
+    # Sorted by variance, the largest last.
     variances, directions = np.linalg.eigh(covariance / np.outer(deviation, deviation))
-    leading = directions[:, : -COMPONENTS - 1 : -1]
-    # An eigenvector has no sign of its own.
+    leading = directions[:, ::-1][:, :COMPONENTS]
+    # An eigenvector has no sign of its own: its strongest entry becomes positive.
     strongest = np.abs(leading).argmax(0)
     leading = leading * np.sign(leading[strongest, np.arange(COMPONENTS)])
-    scale = np.sqrt(np.maximum(variances[: -COMPONENTS - 1 : -1], 0)) + 1e-4
+    scale = np.sqrt(np.maximum(variances[::-1][:COMPONENTS], 0)) + LEAST_DEVIATION
     kernel = leading / deviation[:, None] / scale
     return Projection(kernel.astype(np.float32), (-mean @ kernel).astype(np.float32))
 
@@ -209,6 +213,7 @@ def _resized(maps: Sequence[jax.Array]) -> jax.Array:
 
 
 def _resize(images: jax.Array, H: int, W: int) -> jax.Array:
+    """Resizes images (B, h, w, C) bilinearly to H x W."""
     return jax.image.resize(images, (len(images), H, W, images.shape[-1]), "bilinear")
 
 

@@ -17,15 +17,20 @@ from jax.flatten_util import ravel_pytree
 
 from flipjax.config import ModelSpec
 from flipjax.models.doubled import convolve_doubled
-from flipjax.models.encoders import EfficientNetLite0, MitB2, ResNet50
+from flipjax.models.efficientnet import EfficientNetLite0
 from flipjax.models.layers import BatchNorm, Convolution
+from flipjax.models.mit import MitB2
+from flipjax.models.resnet import ResNet50
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 """Channels in each stage of the decoder."""
 NARROW_CHANNELS = (128, 64, 32, 16, 16)
 """Channels in each stage of the decoder of EfficientNet-Lite0."""
 ENCODERS = {"efficientnet_lite0": EfficientNetLite0, "mit_b2": MitB2, "resnet50": ResNet50}
-"""Encoders by name: `encoder(rngs)` has `channels`, those of its features at 1/2 to 1/32 of the size."""
+"""Encoders by name: `encoder(rngs)` maps images (B, H, W, 3) in [0, 1] to features at 1/2, 1/4, ... 1/32 of the size.
+
+`rngs` is Flax's source of PRNG keys. Kernels are zero until `build_unet` draws all of a network's at once.
+"""
 
 
 class DecoderBlock(nnx.Module):

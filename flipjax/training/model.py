@@ -27,12 +27,10 @@ from flipjax.models.weight_files import path_of, read_digested, write_digested
 from flipjax.models.weights import Weights, draw_weights, overlay
 from flipjax.support.arrays import Array
 from flipjax.support.files import sha256
-from flipjax.training.network import logits_of, model_of
+from flipjax.training.network import EVALUATION_BATCH, logits_of, model_of
 
 ABOUT = "flipjax_model"
 """Key of the metadata of a file that holds the description of its network, after the description's SHA-256."""
-BATCH = 16
-"""Batch size; equals a sweep's evaluation batch for images up to 256 pixels."""
 
 
 @functools.partial(
@@ -158,6 +156,7 @@ class Model:
         return self._by_batches(_classes, images)
 
     def _by_batches(self, function: Callable, images: ArrayLike) -> np.ndarray:
+        """Returns a function of this model and of images (B, ...), compiled, for all images, (n, ...)."""
         images = _host_images(images)
         compiled = program(function, convolutions=_library_of(self.spec, images))
         parts = []
@@ -299,12 +298,15 @@ def _library_of(spec: ModelSpec, images: np.ndarray) -> str:
 
 
 def _batches(arrays: Array) -> list[Array]:
-    return [arrays[first : first + BATCH] for first in range(0, len(arrays), BATCH)]
+    """Divides arrays into batches as large as a sweep's for images of up to 256 pixels a side."""
+    return [arrays[start : start + EVALUATION_BATCH] for start in range(0, len(arrays), EVALUATION_BATCH)]
 
 
 def _logits(model: Model, images: jax.Array) -> jax.Array:
+    """Returns logits, for `program`, which keeps a program of each function."""
     return model._logits(images)
 
 
 def _classes(model: Model, images: jax.Array) -> jax.Array:
+    """Returns classes, in the same way."""
     return model._logits(images).argmax(-1).astype(jnp.uint8)
