@@ -10,7 +10,6 @@ import pytest
 from flipjax.assays.association import associate
 from flipjax.assays.contrast import Contrast, FlipEstimate, Spread, Variance
 from flipjax.assays.cues import CUES, measure_cues, rank_cues
-from flipjax.assays.options import seconds_of
 from flipjax.assays.remedy import Level, count_counter_examples
 from flipjax.assays.results import to_plain
 from flipjax.assays.sentences import duration
@@ -28,6 +27,7 @@ from flipjax.assays.verdict import (
     look_ahead,
     next_step,
 )
+from flipjax.command import read_seconds
 
 
 def test_cramers_v_of_a_table_by_hand():
@@ -146,8 +146,8 @@ def test_a_level_out_of_order_does_not_reach_the_target_alone():
 
 @pytest.mark.parametrize("text", ["90s", "2m", "10m", "1h"])
 def test_a_duration_that_is_written_is_read(text):
-    assert duration(seconds_of(text)) in (text, f"{int(seconds_of(text))}s", f"{seconds_of(text) / 60:.0f}m")
-    assert seconds_of(duration(seconds_of(text))) == seconds_of(text)
+    assert duration(read_seconds(text)) in (text, f"{int(read_seconds(text))}s", f"{read_seconds(text) / 60:.0f}m")
+    assert read_seconds(duration(read_seconds(text))) == read_seconds(text)
 
 
 def contrast(value, *, seeds=0.0, images=0.02, p=0.001, count=4):
