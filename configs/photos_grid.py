@@ -72,5 +72,5 @@ def set_frozen(config):
     config.model.name = "frozen"
     config.train.epochs = 12
     config.axes.method = ("ce", "group_dro", "balanced")
-    # Pasted regions need the encoder again: five passes of each tested image, not eight.
+    # Pasted regions need the encoder again: four passes of each tested image, not six.
     config.intervene.scores = "logits"

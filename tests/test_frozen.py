@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 import flipjax
+from flipjax import intervene
 from flipjax.config import ConfigError, Experiment, ModelSpec, PopulationSpec
 from flipjax.config.plan import plan
 from flipjax.config.reading import configure
@@ -20,8 +21,9 @@ from flipjax.models.weights import draw_weights
 from flipjax.report import charts
 from flipjax.sweep.programs import layout_of
 from flipjax.training import devices, network
+from flipjax.training.assess import Questions
 from flipjax.training.features import AT_ONCE
-from flipjax.training.task import make_task
+from flipjax.training.task import make_task, starting_weights
 
 try:
     frozen.weights_file()
@@ -242,6 +244,38 @@ def test_features_do_not_depend_on_the_members_that_are_left(composite):
         assert pool.features.maps.shape[1] % AT_ONCE
     for side in (None, np.ones(len(rows), bool)):
         np.testing.assert_array_equal(*(inputs_of(pool, rows, None, side) for pool in (task.pool, other.pool)))
+
+
+def test_regions_on_other_scenes_and_mirror_images_are_asked_as_any_networks(composite):
+    program, task = composite
+    experiment = program.experiment
+    weights = network.first_weights(experiment, jax.random.key(1), starting_weights(experiment, task.pool))
+    scenes = np.random.default_rng(4).random((2, 1, SIZE, SIZE, 3), np.float32)
+    rows = task.tables["test"].rows[:4]
+    questions = Questions()
+
+    @jax.jit
+    def asked_plainly(weights, rows, scenes):
+        def predict(images):
+            projection = frozen.Projection(*task.pool.features.projection)
+            features = frozen.features_of(task.pool.features.encoder, projection, images)
+            return network.logits_of(experiment, weights, features.astype(jnp.float32))
+
+        images, _ = gather(task.pool, rows)
+        logits = network.logits_of(experiment, weights, inputs_of(task.pool, rows, images))
+        odds = intervene.scene_marginal(predict, images, scenes, logits=logits, mirror=True)
+        pasted = intervene.paste(
+            images, intervene.soft_edge(intervene.foreground(logits)), intervene.blurred_scenes(images)
+        )
+        blurred = intervene.region_log_odds(predict(pasted), intervene.foreground(logits))
+        return odds, blurred, intervene.mirror_risk(logits, predict(images[:, :, ::-1]))
+
+    answer = jax.jit(questions, static_argnums=0)(experiment, weights, task.pool, rows, (scenes, np.ones(1)))
+    odds, blurred, mirror = asked_plainly(weights, rows, scenes)
+    # Features are float16.
+    np.testing.assert_allclose(answer.scene_log_odds, odds, rtol=0, atol=5e-3)
+    np.testing.assert_allclose(answer.fill_log_odds[:, 1], blurred, rtol=0, atol=5e-3)
+    np.testing.assert_allclose(answer.scores[:, questions.scores.index("mirror")], mirror, rtol=0, atol=5e-3)
 
 
 ONE = {**SMALL, "axes.rho": (1.0,), "axes.seed": (0,), "intervene.scores": "all"}

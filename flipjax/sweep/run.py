@@ -22,7 +22,7 @@ from flipjax.backend.convolutions import ONEDNN
 from flipjax.backend.memory import trim
 from flipjax.backend.software import describe_start
 from flipjax.backend.start import start_backend
-from flipjax.config import ConfigError, PopulationSpec
+from flipjax.config import FROZEN, ConfigError, PopulationSpec
 from flipjax.config.plan import Plan
 from flipjax.config.program import Program, gallery_member, restrict, shard_members
 from flipjax.data.arrays import ArrayData
@@ -131,7 +131,11 @@ class Sweep:
     def _train_program(self, program: Program, bar: Bar) -> None:
         """Trains as many members at a time as fit, compiling side by side and, where it is drawn, beside the pool."""
         whole = self._whole(program)
-        with ThreadPoolExecutor() as threads:
+        programs_at_once = None
+        if program.experiment.model.title == FROZEN:
+            # Features take most of the memory: programs are compiled one after the other, and before training.
+            programs_at_once = 1
+        with ThreadPoolExecutor(programs_at_once) as threads:
             fitting = None
             # Of a drawn pool, the shapes are known before it is drawn.
             outline = tasks.outline_task(program)

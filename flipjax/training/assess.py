@@ -3,8 +3,8 @@
 `Questions` says what is computed; calling it with a member's weights and pool rows evaluates these in batches and
 returns `Assessed`. A batch passes the model several times: as it is; for the score `mirror`, mirrored; and with its
 predicted regions pasted on other scenes or fills, for scene-swap scores. What regions are pasted on is a *layer*: the
-images themselves, a scene or a fill. `_list_passes` lists the passes, and `_make_passes` makes them in one loop, so
-that the model is compiled once.
+images themselves, a scene or a fill. `_make_passes` makes the passes in one loop, so that the model is compiled once;
+where a pool has features, `_log_odds_of_pasted` makes those with pasted regions alone.
 """
 
 import dataclasses
@@ -110,16 +110,17 @@ class Questions:
             if self.mirror_and_fills:
                 fill_layers = [fill(images) for fill in FILLS.values()]
             model = functools.partial(_logits_of_pixels, experiment, weights, pool)
-            passes = functools.partial(_make_passes, model, images, scene_layers, fill_layers)
             if pool.features is None:
-                logits, mirrored_logits, log_odds = passes(mirror=self.mirror_and_fills)
+                logits, mirrored_logits, log_odds = _make_passes(
+                    model, images, scene_layers, fill_layers, mirror=self.mirror_and_fills
+                )
             else:
                 # Of stored features, as in training: those made anew may round otherwise, and cost the encoder's pass.
                 logits = logits_of(experiment, weights, inputs_of(pool, batch, images))
                 mirrored_logits = logits
-                log_odds = jnp.zeros((len(images), 0, logits.shape[-1] - 1))
-                if scene_layers or fill_layers:
-                    _, mirrored_logits, log_odds = passes(mirror=self.mirror_and_fills)
+                if self.mirror_and_fills:
+                    mirrored_logits = _logits_of_mirror_images(experiment, weights, pool, batch, images)
+                log_odds = _log_odds_of_pasted(model, images, logits, scene_layers, fill_layers)
             scores_by_name = self._scores(logits, mirrored_logits)
             decomposition = metrics.decompose(logits, labels)
             regions = metrics.region_sums(logits, labels)
@@ -195,6 +196,15 @@ def _logits_of_pixels(experiment: Experiment, weights: Weights, pool: Pool, imag
     return logits_of(experiment, weights, features.astype(jnp.float32))
 
 
+def _logits_of_mirror_images(
+    experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, images: jax.Array
+) -> jax.Array:
+    """Returns the logits, in mirrored coordinates, of the mirror images of rows (B, 2), from their stored features."""
+    # Stored features of mirror images are mirrored back.
+    features = inputs_of(pool, rows, images, jnp.ones(len(rows), bool))
+    return logits_of(experiment, weights, features[:, :, ::-1])
+
+
 class _Scenes(NamedTuple):
     """Scenes that regions are pasted on."""
 
@@ -215,33 +225,21 @@ class _Passes(NamedTuple):
     """-1 where the pasted images are mirrored before the model sees them; else 1."""
 
 
-def _list_passes(*, mirror: bool, scenes: int, fills: int) -> tuple[_Passes, int]:
-    """Lists the passes of a batch.
-
-    First come the images mirrored, if asked for, and the images as they are; then each scene, as it is and mirrored;
-    then each fill, as it is.
-
-    Args:
-        mirror: whether to pass the mirrored images.
-        scenes: the number of scenes that regions are pasted on.
-        fills: the number of fills that regions are pasted on.
-
-    Returns:
-        The passes, and the number of the one with the images as they are: 1 with `mirror`, and 0 without.
-    """
-    layers_and_directions = []
-    if mirror:
-        layers_and_directions.append((0, -1))
-    unchanged = len(layers_and_directions)
-    layers_and_directions.append((0, 1))
-    for layer in range(1, 1 + scenes):
-        layers_and_directions.append((layer, 1))
-        layers_and_directions.append((layer, -1))
-    for layer in range(1 + scenes, 1 + scenes + fills):
-        layers_and_directions.append((layer, 1))
+def _list_passes(layers_and_directions: Sequence[tuple[int, int]]) -> _Passes:
+    """Returns the passes over layers, each in a direction."""
     layers, directions = np.array(layers_and_directions).T
-    passes = _Passes(number=np.arange(len(layers)), layer=layers, direction=directions)
-    return passes, unchanged
+    return _Passes(number=np.arange(len(layers)), layer=layers, direction=directions)
+
+
+def _pasted_passes(*, scenes: int, fills: int) -> list[tuple[int, int]]:
+    """Lists layers and directions: each scene, as it is and mirrored, then each fill, as it is."""
+    passes = []
+    for layer in range(1, 1 + scenes):
+        passes.append((layer, 1))
+        passes.append((layer, -1))
+    for layer in range(1 + scenes, 1 + scenes + fills):
+        passes.append((layer, 1))
+    return passes
 
 
 class _Regions(NamedTuple):
@@ -275,7 +273,13 @@ def _make_passes(
         scenes and fills, scenes first.
     """
     layers = jnp.stack([images, *scenes, *fills])
-    passes, unchanged = _list_passes(mirror=mirror, scenes=len(scenes), fills=len(fills))
+    # Unless the mirrored images come first, the images as they are do.
+    unchanged = 0
+    listed = [(0, 1)]
+    if mirror:
+        unchanged = 1
+        listed = [(0, -1), (0, 1)]
+    passes = _list_passes([*listed, *_pasted_passes(scenes=len(scenes), fills=len(fills))])
 
     def make_pass(regions: _Regions, this_pass: _Passes) -> tuple[_Regions, tuple[jax.Array, jax.Array]]:
         pasted = intervene.paste(images, regions.cover, layers[this_pass.layer])
@@ -290,13 +294,40 @@ def _make_passes(
     all_passes = jax.tree.map(jnp.asarray, passes)
     _, (logits, log_odds) = jax.lax.scan(make_pass, not_found, all_passes)
     # Log-odds up to the pass with the unchanged images are of no pasted region.
-    of_scenes, of_fills = jnp.split(log_odds[unchanged + 1 :], [2 * len(scenes)])
-    of_scenes = (of_scenes[::2] + of_scenes[1::2]) / 2
+    of_layers = _mean_of_directions(log_odds[unchanged + 1 :], scenes=len(scenes))
     mirrored = unchanged
     if mirror:
         # The pass with the mirrored images is the one before.
         mirrored = unchanged - 1
-    return logits[unchanged], logits[mirrored], jnp.moveaxis(jnp.concatenate([of_scenes, of_fills]), 0, 1)
+    return logits[unchanged], logits[mirrored], of_layers
+
+
+def _log_odds_of_pasted(
+    model: Callable, images: jax.Array, logits: jax.Array, scenes: Sequence[jax.Array], fills: Sequence[jax.Array]
+) -> jax.Array:
+    """Returns the log-odds (B, L, F) of `_make_passes` for images whose logits are known, without a pass for these."""
+    if not scenes and not fills:
+        return jnp.zeros((len(images), 0, logits.shape[-1] - 1))
+    layers = jnp.stack([images, *scenes, *fills])
+    mask = intervene.foreground(logits)
+    cover = intervene.soft_edge(mask)
+
+    def make_pass(this_pass: _Passes) -> jax.Array:
+        pasted = intervene.paste(images, cover, layers[this_pass.layer])
+        is_mirrored = this_pass.direction < 0
+        logits_of_pasted = model(jnp.where(is_mirrored, pasted[:, :, ::-1], pasted))
+        return intervene.region_log_odds(logits_of_pasted, jnp.where(is_mirrored, mask[:, :, ::-1], mask))
+
+    passes = _list_passes(_pasted_passes(scenes=len(scenes), fills=len(fills)))
+    log_odds = jax.lax.map(make_pass, jax.tree.map(jnp.asarray, passes))
+    return _mean_of_directions(log_odds, scenes=len(scenes))
+
+
+def _mean_of_directions(log_odds: jax.Array, *, scenes: int) -> jax.Array:
+    """Returns log-odds (B, L, F) on L layers from those of the passes of `_pasted_passes`, (P, B, F)."""
+    of_scenes, of_fills = jnp.split(log_odds, [2 * scenes])
+    of_scenes = (of_scenes[::2] + of_scenes[1::2]) / 2
+    return jnp.moveaxis(jnp.concatenate([of_scenes, of_fills]), 0, 1)
 
 
 def pack_classes(labels: jax.Array, *, classes: int, side: int = MASK_SIDE) -> jax.Array:

@@ -32,6 +32,9 @@ from flipjax.training.stacks import Rows, free, host_row, take_member
 
 Records: TypeAlias = dict[str, jax.Array]
 """What an epoch records of a member, by name; see `flipjax.training.run.run_epoch`."""
+EVALUATED_IN_A_CALL = 2
+"""Members that a device evaluates in one call. Where a CPU has several devices, XLA keeps some hundred kilobytes of
+every pass of a batch until the call ends."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,23 +309,58 @@ def map_selected(
     if later is not None:
         functions[1:] = [later] * (len(best) - 1)
     program = selected_program(layout)
+    slot_count = computed_by.shape[1]
+    calls = _slots_of_calls(layout, slot_count)
     results = []
     for rule, kept in enumerate(best):
-        computes = stacks.put(layout, computed_by[rule] == rule)
-        of_members = (kept.weights, computes, strengths)
-        results.append(program(experiment, layout, functions[rule], *of_members, pool, *arguments))
+        results_of_calls = []
+        for slots in calls:
+            computes = np.zeros(slot_count, bool)
+            computes[slots] = computed_by[rule, slots] == rule
+            of_members = (kept.weights, stacks.put(layout, computes), strengths)
+            result = program(experiment, layout, functions[rule], *of_members, pool, *arguments)
+            results_of_calls.append(_on_host(result, slots))
+        results.append(jax.tree.map(_join, *results_of_calls))
+    # The place of each member in the order of the calls.
+    places = np.argsort(np.concatenate(calls))[population.slots]
 
-    def gather(*leaves: jax.Array | None) -> np.ndarray:
-        """Returns one leaf by rule and member, each from the rule that computed it, and frees the leaf's arrays."""
-        present = [leaf for leaf in leaves if leaf is not None]
-        by_rule = np.stack([Rows(leaf, population.slots)[:] for leaf in present])
-        free(present)
-        rule_of_member = computed_by[: len(present), population.slots]
+    def gather(*leaves: np.ndarray | None) -> np.ndarray:
+        """Returns one leaf by rule and member, each from the rule that computed it."""
+        by_rule = np.stack([leaf[places] for leaf in leaves if leaf is not None])
+        rule_of_member = computed_by[: len(by_rule), population.slots]
         members = np.arange(len(population.slots))
         return by_rule[rule_of_member, members]
 
     # The first rule's tree leads: where it has a leaf, those of later rules may have None, which `gather` is given.
     return jax.tree.map(gather, *results)
+
+
+def _slots_of_calls(layout: Layout, count: int) -> list[np.ndarray]:
+    """Returns the slots, of `count`, whose members are evaluated in each call: all in one where several run at once.
+
+    Example:
+        >>> from flipjax.config import PopulationSpec
+        >>> from flipjax.training.devices import make_layout
+        >>> layout = make_layout(PopulationSpec(devices=1, map="loop"), members=3)
+        >>> [slots.tolist() for slots in _slots_of_calls(layout, 3)]
+        [[0, 1], [2]]
+    """
+    if layout.width > 1:
+        return [np.arange(count)]
+    by_device = np.arange(count).reshape(layout.devices, -1)
+    starts = range(0, by_device.shape[1], EVALUATED_IN_A_CALL)
+    return [by_device[:, start : start + EVALUATED_IN_A_CALL].ravel() for start in starts]
+
+
+def _on_host(tree: PyTree, slots: np.ndarray) -> PyTree:
+    """Copies the rows of some slots to the host, and frees the arrays on the devices."""
+    rows = jax.tree.map(lambda leaf: Rows(leaf, slots)[:], tree)
+    free(tree)
+    return rows
+
+
+def _join(*rows: np.ndarray) -> np.ndarray:
+    return np.concatenate(rows)
 
 
 def _first_rule_of_same_epoch(epochs: np.ndarray) -> np.ndarray:
