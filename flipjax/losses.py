@@ -67,14 +67,14 @@ def soft_dice_loss(logits: Array, labels: Array, *, include_background: bool = F
         >>> round(float(soft_dice_loss(50.0 * jax.nn.one_hot(labels, 3), labels)[0]), 4)
         0.0
     """
-    first = 1
-    if include_background:
-        first = 0
-    return _soft_dice_loss(_shifted_planes(logits), labels, first=first, smooth=smooth)
+    shifted = _shifted_planes(logits)
+    return _soft_dice_loss(shifted, labels, include_background=include_background, smooth=smooth)
 
 
-def _soft_dice_loss(shifted: list[Array], labels: Array, *, first: int = 1, smooth: float = 1e-5) -> Array:
-    """Returns `soft_dice_loss` from the planes of `_shifted_planes`, the mean over the classes from `first` on."""
+def _soft_dice_loss(
+    shifted: list[Array], labels: Array, *, include_background: bool = False, smooth: float = 1e-5
+) -> Array:
+    """Returns `soft_dice_loss` from the planes of `_shifted_planes`."""
     exponentials = [jnp.exp(plane) for plane in shifted]
     sum_of_all = functools.reduce(jnp.add, exponentials)
 
@@ -86,8 +86,10 @@ def _soft_dice_loss(shifted: list[Array], labels: Array, *, first: int = 1, smoo
         total = (probabilities + truth).sum((-2, -1))
         return 1 - (2 * overlap + smooth) / (total + smooth)
 
-    counted = range(first, len(exponentials))
-    return functools.reduce(jnp.add, map(loss_of, counted)) / len(counted)
+    averaged = range(1, len(exponentials))
+    if include_background:
+        averaged = range(len(exponentials))
+    return functools.reduce(jnp.add, map(loss_of, averaged)) / len(averaged)
 
 
 def group_dro(
@@ -224,7 +226,7 @@ def image_loss(
 
 
 def _built_in(logits: Array, labels: Array, groups: Array) -> Array:
-    """Returns the cross-entropy; takes what a user's loss takes."""
+    """Returns the cross-entropy, from the arguments of a user's loss."""
     return cross_entropy(logits, labels)
 
 

@@ -8,8 +8,8 @@ from jax import Array
 
 SIDES = (0.1, 0.4)
 """Smallest and largest side of a CutMix rectangle, as a fraction of the image side."""
-ENOUGH = 0.3
-"""Share of the rectangle that must be background in both images."""
+LEAST_SHARED = 0.3
+"""Least share of the rectangle that is background in both images, where the partner fills it."""
 
 
 def background_cutmix(
@@ -66,7 +66,7 @@ def background_cutmix(
     in_rectangle = in_rows[:, :, None] & in_columns[:, None, :]
     is_background = in_rectangle & (masks == 0)
     is_shared = is_background & (partner_masks == 0)
-    takes_partner = (is_shared.sum((1, 2)) >= ENOUGH * in_rectangle.sum((1, 2))) & partnered
+    takes_partner = (is_shared.sum((1, 2)) >= LEAST_SHARED * in_rectangle.sum((1, 2))) & partnered
     is_filled = jnp.where(takes_partner[:, None, None], is_shared, is_background)
     is_filled &= (change < probability)[:, None, None]
     if noise_key is not None:
@@ -78,8 +78,8 @@ def background_cutmix(
 def _with_noise(key: Array, colours: Array, images: Array, partnered: Array | bool) -> Array:
     """Replaces the colours (B, 1, 1, 3) of half of the images without a partner by noise (B, H, W, 3)."""
     noise_key, coin_key = jax.random.split(key)
-    alone = jnp.broadcast_to(jnp.logical_not(partnered), images.shape[:1])
-    noisy = jax.random.bernoulli(coin_key, shape=images.shape[:1]) & alone
+    has_no_partner = jnp.broadcast_to(jnp.logical_not(partnered), images.shape[:1])
+    noisy = jax.random.bernoulli(coin_key, shape=images.shape[:1]) & has_no_partner
     noise = jax.random.uniform(noise_key, images.shape)
     return jnp.where(noisy[:, None, None, None], noise, colours)
 

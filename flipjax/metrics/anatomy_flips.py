@@ -173,7 +173,10 @@ def relabelling(decomposition: Decomposition, anatomy: Anatomy) -> Relabelling:
 
 
 def _step_table(anatomy: Anatomy, classes: int) -> np.ndarray:
-    """Returns the places along a chain from true to predicted class, (C, C); 0 for mirror images and other chains."""
+    """Returns the number of places along a chain from the true to the predicted class, (C, C).
+
+    It is 0 for mirror images, and for classes that are in no chain together.
+    """
     steps = np.zeros((classes, classes), np.int64)
     for chain in anatomy.chains:
         for step in anatomy.steps:
@@ -230,19 +233,26 @@ def _check_anatomy(anatomy: Anatomy, decomposition: Decomposition) -> None:
 
 def _gain(confusion: Array, renaming: Renaming) -> Array:
     """Returns how many more pixels (...) are correct after a renaming."""
-    # The classes that change, and what they become: none of both for no renaming.
+    # The classes that change and the classes that they become; without moves both are empty.
     before, after = np.array(renaming.moves, int).reshape(-1, 2).T
     return confusion[..., after, before].sum(-1) - confusion[..., before, before].sum(-1)
 
 
 def _renamed_dice(confusion: Array, sources: Array, inside: np.ndarray) -> Array:
-    """Returns the mean Dice (...) of the foreground classes, after the predictions `sources` (..., C, 2) become it."""
+    """Returns the mean Dice (...) of the foreground classes after a renaming.
+
+    Args:
+        confusion: (..., C, C).
+        sources: int (..., C, 2), the predictions that become each class, from `_source_table`; -1 for none.
+        inside: bool (C,), whether each class is foreground.
+    """
     xp = confusion.__array_namespace__()
     counts = margins(confusion)
-    taken = xp.maximum(sources, 0)
-    same = xp.where(sources >= 0, xp.take_along_axis(confusion, taken, axis=-1), 0).sum(-1)
-    predicted = xp.take_along_axis(counts.predicted[..., None, :], taken, axis=-1)
-    predicted = xp.where(sources >= 0, predicted, 0).sum(-1)
+    is_source = sources >= 0
+    columns = xp.maximum(sources, 0)
+    same = xp.where(is_source, xp.take_along_axis(confusion, columns, axis=-1), 0).sum(-1)
+    predicted = xp.take_along_axis(counts.predicted[..., None, :], columns, axis=-1)
+    predicted = xp.where(is_source, predicted, 0).sum(-1)
     sizes = counts.truth + predicted
     present = (sizes > 0) & inside
     dice = divide(2 * same, sizes)

@@ -66,7 +66,7 @@ def read_key(name: str) -> Key:
 
 
 def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Returns the pairs of classes whose names differ in their side alone.
+    """Returns the pairs of classes whose names differ only in their side.
 
     Example:
         >>> name_pairs(["background", "lung_l", "heart", "lung_r"])
@@ -92,7 +92,7 @@ def _mirrored(key: Key) -> Key:
 
 
 def name_chains(names: Sequence[str]) -> tuple[tuple[int | None, ...], ...]:
-    """Returns the chains of classes whose names differ in their number alone, and of vertebrae.
+    """Returns the chains of classes whose names differ only in their number, and the chain of vertebrae.
 
     Example:
         >>> name_chains(["background", "L2", "T12", "L1", "rib_2", "rib_1"])
@@ -112,8 +112,8 @@ def name_chains(names: Sequence[str]) -> tuple[tuple[int | None, ...], ...]:
             numbered = {stem: classes for stem, classes in numbered.items() if stem not in stems}
     # What is no part of a spine.
     for stem, classes in numbered.items():
-        letter_alone = len(stem) == 2 and stem[0] in SPINE_LETTERS
-        if len(classes) >= FEWEST_OF_A_LETTER or not letter_alone:
+        is_letter_and_number = len(stem) == 2 and stem[0] in SPINE_LETTERS
+        if len(classes) >= FEWEST_OF_A_LETTER or not is_letter_and_number:
             chains.append(_fill(range(min(classes), max(classes) + 1), classes))
     in_order = sorted(filter(None, chains), key=_first_class)
     for chain in in_order:
@@ -146,7 +146,7 @@ def _numbered(names: Sequence[str]) -> dict[Key, dict[int, int]]:
 
 
 def _numbered_word(key: Key, number: str) -> str:
-    """Returns the word before the number of a name, else the one after it; nothing of a number alone."""
+    """Returns the word before the number of a name, else the word after it; '' for a name that is only a number."""
     index = key.index(number)
     if index > 0:
         return key[index - 1]

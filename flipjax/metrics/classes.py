@@ -154,7 +154,7 @@ def background_classes(background: int | Iterable[int] | None) -> tuple[int, ...
 
 
 def _not_classes(background: object) -> str:
-    """Returns the message for what is no background."""
+    """Returns the message for a background that is no class, classes or None."""
     return f"background: expected a class, a tuple of classes or None, found {background!r}."
 
 

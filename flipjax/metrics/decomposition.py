@@ -12,7 +12,7 @@ from flipjax.metrics.classes import Background, background_classes, check_backgr
 from flipjax.metrics.host import Array, read_array, read_numbers
 
 AnyArray: TypeAlias = Any
-"""An array of NumPy, or one of JAX: which comes in decides which goes out, so type checkers cannot tell."""
+"""An array of NumPy or JAX: functions return the kind that they are given, which no type expresses."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class Margins(NamedTuple):
     predicted: Array
     """Pixels predicted as each class."""
     same: Array
-    """Pixels of each class predicted as it."""
+    """Pixels of each class predicted as that class."""
     missed: Array
     """Pixels of each class predicted as background."""
 
@@ -147,24 +147,24 @@ class Ratio(NamedTuple):
 
 
 class PixelRatios(NamedTuple):
-    """The rates of pixels, of each image or of sums over images."""
+    """The rates of pixels, of each image or summed over images."""
 
     correct: Ratio
-    """(...), of the true foreground, what has the right label."""
+    """(...), true foreground with the right label, over the true foreground."""
     flip: Ratio
-    """(...), of the true foreground, what is labelled as another foreground."""
+    """(...), true foreground labelled as another foreground, over the true foreground."""
     miss: Ratio
-    """(...), of the true foreground, what is labelled as background."""
+    """(...), true foreground labelled as background, over the true foreground."""
     spill: Ratio
-    """(...), of the true background, what is labelled as foreground."""
+    """(...), true background labelled as foreground, over the true background."""
     iou: Ratio
-    """(..., C), intersection and union of each class."""
+    """(..., C), intersection over union of each class."""
     foreground_iou: Ratio
-    """(...), intersection and union of foreground, whatever the class."""
+    """(...), intersection over union of foreground, whatever the class."""
     class_flip: Ratio
-    """(..., F), of each foreground class, what is labelled as another one."""
+    """(..., F), pixels of each foreground class labelled as another one, over all its pixels."""
     class_miss: Ratio
-    """(..., F), of each foreground class, what is labelled as background."""
+    """(..., F), pixels of each foreground class labelled as background, over all its pixels."""
 
 
 def margins(confusion: Array, *, background: Background = 0) -> Margins:
@@ -248,10 +248,11 @@ def concatenate(parts: Iterable[Decomposition]) -> Decomposition:
     parts = list(parts)
     if not parts:
         raise ValueError("parts: expected at least one decomposition, found none.")
-    kinds = list(dict.fromkeys((part.confusion.shape[-1], part.background) for part in parts))
-    if len(kinds) > 1:
-        raise ValueError(f"parts: expected one number of classes and one background, found {kinds}.")
-    classes, background = kinds[0]
+    # The numbers of classes and the backgrounds that occur.
+    layouts = list(dict.fromkeys((part.confusion.shape[-1], part.background) for part in parts))
+    if len(layouts) > 1:
+        raise ValueError(f"parts: expected one number of classes and one background, found {layouts}.")
+    classes, background = layouts[0]
     leaves = [read_leaves(part) for part in parts]
     confusion = [counts.reshape(-1, classes, classes) for counts, _ in leaves]
     risk_sum = [sums.reshape(-1) for _, sums in leaves]

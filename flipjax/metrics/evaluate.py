@@ -222,7 +222,7 @@ def rate_intervals(
     Args:
         images: n images.
         groups: names of groups.
-        clusters: int (n,), images that count as one; None: each alone.
+        clusters: int (n,), the cluster of each image, which counts as one unit; None: each image is a unit.
     """
     rates = ratios_of(images)
     intervals = {}

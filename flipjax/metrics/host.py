@@ -1,4 +1,4 @@
-"""Arrays of any framework as NumPy arrays, for what is computed on the host. Imports no JAX."""
+"""Reads arrays of any framework as NumPy arrays, for functions that compute on the host. Imports no JAX."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_array(values: ArrayLike, *, name: str) -> np.ndarray:
         keys = ", ".join(map(repr, values))
         raise TypeError(f"{name}: expected an array, found a mapping; pass one of its values: {keys}.")
     if isinstance(values, np.ma.MaskedArray):
-        # NumPy would count what it hides.
+        # NumPy would count the values that the mask hides.
         raise TypeError(f"{name}: expected an array, found a masked one; pass array.filled(...).")
     try:
         if hasattr(values, "detach"):

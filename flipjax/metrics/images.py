@@ -77,7 +77,7 @@ class Images:
     def where(self, inside: np.ndarray) -> Images:
         """Returns some of the images; `inside` is bool (N,), or indices."""
         if inside.dtype == bool and inside.all():
-            # Nothing is copied, and what follows from the images is kept.
+            # Nothing is copied, and cached properties are kept.
             return self
         regions = None
         if self.regions is not None:
@@ -111,7 +111,7 @@ class Images:
 
     @cached_property
     def _of_groups(self) -> dict[str, Images]:
-        """The groups that `of_group` has made, by name, so that what follows from a group is computed once."""
+        """The groups that `of_group` has made, by name, so that the cached properties of a group are kept."""
         return {}
 
     def in_group(self, name: str) -> np.ndarray:

@@ -266,8 +266,8 @@ def paired_mean_difference(old: Ratio, new: Ratio, *, clusters: ArrayLike | None
         return Estimate(value, math.nan, math.nan)
     has_rate = ((before.whole > 0) | (after.whole > 0)).any(1)
     units = int(has_rate.sum())
-    # Pseudo-values, as of a jackknife: the value plus n times each unit's influence on it. Influences sum to 0, so the
-    # mean of the pseudo-values is the value, and the value is as sure as the mean of n independent numbers.
+    # Pseudo-values, like those of a jackknife: the value plus n times each unit's influence on it. Influences sum to 0,
+    # so the mean of the pseudo-values is the value, which is as sure as the mean of n independent numbers.
     influence = (_mean_influence(after) - _mean_influence(before))[has_rate]
     pseudo_values = value + units * influence
     # The difference between the means of the rates of each unit; 0 if either model lacks them all.

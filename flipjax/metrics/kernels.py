@@ -296,7 +296,7 @@ def _shape_of_pixels(scores: Array, spec: LabelSpec) -> tuple[int, ...]:
 
 
 def _known_arrays(scores: Array, labels: Array | None) -> list[Array]:
-    """Returns what a program takes: scores, and labels if there are any."""
+    """Returns the arrays that a program takes: scores, and labels if there are any."""
     if labels is None:
         return [scores]
     return [scores, labels]

@@ -45,6 +45,7 @@ class NnxFlipMetric(nnx.Metric):
         self.counts = nnx.metrics.MetricState(self._empty())
 
     def _empty(self) -> FlipCounts:
+        """Returns counts of no image."""
         return FlipCounts.empty(num_classes=self.spec.num_classes, background=self.spec.background)
 
     def reset(self) -> None:
@@ -58,6 +59,9 @@ class NnxFlipMetric(nnx.Metric):
             TypeError, ValueError: invalid arrays, or another number of classes. The batch is then not added.
         """
         spec = self.spec
+        num_classes = None
+        if spec.kind == "masks":
+            num_classes = spec.num_classes
         batch = FlipCounts.from_model_output(
             logits,
             labels,
@@ -67,7 +71,7 @@ class NnxFlipMetric(nnx.Metric):
             spatial_ndim=spec.spatial_ndim,
             kind=spec.kind,
             channels=spec.channels,
-            num_classes=spec.num_classes if spec.kind == "masks" else None,
+            num_classes=num_classes,
         )
         self.counts.set_value(self.counts.get_value().merge(batch))
 

@@ -1,8 +1,8 @@
 """Jitted functions of the outputs of a model and of labels, pixel by pixel.
 
 `count_pixels`, `sum_scores`, `find_errors` and `map_pixels` serve `flipjax.metrics.kernels`, which checks the arrays;
-`mean_entropy` serves `flipjax.intervene`. `flipjax.metrics.channels` computes what follows from the classes of a pixel,
-`flipjax.metrics.pixel_sums` sums it over the pixels of an image.
+`mean_entropy` serves `flipjax.intervene`. They compute the values of each pixel by `flipjax.metrics.channels`, and the
+sums over the pixels of an image by `flipjax.metrics.pixel_sums`.
 
 `outputs` are what a model returns: logits or probabilities (..., *spatial, C), or masks (..., *spatial) of predicted
 classes. A *score* is a number of a pixel or an image that is high where an error is likely.
@@ -69,7 +69,7 @@ def count_pixels(
     if classes <= MOST_PACKED_CLASSES:
         counts, risk_of_chunks = packed_counts(prediction, labels, risk, classes)
     else:
-        # Without the barrier XLA computes the prediction anew for each index of the scatter.
+        # Without the barrier XLA computes the prediction again for each index of the scatter.
         counts = scattered_counts(lax.optimization_barrier(prediction), labels, classes)
         risk_of_chunks = risk.sum(-1)
     return counts, risk_of_chunks.sum(-1)

@@ -20,7 +20,7 @@ _ROUNDING = 1e-9
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ranking:
-    """N images sorted by flip-risk, in S resamples of them. `flipjax.metrics.quantities` names what follows.
+    """N images sorted by flip-risk, in S resamples of them; `flipjax.metrics.quantities` names its properties.
 
     Images of equal risk share their mean flip share, so that their order does not matter. Decile d of a resample of K
     images holds the places d * K // 10 up to (d + 1) * K // 10.
@@ -64,8 +64,9 @@ class Ranking:
         A resample of fewer images stays at its sum.
         """
         numbers = np.arange(int(self.ranked_images.max()) + 1)
-        in_each = np.broadcast_to(numbers, (len(self.weights), len(numbers)))
-        return first_sums(in_each, self.weights, self.flip, self.ends_tie)
+        # The same numbers of images for each resample.
+        rows = np.broadcast_to(numbers, (len(self.weights), len(numbers)))
+        return first_sums(rows, self.weights, self.flip, self.ends_tie)
 
     @cached_property
     def flips_of_deciles(self) -> np.ndarray:

@@ -48,6 +48,7 @@ def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.nd
     inside = is_foreground(confusion.shape[-1], decomposition.background)
     foreground = np.flatnonzero(inside)
     risk, elsewhere = swap_regions(confusion.sum(1)[:, foreground], log_odds, center=center)
+    # All predicted foreground becomes the class on other scenes. Images without a region, -1, keep their counts below.
     moved = np.where(inside, 0, confusion)
     moved[np.arange(len(moved)), :, foreground[elsewhere]] += confusion[..., foreground].sum(-1)
     repaired = np.where((elsewhere >= 0)[:, None, None], moved, confusion)
@@ -71,14 +72,14 @@ def swap_regions(counts: np.ndarray, log_odds: ArrayLike, *, center: np.ndarray)
         >>> risk.tolist(), elsewhere.tolist()
         ([4.0], [1])
     """
-    relative = np.asarray(log_odds).astype(np.float64).mean(1) - center
-    has_region = ~np.isnan(relative).any(1) & (counts.sum(1) > 0)
+    centered = np.asarray(log_odds).astype(np.float64).mean(1) - center
+    has_region = ~np.isnan(centered).any(1) & (counts.sum(1) > 0)
     predicted = counts.argmax(1)[:, None]
-    of_others = np.where(np.arange(counts.shape[1]) == predicted, -np.inf, relative)
+    of_others = np.where(np.arange(counts.shape[1]) == predicted, -np.inf, centered)
     # An infinite centre less an infinite one is NaN.
     with np.errstate(invalid="ignore"):
-        risk = of_others.max(1) - np.take_along_axis(relative, predicted, 1)[:, 0]
-    elsewhere = np.where(has_region[:, None], relative, 0).argmax(1)
+        risk = of_others.max(1) - np.take_along_axis(centered, predicted, 1)[:, 0]
+    elsewhere = np.where(has_region[:, None], centered, 0).argmax(1)
     return np.where(has_region, risk, np.nan), np.where(has_region, elsewhere, -1)
 
 

@@ -123,7 +123,7 @@ def segment_confusion(true_segments: pd.DataFrame, *, num_classes: int) -> np.nd
 
 
 def segment_auroc(predicted_segments: pd.DataFrame, *, score: str = "flip_risk") -> pd.DataFrame:
-    """Computes how well a score, and size alone, tell wrong predicted segments from right ones: their AUROC.
+    """Computes the AUROC of a score for wrong predicted segments, and that of their size for comparison.
 
     Small segments are more often wrong and uncertain, so any score correlated with size ranks well. The AUROC within
     strata of size removes this effect.
@@ -174,7 +174,7 @@ def segment_auroc(predicted_segments: pd.DataFrame, *, score: str = "flip_risk")
 
 
 def error_budget(pixel_counts: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
-    """Counts the wrong pixels of each kind and computes the mIoU gained by correcting that kind alone.
+    """Counts the wrong pixels of each kind and computes the mIoU gained by correcting only that kind.
 
     As in TIDE, each gain is computed by replacing only these predictions with the true class; gains do not add up.
 

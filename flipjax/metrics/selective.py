@@ -87,7 +87,7 @@ def risk_coverage(scores: ArrayLike, losses: ArrayLike) -> np.ndarray:
 
 
 class Areas(NamedTuple):
-    """Areas of J scores, float64 (J,) each; NaN without images.
+    """Areas under the curves of J scores, float64 (J,) each; NaN without images.
 
     Source: Geifman, Uziel and El-Yaniv, Bias-reduced uncertainty estimation for deep neural classifiers, 2019, for
         AURC and E-AURC; Traub et al., Overcoming common flaws in the evaluation of selective classification systems,
@@ -107,7 +107,7 @@ class Areas(NamedTuple):
 
 
 def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
-    """Returns the areas of J scores of n images at once.
+    """Returns the areas under the curves of J scores of n images.
 
     Args:
         scores: (J, n) without NaN.

@@ -112,4 +112,5 @@ def from_bytes(stored: np.ndarray) -> np.ndarray:
 
 
 def _scalars(summary: Summary) -> dict[str, float]:
+    """Returns the entries of a summary that are one number."""
     return {name: float(value) for name, value in summary.items() if isinstance(value, int | float)}
