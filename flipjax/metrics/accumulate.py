@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SHARED = ("background", "ignore_index", "kind", "spatial_ndim")
 """Fields of `LabelSpec` that are equal in all metrics of a merge."""
+MOST_LISTED = 8
+"""Most images that an error lists."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +38,9 @@ class Batch:
     images: Decomposition
     """Their decomposition, NumPy leaves (N, C, C) and (N,)."""
     groups: np.ndarray | None
-    """The name of each image's group, or with `all_groups` its number; None without groups."""
+    """(N,), the name of each image's group, or with `all_groups` its number; None without groups."""
     clusters: np.ndarray | None
-    """The name of each image's cluster, or None."""
+    """(N,), the name of each image's cluster; None without clusters."""
 
     def is_like(self, other: Batch) -> bool:
         """Returns whether both have groups or none, and clusters or none."""
@@ -115,8 +117,8 @@ class FlipMetric:
             labels: (N, *spatial) integers.
             groups: N names of groups, texts or integers, such as sites; with `all_groups` names or numbers of these.
                 Copied; with every batch or with none.
-            clusters: N patients, films or whatever images are not independent within, texts or integers: `intervals`
-                counts them as one. With every batch or with none.
+            clusters: N names of clusters, texts or integers, such as patients or films, whose images are not
+                independent: `intervals` counts them as one. With every batch or with none.
 
         Raises:
             TypeError, ValueError: invalid arrays as in `decompose`, NaN scores, a different C, or invalid groups. The
@@ -152,7 +154,9 @@ class FlipMetric:
         self.spec.names(classes)
         broken = np.flatnonzero(np.isnan(images.risk_sum))
         if len(broken) and self.spec.kind != "masks":
-            raise ValueError(f"{self.spec.kind}: expected numbers, found NaN in images {broken[:8].tolist()}.")
+            raise ValueError(
+                f"{self.spec.kind}: expected numbers, found NaN in images {broken[:MOST_LISTED].tolist()}."
+            )
 
     @property
     def decomposition(self) -> Decomposition:
@@ -169,7 +173,7 @@ class FlipMetric:
         return self.summarize_batch(_join(self._batches))
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Returns the 95% intervals of all rates and of mean IoU in `compute`, by key; over clusters where given.
+        """Returns the 95% intervals of all rates and of mean IoU in `compute`, by key, over images or their clusters.
 
         Source: `flipjax.metrics.intervals`.
 
@@ -182,7 +186,7 @@ class FlipMetric:
             (0.708, ['group/north/fg_flip', 'group/south/fg_flip'])
         """
         batch = _join(self._batches)
-        numbers, all_groups = self._numbered(batch)
+        numbers, all_groups = self._number_groups(batch)
         images = read_images(batch.images, numbers, class_names=self.spec.class_names, all_groups=all_groups)
         clusters = None
         if batch.clusters is not None:
@@ -194,7 +198,7 @@ class FlipMetric:
         self.update(predictions, labels, groups)
         return self.summarize_batch(self.last_batch)
 
-    def _numbered(self, batch: Batch) -> tuple[np.ndarray | None, AnyGroups | None]:
+    def _number_groups(self, batch: Batch) -> tuple[np.ndarray | None, AnyGroups | None]:
         """Returns the number of each image's group, and the groups in the order of their numbers."""
         if batch.groups is None or self.all_groups is not None:
             return batch.groups, self.all_groups
@@ -203,7 +207,7 @@ class FlipMetric:
     def summarize_batch(self, batch: Batch) -> Summary:
         """Returns the numbers of a batch, with the kinds of flips if classes have mirror images or chains."""
         images = batch.images
-        numbers, all_groups = self._numbered(batch)
+        numbers, all_groups = self._number_groups(batch)
         summary = summarize(images, numbers, class_names=self.spec.class_names, all_groups=all_groups)
         anatomy = self.anatomy
         if anatomy == "names":
