@@ -15,7 +15,7 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from flipjax.metrics.classes import Background, LabelSpec, check_background
-from flipjax.metrics.host import Array, read_array
+from flipjax.metrics.host import Array, read_array, widen
 
 SCORES = ("logits", "probabilities")
 """Kinds of predictions that have a score for each class."""
@@ -32,13 +32,13 @@ _SHOWN_VALUES = 8
 
 
 def to_array(values: ArrayLike, *, name: str = "array") -> Array:
-    """Returns JAX arrays as they are, and all other array-likes as `read_array` does.
+    """Returns JAX arrays as they are, and all other array-likes as `read_array` does; integers have 8 bits or more.
 
     Raises:
         TypeError: a dict of model outputs, a masked array, or what is no array.
     """
     if isinstance(values, jax.Array):
-        return values
+        return widen(values)
     return read_array(values, name=name)
 
 

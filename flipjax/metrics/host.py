@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 Array: TypeAlias = "np.ndarray | jax.Array"
 """An array that is read: of NumPy, on the host, or of JAX, perhaps traced."""
 
+NARROW = {"int2": np.int8, "uint2": np.uint8, "int4": np.int8, "uint4": np.uint8}
+"""Integers of `ml_dtypes` that NumPy does not compute with, and the types that hold their values."""
+
 
 def read_array(values: ArrayLike, *, name: str) -> np.ndarray:
     """Returns an array-like as a NumPy array in native byte order.
@@ -47,9 +50,17 @@ def read_array(values: ArrayLike, *, name: str) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise TypeError(f"{name}: expected an array, found {type(values).__name__} ({reason}).") from error
+    array = widen(array)
     if array.dtype.isnative:
         return array
     return array.astype(array.dtype.newbyteorder("="))
+
+
+def widen(array: Array) -> Array:
+    """Returns integers of 2 or 4 bits as integers of 8 bits, and all other arrays as they are."""
+    if array.dtype.name in NARROW:
+        return array.astype(NARROW[array.dtype.name])
+    return array
 
 
 def _on_cpu(tensor: Any) -> ArrayLike:

@@ -21,6 +21,7 @@ from flipjax.config import FROZEN, ConfigError, Experiment, ModelSpec
 from flipjax.config.checks import check_value
 from flipjax.config.groups import Groups
 from flipjax.metrics.checks import to_array
+from flipjax.metrics.host import NARROW
 from flipjax.models.frozen import Projection, encoder_weights, features_of
 from flipjax.models.pytorch_names import WeightsError, from_state_dict, to_state_dict
 from flipjax.models.weight_files import path_of, read_digested, write_digested
@@ -264,10 +265,14 @@ def _read_images(images: ArrayLike) -> Array:
     Raises:
         ValueError: what is no array, other types than uint8 and floats, or floats outside [0, 1].
     """
+    # Integers of 2 and 4 bits are widened to 8.
+    given = str(getattr(images, "dtype", ""))
     try:
         array = to_array(images, name="images")
     except TypeError as error:
         raise ValueError(str(error)) from error
+    if given in NARROW:
+        raise ValueError(f"images: expected uint8, or floats in [0, 1]; found {given}")
     if array.dtype == np.uint8:
         return array
     if not jnp.issubdtype(array.dtype, jnp.floating):

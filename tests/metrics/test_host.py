@@ -73,10 +73,6 @@ REFUSED = {
     "no key": (lambda: bootstrap(key=np.ones(2)), "key: expected a JAX PRNG key"),
     "too many columns": (lambda: resampled(np.ones((2, 9))), r"counts: expected \(samples, 6\), found \(2, 9\)"),
     "no counts": (lambda: resampled(None), r"counts: expected \(samples, 6\), found \(\)"),
-    "labels of 4 bits": (
-        lambda: metrics.decompose(random_case(0, (4, 5))[0], np.zeros((4, 5), ml_dtypes.int4)),
-        "labels: expected integers, found int4; pass labels.astype",
-    ),
     "no resample": (lambda: resampled(np.ones((0, 6))), r"counts: expected \(samples, 6\)"),
     "negative": (lambda: resampled(-np.ones((2, 6))), "counts: expected whole numbers .* found -1.0"),
     "halves": (lambda: resampled(np.full((2, 6), 0.5)), "counts: expected whole numbers .* found 0.5"),
@@ -122,7 +118,7 @@ def test_what_is_no_number_is_refused(call, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint16, ">u2"], ids=str)
+@pytest.mark.parametrize("dtype", [ml_dtypes.int4, ml_dtypes.uint4, jnp.int4, jnp.uint2, np.int8, ">u2"], ids=str)
 @pytest.mark.parametrize("on_device", [False, True], ids=["numpy", "jax"])
 @pytest.mark.parametrize("function", [metrics.decompose, metrics.error_map])
 def test_labels_of_any_width(dtype, on_device, function):
