@@ -15,7 +15,7 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from flipjax.metrics.classes import Background, LabelSpec, check_background
-from flipjax.metrics.host import Array, read_array, widen
+from flipjax.metrics.host import NARROW, Array, read_array
 
 SCORES = ("logits", "probabilities")
 """Kinds of predictions that have a score for each class."""
@@ -37,9 +37,11 @@ def to_array(values: ArrayLike, *, name: str = "array") -> Array:
     Raises:
         TypeError: a dict of model outputs, a masked array, or what is no array.
     """
-    if isinstance(values, jax.Array):
-        return widen(values)
-    return read_array(values, name=name)
+    if not isinstance(values, jax.Array):
+        return read_array(values, name=name)
+    if values.dtype.name in NARROW:
+        return values.astype(NARROW[values.dtype.name])
+    return values
 
 
 def on_host(*arrays: object) -> bool:

@@ -50,17 +50,11 @@ def read_array(values: ArrayLike, *, name: str) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise TypeError(f"{name}: expected an array, found {type(values).__name__} ({reason}).") from error
-    array = widen(array)
+    if array.dtype.name in NARROW:
+        return array.astype(NARROW[array.dtype.name])
     if array.dtype.isnative:
         return array
     return array.astype(array.dtype.newbyteorder("="))
-
-
-def widen(array: Array) -> Array:
-    """Returns integers of 2 or 4 bits as integers of 8 bits, and all other arrays as they are."""
-    if array.dtype.name in NARROW:
-        return array.astype(NARROW[array.dtype.name])
-    return array
 
 
 def _on_cpu(tensor: Any) -> ArrayLike:
