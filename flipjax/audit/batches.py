@@ -1,4 +1,4 @@
-"""Reads and checks one batch of a stream, as a model makes it: each argument of `flipjax.audit.audit_stream.add`.
+"""Reads and checks one batch of a stream, as a model makes it: each argument of `AuditStream.add`.
 
 Errors name the argument. A batch has N images; C is the number of classes.
 """

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from flipjax.audit.findings import told_groups
+from flipjax.audit.findings import groups_with_sentence
 from flipjax.audit.flips import GroupFlip
 from flipjax.audit.results import Audit
 from flipjax.report import panels, rankings
@@ -66,7 +66,7 @@ def heat_chart(audit: Audit) -> Chart | None:
     classes = sorted(classes[:MAP_ROWS], key=audit.class_names.index)
     groups = sorted(groups[:MAP_COLUMNS])
     frames = []
-    for row in told_groups(audit):
+    for row in groups_with_sentence(audit):
         flips_more = row.difference.value > 0
         if flips_more and row.class_name in classes and row.group in groups:
             frames.append((classes.index(row.class_name), groups.index(row.group)))

@@ -62,9 +62,13 @@ def evaluate_weights(
     if samples < 1:
         raise ConfigError("--samples", "a number >= 1", samples)
     planned = plan(with_model(config, ModelSpec(name=model, dtype=dtype, weights=weights)))
-    swapped = planned.intervene if intervene else None
-    if swapped is not None and swapped.scenes == "none":
-        raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
+    swapped = None
+    stored_swap = None
+    if intervene:
+        swapped = planned.intervene
+        stored_swap = dataclasses.asdict(swapped)
+        if swapped.scenes == "none":
+            raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
     with claimed(out):
         # No sweep's number of members limits the devices.
         device = start_backend(planned.population, members=sys.maxsize)
@@ -81,7 +85,7 @@ def evaluate_weights(
             "split": split,
             "samples": samples,
             "device": device,
-            "intervene": None if swapped is None else dataclasses.asdict(swapped),
+            "intervene": stored_swap,
             "pool": pool.name,
             "size": pool.size,
         }
@@ -92,6 +96,7 @@ def evaluate_weights(
 
 
 def _load_task(program: Program) -> tuple[Program, Task]:
+    """Returns the program with what its pool says, and its task; errors of the split name their field."""
     try:
         return make_task(program)
     except ConfigError:

@@ -2,8 +2,8 @@
 
 `first_findings` returns those that must be read before an audit is signed, which a page shows first;
 `further_findings` returns the others, which it folds. A function `_..._lines` returns the sentences on one subject,
-none where the audit has nothing to say on it; a function `_..._line` returns one of them. `told_groups` chooses the
-groups that have a sentence; the map of groups marks the same.
+none where the audit has nothing to say on it; a function `_..._line` returns one of them. `groups_with_sentence`
+chooses the groups that have a sentence; the map of groups marks the same.
 """
 
 import math
@@ -132,7 +132,7 @@ def names_in_words(audit: Audit, images: np.ndarray, most: int) -> str:
     return listed(names, most=most)
 
 
-def told_groups(audit: Audit) -> list[GroupFlip]:
+def groups_with_sentence(audit: Audit) -> list[GroupFlip]:
     """Returns the comparisons that have a sentence, the smallest q first: classes in groups where they flip more.
 
     Of a class that flips more in no group, those where it flips less are returned. Left out are
@@ -166,7 +166,7 @@ def _rank_of_comparison(row: GroupFlip) -> tuple[float, float]:
 
 def _group_lines(audit: Audit) -> list[str]:
     """Returns the groups that differ, or that none does, and the gap between rare and common groups."""
-    lines = [_group_line(audit, row) for row in told_groups(audit)]
+    lines = [_group_line(audit, row) for row in groups_with_sentence(audit)]
     if not lines and any(row.flips for row in audit.compared):
         lines.append(_no_group_line(audit))
     if "flip_gap/mean" in audit.summary:
@@ -196,7 +196,7 @@ def _no_group_line(audit: Audit) -> str:
     if not q_values:
         return "Groups cannot be compared: each is one image or one cluster, or against one."
     least = min(q_values)
-    # What is significant and not told is less than this in print, or has opposite signs over pixels and over images.
+    # A significant difference without a sentence is 0.000 in print, or has opposite signs over pixels and over images.
     margin = ""
     significant = _significant(audit)
     if significant:

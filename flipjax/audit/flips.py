@@ -16,8 +16,8 @@ from flipjax.metrics.intervals import Estimate, difference_of, estimate_rate, es
 from flipjax.metrics.permutation import PermutationUnits, false_discovery_q, group_p_values, make_units
 from flipjax.results.frames import DIGITS
 
-PAIRS = 400
-"""Pairs of classes of the most pixels, of which intervals are computed."""
+MOST_PAIRS = 400
+"""Pairs of classes that have a row and an interval, at most: those with the most flipped pixels."""
 
 ImagesByGroup = Mapping[str, Mapping[int, np.ndarray]]
 """Images, int64 indices, by the name of their group (a scene; or `common`, `rare`), then by class."""
@@ -164,7 +164,7 @@ def compare_groups(
         class_names: names of all C classes.
         clusters: int (n,), images that are alike, such as those of one patient, which count as one; None: each alone.
     """
-    flips, pixels = class_pixels(decomposition)
+    flipped, pixels = class_pixels(decomposition)
     comparisons: dict[str, list[GroupFlip]] = {}
     tests: dict[str, PermutationUnits] = {}
     for c in np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist():
@@ -176,30 +176,38 @@ def compare_groups(
                 images_of_group[group] = showing
         if len(images_of_group) < 2:
             continue
-        units = _units_of(flips[:, c], pixels[:, c], images_of_group, clusters)
+        ratio = Ratio(flipped[:, c], pixels[:, c])
+        units = _units_of(ratio, images_of_group, clusters)
         name = class_names[c]
-        comparisons[name] = _describe_groups(name, flips[:, c], pixels[:, c], images_of_group, clusters, units)
+        comparisons[name] = _describe_groups(name, ratio, images_of_group, clusters, units)
         # A class that never flips is no test: its p is 1.
         if units.share.any():
             tests[name] = units
     p_values = dict(zip(tests, group_p_values(list(tests.values())), strict=True))
     rows = []
-    for name, of_class in comparisons.items():
-        p_of_class = p_values.get(name, np.ones(len(of_class)))
-        for row, p in zip(of_class, p_of_class.tolist(), strict=True):
+    for name, comparisons_of_class in comparisons.items():
+        p_of_groups = p_values.get(name, np.ones(len(comparisons_of_class)))
+        for row, p in zip(comparisons_of_class, p_of_groups.tolist(), strict=True):
             rows.append(dataclasses.replace(row, p=p))
     return _corrected(rows)
 
 
 def _describe_groups(
     class_name: str,
-    flip: np.ndarray,
-    whole: np.ndarray,
+    ratio: Ratio,
     images_of_group: Mapping[str, np.ndarray],
     clusters: np.ndarray | None,
     units: PermutationUnits,
 ) -> list[GroupFlip]:
-    """Returns a class's Flip in each group and elsewhere, not tested yet."""
+    """Returns a class's Flip in each group and elsewhere, not tested yet.
+
+    Args:
+        class_name: of the class.
+        ratio: its flipped and all pixels in each image, (n,).
+        images_of_group: the images that show it, by group.
+        clusters: as in `compare_groups`.
+        units: what is permuted, with the groups in the same order.
+    """
     groups = []
     for (group, inside), mean_difference in zip(images_of_group.items(), units.differences.tolist(), strict=True):
         rivals = tuple(name for name in images_of_group if name != group)
@@ -211,23 +219,22 @@ def _describe_groups(
                 rivals=rivals,
                 images=len(inside),
                 other_images=len(outside),
-                here=_rate(flip, whole, inside, clusters),
-                elsewhere=_rate(flip, whole, outside, clusters),
+                here=_rate(ratio, inside, clusters),
+                elsewhere=_rate(ratio, outside, clusters),
                 mean_difference=mean_difference,
             )
         )
     return groups
 
 
-def _units_of(
-    flip: np.ndarray, whole: np.ndarray, images_of_group: Mapping[str, np.ndarray], clusters: np.ndarray | None
-) -> PermutationUnits:
-    """Returns what is permuted for a class."""
+def _units_of(ratio: Ratio, images_of_group: Mapping[str, np.ndarray], clusters: np.ndarray | None) -> PermutationUnits:
+    """Returns what is permuted for a class: its images, or their clusters, with the numbers of their groups."""
     images = np.concatenate([*images_of_group.values()])
-    group = np.repeat(np.arange(len(images_of_group)), [len(of_group) for of_group in images_of_group.values()])
+    sizes = [len(images_in_group) for images_in_group in images_of_group.values()]
+    group_of_image = np.repeat(np.arange(len(sizes)), sizes)
     if clusters is not None:
         clusters = clusters[images]
-    return make_units(flip[images], whole[images], group, clusters)
+    return make_units(ratio.part[images], ratio.whole[images], group_of_image, clusters)
 
 
 def _corrected(rows: Sequence[GroupFlip]) -> list[GroupFlip]:
@@ -258,15 +265,17 @@ def _family_of(rows: Sequence[GroupFlip]) -> list[GroupFlip]:
     return [row for row in rows if row.flips and not row.repeats and not math.isnan(row.p)]
 
 
-def _rate(flip: np.ndarray, whole: np.ndarray, images: np.ndarray, clusters: np.ndarray | None) -> Estimate:
-    """Returns Flip of a class in some images."""
+def _rate(ratio: Ratio, images: np.ndarray, clusters: np.ndarray | None) -> Estimate:
+    """Returns Flip of a class in some images, given its flipped and all pixels in each of n images."""
     if clusters is not None:
         clusters = clusters[images]
-    return estimate_rate(Ratio(flip[images], whole[images]), clusters=clusters)
+    return estimate_rate(ratio.take(images), clusters=clusters)
 
 
 def group_table(compared: Sequence[GroupFlip]) -> pd.DataFrame:
-    """Returns the rows of flips_by_group.csv, the largest sure difference first; of two groups that of more flips.
+    """Returns the rows of flips_by_group.csv, the largest significant difference first.
+
+    Of two groups, the one that flips more has the row.
 
     Columns: `class`, `group`; `images` of the group that show the class; `flip`, the flipped share of its pixels there,
     `low`, `high`; `others`, that of the other groups, with `others_images`; `difference`, `difference_low`,
@@ -274,14 +283,15 @@ def group_table(compared: Sequence[GroupFlip]) -> pd.DataFrame:
     """
     # Of no rows, pandas would make no columns.
     table = pd.DataFrame([row.row() for row in compared if not row.repeats], columns=list(COLUMNS))
+    # How far the interval lies from 0. Where it holds 0, the larger difference comes first.
     bound = np.nan_to_num(np.maximum(table["difference_low"], -table["difference_high"]), nan=0)
-    # Of differences that are not sure, the larger comes first, not the one that is nearly sure to be none.
     bound = np.maximum(bound, 0)
     return by_bound(table, bound, table["difference"].abs())
 
 
 def by_bound(table: pd.DataFrame, bound: object, value: object) -> pd.DataFrame:
     """Returns rounded rows, those with the largest bound, then the largest value, first."""
+    # `lexsort` sorts by its last key first.
     order = np.lexsort((-np.asarray(value, np.float64), -np.asarray(bound, np.float64)))
     return table.iloc[order].round(DIGITS)
 
@@ -294,11 +304,12 @@ def flip_gap(decomposition: Decomposition, images: ImagesByGroup, clusters: np.n
         images: in `common` and in `rare` groups by class, the same classes of both; at least one.
         clusters: as in `compare_groups`.
     """
-    flips, pixels = class_pixels(decomposition)
+    flipped, pixels = class_pixels(decomposition)
     differences = []
     for c in images["common"]:
-        common = _rate(flips[:, c], pixels[:, c], images["common"][c], clusters)
-        rare = _rate(flips[:, c], pixels[:, c], images["rare"][c], clusters)
+        ratio = Ratio(flipped[:, c], pixels[:, c])
+        common = _rate(ratio, images["common"][c], clusters)
+        rare = _rate(ratio, images["rare"][c], clusters)
         differences.append(difference_of(rare, common))
     return mean_of_estimates(differences)
 
@@ -319,12 +330,12 @@ def flip_pairs(
         weighted: the same pixels by their size, of which shares are, if that differs between images.
 
     Returns:
-        A row per pair of foreground classes, for at most PAIRS with the most pixels: `truth`, `prediction`; `images`
+        A row per pair of foreground classes, for the MOST_PAIRS with the most pixels: `truth`, `prediction`; `images`
         that show the class, `flipped_images` of these with such a flip; `pixels`; `share` of the class, `low`, `high`.
     """
     confusion = np.asarray(decomposition.confusion)
     flips = flips_of(confusion.sum(0, dtype=np.int64), background=decomposition.background)
-    truth, prediction = np.unravel_index(np.argsort(-flips, axis=None, kind="stable")[:PAIRS], flips.shape)
+    truth, prediction = np.unravel_index(np.argsort(-flips, axis=None, kind="stable")[:MOST_PAIRS], flips.shape)
     occurs = flips[truth, prediction] > 0
     truth = truth[occurs]
     prediction = prediction[occurs]

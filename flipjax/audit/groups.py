@@ -118,7 +118,12 @@ def _read_scenes(image_rows: pd.DataFrame, foreground: Sequence[str] | None) -> 
         usual_of_class = _usual_of_classes(image_rows)
         # The scene that is common in training may be in no image.
         scene_names = sorted({*image_rows["scene"], *usual_of_class.values()})
-        usual = [(scene_names.index(usual_of_class[name]),) if name in usual_of_class else () for name in class_names]
+        usual: list[tuple[int, ...]] = []
+        for name in class_names:
+            if name in usual_of_class:
+                usual.append((scene_names.index(usual_of_class[name]),))
+            else:
+                usual.append(())
         return _Scenes(tuple(class_names), tuple(scene_names), tuple(usual), f"by the column {USUAL}")
     scene_names = sorted({*image_rows["scene"]})
     counts = pd.crosstab(image_rows["class"], image_rows["scene"])

@@ -56,8 +56,11 @@ def write_audit_page(
             section = dataclasses.replace(section, blocks=[])
         blocks = [_with_links(audit, block, segments) for block in section.blocks]
         sections.append(dataclasses.replace(section, blocks=[*blocks, *after.get(section.title, [])]))
+    charts_in_front = []
     heat = charts.heat_chart(audit)
-    front = Front([] if heat is None else [heat], _worst(audit, items))
+    if heat is not None:
+        charts_in_front.append(heat)
+    front = Front(charts_in_front, _worst(audit, items))
     # The options are in summary.json; what was read is said first.
     write_page(folder, dataclasses.replace(document, sections=sections, front=front, config=None))
 
@@ -89,7 +92,10 @@ def anchor_of(truth: int, predicted: int) -> str:
 
 
 def draw_items(audit: Audit, pictures: Mapping[int, ImagePictures]) -> list[Item]:
-    """Returns the images with whole segments that are wrong, the worst first; without any, the few worst."""
+    """Returns pictures of the images with whole segments that are wrong, the worst first.
+
+    If there are none, returns those of the worst images, at most MOST_WITHOUT_WHOLE.
+    """
     shown = [index for index in audit.worst_images if index in pictures]
     counts = audit.objects.counts
     segments = (counts.flipped_segments + counts.missed_segments).sum(1)
@@ -139,10 +145,19 @@ ALL_OF_PICTURE = (slice(None), slice(None))
 def make_item(
     audit: Audit, index: int, kind: str, picture: Picture, *, cut: tuple[slice, slice] = ALL_OF_PICTURE
 ) -> Item:
-    """Returns the picture of an image of an audit, or a cut of it."""
+    """Returns what the gallery shows of an image.
+
+    Args:
+        audit: the audit.
+        index: the image's position.
+        kind: what is wrong in it, in words.
+        picture: of the image, or of a slice of a volume.
+        cut: the rows and columns of the picture that are shown.
+    """
     classes = len(audit.class_names)
-    title = picture.layout.title
     name = str(audit.images["name"].loc[index])
+    if picture.layout.title:
+        name = f"{name}, {picture.layout.title}"
     truth = picture.truth.astype(np.int32)
     ignore_index = None
     if picture.ignored is not None:
@@ -156,11 +171,19 @@ def make_item(
         background=audit.background,
         ignore_index=ignore_index,
     )
-    risk = np.full(truth.shape, np.nan, np.float32) if picture.risk is None else picture.risk
+    risk = picture.risk
+    if risk is None:
+        risk = np.full(truth.shape, np.nan, np.float32)
+    group = ""
+    if "group" in audit.images:
+        group = str(audit.images["group"].loc[index])
+    photo = None
+    if picture.image is not None:
+        photo = picture.image[cut]
     return Item(
-        name=f"{name}, {title}" if title else name,
+        name=name,
         member="",
-        group=str(audit.images["group"].loc[index]) if "group" in audit.images else "",
+        group=group,
         kind=kind,
         flip=float(np.asarray(audit.decomposition.flip)[index]),
         flip_risk=float(np.asarray(audit.decomposition.flip_risk)[index]),
@@ -168,7 +191,7 @@ def make_item(
         prediction=picture.prediction[cut],
         errors=np.asarray(errors)[cut],
         risk=risk[cut],
-        image=None if picture.image is None else picture.image[cut],
+        image=photo,
         outlined=True,
         sides=picture.layout.sides,
     )

@@ -10,8 +10,8 @@ from flipjax.audit.findings import (
     LEAST_DIFFERENCE,
     first_findings,
     further_findings,
+    groups_with_sentence,
     names_in_words,
-    told_groups,
 )
 from flipjax.audit.objects import FLIPPED, MISSED, Objects
 from flipjax.audit.results import Audit
@@ -203,9 +203,9 @@ def _group_blocks(audit: Audit) -> list[Numbers]:
     }
     # Where a group flips less, another flips more, which has the row; a difference of 0.000 has none.
     higher = audit.by_group[audit.by_group["difference"] > LEAST_DIFFERENCE]
-    told = {(row.class_name, row.group) for row in told_groups(audit)}
-    untold = [row not in told for row in zip(higher["class"], higher["group"], strict=True)]
-    table = tabulate(higher[np.array(untold, bool)], columns, names=2)
+    said = {(row.class_name, row.group) for row in groups_with_sentence(audit)}
+    is_said = [pair in said for pair in zip(higher["class"], higher["group"], strict=True)]
+    table = tabulate(higher[~np.array(is_said, bool)], columns, names=2)
     return [
         Numbers("The other classes and groups; all are in flips_by_group.csv", table, folded=True),
         *_groups_by_flip(audit),
