@@ -45,17 +45,17 @@ def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax data", description=__doc__)
     commands = parser.add_subparsers(required=True)
     _add_check(commands.add_parser("check", help="read every file of a folder, and report"))
-    makers = commands.add_parser("prepare", help="make a TFDS data set from its archives")
-    makers = makers.add_subparsers(required=True)
+    prepare_parser = commands.add_parser("prepare", help="make a TFDS data set from its archives")
+    data_sets = prepare_parser.add_subparsers(required=True)
     for module, add_options in ((coco_cd, _add_coco_cd), (waterbirds_seg, _add_waterbirds_seg)):
         name = module.__name__.rpartition(".")[2]
-        prepare = makers.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
+        prepare = data_sets.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
         prepare.add_argument("--size", type=int, default=0, help="pixels a side (default: as large as each photo)")
         prepare.add_argument("--data_dir", default="", metavar="DIR", help="TFDS folder (default: TFDS's own)")
         prepare.set_defaults(run=functools.partial(_prepare, module.prepare))
         add_options(prepare)
-    manifests = commands.add_parser("manifest", help="write a manifest of any rho")
-    manifest = manifests.add_subparsers(required=True).add_parser("waterbirds_seg")
+    manifest_parser = commands.add_parser("manifest", help="write a manifest of any rho")
+    manifest = manifest_parser.add_subparsers(required=True).add_parser("waterbirds_seg")
     _add_archives(manifest)
     manifest.add_argument("--rho", type=float, required=True, help="fraction of each class in its usual scene")
     manifest.add_argument("--seed", type=int, default=0, help="seed (default 0)")
@@ -66,12 +66,12 @@ def _parser() -> command.Parser:
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    names = functools.partial(add, type=command.read_names, default=(), metavar="A,B")
+    add_names = functools.partial(add, type=command.read_names, default=(), metavar="A,B")
     add("root", metavar="DIR", help="a composite or photo folder")
     add("--size", type=int, default=48, help="pixels a side (default 48)")
-    names("--class_names", "--classes", dest="classes", help="class names in order")
-    names("--scene_kinds", help="scene names in order")
-    names("--usual", type=_usual, help="usual scene of each class, or several as A+B (default: scene i mod S)")
+    add_names("--class_names", "--classes", dest="classes", help="class names in order")
+    add_names("--scene_kinds", help="scene names in order")
+    add_names("--usual", type=_usual, help="usual scene of each class, or several as A+B (default: scene i mod S)")
     add("--scene_column", default="scene", metavar="NAME", help="column of metadata.csv with the scene, as scanner")
     add("--cluster_column", default="", metavar="NAME", help="column of clusters that stay in one part, as patient")
     parser.set_defaults(run=_check)
@@ -79,33 +79,35 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 def _add_coco_cd(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    names = functools.partial(add, type=command.read_names, metavar="A,B")
+    add_names = functools.partial(add, type=command.read_names, metavar="A,B")
     add("--coco_root", type=command.read_folder, metavar="DIR", help="has train2017/, val2017/ and annotations/")
     add("--download", action="store_true", help="fetch COCO 2017 first (21 GB) in place of --coco_root")
     text = "has stuff_train2017.json and stuff_val2017.json (default: annotations/)"
     add("--stuff_dir", type=command.read_folder, metavar="DIR", help=text)
     text = "validation and test images are the paper's (default), or drawn by the sweep"
     add("--split", choices=("reference", "free"), default="reference", help=text)
-    names("--classes", default=coco_cd.CLASSES, help="animals (default: cat,dog)")
-    names("--scenes", default=coco_cd.SCENES, help="indoor, outdoor (default), or categories or groups of stuff")
+    add_names("--classes", default=coco_cd.CLASSES, help="animals (default: cat,dog)")
+    add_names("--scenes", default=coco_cd.SCENES, help="indoor, outdoor (default), or categories or groups of stuff")
     add("--rho", type=float, help="make the paper's training set at this rho (default: all remaining photos)")
 
 
 def _add_waterbirds_seg(parser: argparse.ArgumentParser) -> None:
     _add_archives(parser, required=False)
     parser.add_argument("--download", action="store_true", help="fetch CUB and Places365 first (27 GB)")
-    add = functools.partial(parser.add_mutually_exclusive_group().add_argument, type=Path, metavar="CSV")
-    add("--manifest", help="store the composites of this manifest instead of cut-outs and scenes")
-    add("--split_by", nargs="+", default=[], help="use only the birds and scenes of these manifests, in their parts")
-    most = waterbirds_seg.SCENES
-    text = f"scene photos of each kind, 0 for all (default {most}, as many as the released manifests show)"
-    parser.add_argument("--scenes", type=int, default=most, help=text)
+    one_of_both = parser.add_mutually_exclusive_group()
+    add_tables = functools.partial(one_of_both.add_argument, type=Path, metavar="CSV")
+    add_tables("--manifest", help="store the composites of this manifest instead of cut-outs and scenes")
+    text = "use only the birds and scenes of these manifests, in their parts"
+    add_tables("--split_by", nargs="+", default=[], help=text)
+    default = waterbirds_seg.SCENES
+    text = f"scene photos of each kind, 0 for all (default {default}, as many as the released manifests show)"
+    parser.add_argument("--scenes", type=int, default=default, help=text)
 
 
 def _add_archives(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    add = functools.partial(parser.add_argument, type=command.read_folder, required=required, metavar="DIR")
-    add("--cub_dir", help="CUB_200_2011, with images/ and segmentations/")
-    add("--places_dir", help="Places365, its categories bamboo_forest, forest/broadleaf, ocean and lake/natural")
+    add_folder = functools.partial(parser.add_argument, type=command.read_folder, required=required, metavar="DIR")
+    add_folder("--cub_dir", help="CUB_200_2011, with images/ and segmentations/")
+    add_folder("--places_dir", help="Places365, its categories bamboo_forest, forest/broadleaf, ocean and lake/natural")
     parser.add_argument("--fix_labels", action="store_true", help="label three species of landbirds as such")
 
 

@@ -139,7 +139,7 @@ def from_arrays(
     arrays = {"images": photos, "masks": _label_masks(given_masks, photos, y, class_names), "scenes": photos[:0]}
     if aspects is not None:
         arrays["aspects"] = _aspects(aspects, count=len(photos))
-    return _finish(Catalog("arrays", "photo", class_names, scene_names, objects), usual, arrays)
+    return _finish(Catalog("arrays", "photo", class_names, scene_names, objects), arrays, usual=usual)
 
 
 def from_cut_outs(
@@ -189,11 +189,18 @@ def from_cut_outs(
     scene_items = [PoolItem(f"scene {number}", scene=int(kind)) for number, kind in enumerate(kinds)]
     catalog = Catalog("arrays", "composite", class_names, scene_names, objects, scene_items)
     # The masks of a composite pool are alpha, since an object is blended into its scene.
-    return _finish(catalog, usual, {"images": premultiplied.astype(np.uint8), "masks": alpha, "scenes": photos})
+    arrays = {"images": premultiplied.astype(np.uint8), "masks": alpha, "scenes": photos}
+    return _finish(catalog, arrays, usual=usual)
 
 
-def _finish(catalog: Catalog, usual: Sequence[str | tuple[str, ...]], arrays: Mapping[str, np.ndarray]) -> ArrayData:
-    """Returns the pool of arrays, which become read-only, and their catalog with its digest and usual scenes."""
+def _finish(catalog: Catalog, arrays: Mapping[str, np.ndarray], *, usual: Sequence[str | tuple[str, ...]]) -> ArrayData:
+    """Returns the pool of arrays, which become read-only, and their catalog with its digest and usual scenes.
+
+    Args:
+        catalog: without digest and usual scenes.
+        arrays: `images`, `masks` and `scenes` of a `Pool`, and `aspects` if they are known.
+        usual: as in `from_arrays`.
+    """
     image_labels = (1 + catalog.object_class).astype(np.uint8)
     unknown_aspects = np.full(len(image_labels), np.nan, np.float32)
     pool_arrays = {"labels": image_labels, "aspects": unknown_aspects, **arrays}
@@ -202,7 +209,7 @@ def _finish(catalog: Catalog, usual: Sequence[str | tuple[str, ...]], arrays: Ma
     catalog = with_usual(catalog, usual)
     if not catalog.usual:
         say_usual(usual_by_order(catalog, "usual="))
-    # Later changes would leave the digest as it is, and two runs with one digest pass for the same.
+    # A later change would leave the digest as it is, and a run of other images would count as the same run.
     for array in pool_arrays.values():
         array.flags.writeable = False
     # NumPy arrays, so that JAX starts no device before training.
@@ -269,10 +276,10 @@ def _aspects(aspects: ArrayLike, *, count: int) -> np.ndarray:
     given = _host("aspects", aspects)
     if given.dtype.kind not in "iu" and not _is_floating(given):
         raise ConfigError("aspects", f"{count} numbers above 0", given.dtype)
-    sides = np.array(given, np.float32)
-    if sides.shape != (count,) or not (np.isfinite(sides) & (sides > 0)).all():
+    ratios = np.array(given, np.float32)
+    if ratios.shape != (count,) or not (np.isfinite(ratios) & (ratios > 0)).all():
         raise ConfigError("aspects", f"{count} numbers above 0", aspects)
-    return sides
+    return ratios
 
 
 def _expect_objects(field: str, pixels: np.ndarray) -> None:
@@ -300,21 +307,24 @@ def _pixels(field: str, values: ArrayLike, channels: int) -> np.ndarray:
     images = _host(field, values)
     if channels == 3:
         images = _in_colour(images)
-    square = images.ndim == 4 and images.shape[1] == images.shape[2]
-    if not square or images.shape[3] != channels or images.shape[1] % SIDE_FACTOR or not images.size:
+    if not _are_square(images) or images.shape[3] != channels or images.shape[1] % SIDE_FACTOR or not images.size:
         grey = ", or (n, H, H) in grey" if channels == 3 else ""
         raise ConfigError(field, f"(n, H, H, {channels}){grey}, H a multiple of {SIDE_FACTOR}", images.shape)
     return _as_bytes(field, images)
+
+
+def _are_square(images: np.ndarray) -> bool:
+    """Returns whether the shape of images is (n, H, H, channels)."""
+    return images.ndim == 4 and images.shape[1] == images.shape[2]
 
 
 def _in_colour(images: np.ndarray) -> np.ndarray:
     """Returns images with three channels; grey ones, (n, H, H) or (n, H, H, 1), have three equal channels."""
     if images.ndim == 3:
         images = images[..., None]
-    # Images of another form stay, so that the error says their shape.
-    square = images.ndim == 4 and images.shape[1] == images.shape[2]
-    if square and images.shape[3] == 1:
+    if _are_square(images) and images.shape[3] == 1:
         return np.repeat(images, 3, axis=-1)
+    # Images of another form stay, so that the error says their shape.
     return images
 
 

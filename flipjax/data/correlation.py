@@ -19,7 +19,7 @@ from flipjax.data.pool import Catalog
 from flipjax.data.split import Split, SplitPart, count_content, interleave, strata, strata_names
 from flipjax.support.arrays import Array
 
-TOLERANCE = 1e-6
+_TOLERANCE = 1e-6
 """How far below independence a traced rho may be: fractions such as 1/3 have no exact float32."""
 
 
@@ -114,7 +114,7 @@ def traced_table(
     possible = jnp.bool_(True)
     if isinstance(rho, jax.Array):
         common = jnp.round(rho * n).astype(jnp.int32)
-        low = catalog.groups.independence - TOLERANCE
+        low = catalog.groups.independence - _TOLERANCE
         possible = (low <= rho) & (rho <= 1) & capacity_of(catalog, split).allow(common, n)
     else:
         common = _common_count(catalog, split, rho=rho, n_train=n_train, rhos=())

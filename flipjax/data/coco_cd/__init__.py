@@ -10,7 +10,6 @@ from flipjax.config.groups import Groups
 if TYPE_CHECKING:
     from flipjax.data.coco_cd.coco_cd_dataset_builder import CocoCDConfig
 
-__all__ = ["CLASSES", "N_TEST", "N_VAL", "SCENES", "prepare"]
 
 CLASSES = ("cat", "dog")
 """Class y; its label in a mask is 1 + y."""
@@ -91,7 +90,3 @@ def _name_of(config: "CocoCDConfig") -> str:
     if config.size:
         parts.append(f"size{config.size}")
     return "_".join(parts)
-
-
-def __dir__() -> list[str]:
-    return __all__

@@ -20,25 +20,6 @@ from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.store import pool_of, with_usual
 from flipjax.support.files import DamagedError
 
-__all__ = [
-    "AT_ONCE",
-    "CLASSES",
-    "GROUNDS",
-    "NAME",
-    "OBJECTS",
-    "SCENES",
-    "SIZE",
-    "VERSIONS",
-    "check_digests",
-    "digest_of_array",
-    "digests_of_pool",
-    "draw_pool",
-    "form_of",
-    "list_flips",
-    "load_flips",
-    "recorded_digests",
-]
-
 NAME = "flips-1"
 """Value of `config.pool.name`, and the name of the configuration."""
 CLASSES = ("thrift", "aster", "clover", "mallow")
@@ -175,7 +156,3 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "absent"
-
-
-def __dir__() -> list[str]:
-    return __all__

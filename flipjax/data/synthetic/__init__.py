@@ -24,8 +24,6 @@ from flipjax.data.pool import TEXTURE_GREY, Catalog, CueName, Pool, PoolItem
 from flipjax.data.store import with_usual
 from flipjax.data.synthetic import creatures, landscapes
 
-__all__ = ["draw_cue", "list_synthetic", "load_synthetic", "outline_synthetic"]
-
 Render: TypeAlias = Callable[..., jax.Array]
 """Draws one image (H, W, channels) in [0, 1] from a PRNG key and a kind, the index in `drawn`."""
 
@@ -219,7 +217,3 @@ def _texture(key: jax.Array, turn: jax.Array, size: int) -> jax.Array:
 
 _LAYERS = {"marker": _marker, "tint": _tint, "texture": _texture}
 """Functions that draw the layer of each cue."""
-
-
-def __dir__() -> list[str]:
-    return __all__

@@ -14,7 +14,6 @@ from flipjax.support.files import sha256, write_text
 if TYPE_CHECKING:
     from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import WaterbirdsSegConfig
 
-__all__ = ["SCENES", "prepare", "write_manifest"]
 
 SCENES = 2662
 """Default number of scene photos of each kind, the number in the released manifests."""
@@ -105,7 +104,3 @@ def write_manifest(
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
     counts = pd.crosstab(table["split"], table["group_id"]).rename(index=dict(enumerate(PARTS)))
     return f"{counts}\n{out}: {len(rows)} images"
-
-
-def __dir__() -> list[str]:
-    return __all__

@@ -229,31 +229,34 @@ def make_manifest(
     Raises:
         ConfigError: there are too few birds or scene photos; the message states their numbers.
     """
-    orders: list[list[NumberedBird]] = []
-    photos: list[list[PoolItem]] = []
+    # Both by class, or kind of scene, 0 or 1.
+    birds_of_class: list[list[NumberedBird]] = []
+    photos_of_kind: list[list[PoolItem]] = []
     for kind in (0, 1):
         of_class = [(number, bird) for number, bird in birds.items() if bird.y == kind]
-        orders.append(_shuffled(of_class, seed, f"birds {kind}"))
-        photos.append(_shuffled([item for item in scenes if item.scene == kind], seed, f"scenes {kind}"))
-    members = {part: [_birds_of(part, order) for order in orders] for part in PARTS}
-    counts = {part: min(map(len, of_classes)) for part, of_classes in members.items()}
+        birds_of_class.append(_shuffled(of_class, seed, f"birds {kind}"))
+        of_kind = [item for item in scenes if item.scene == kind]
+        photos_of_kind.append(_shuffled(of_kind, seed, f"scenes {kind}"))
+    birds_of_part = {part: [_birds_of(part, of_class) for of_class in birds_of_class] for part in PARTS}
+    counts = {part: min(map(len, of_classes)) for part, of_classes in birds_of_part.items()}
     # Scene photos of each kind that a part may show.
     slots = {part: images_per_class(count, 0.5)[0] for part, count in counts.items()}
     slots["train"] = counts["train"]
-    for part, of_classes in members.items():
+    for part, of_classes in birds_of_part.items():
         _check_enough("cub_dir", CLASS_NAMES, of_classes, 2, f"birds of each class for {part}")
-    _check_enough("places_dir", SCENE_NAMES, photos, sum(slots.values()), "scene photos of each kind, each shown once")
+    expected = "scene photos of each kind, each shown once"
+    _check_enough("places_dir", SCENE_NAMES, photos_of_kind, sum(slots.values()), expected)
     rows: list[ManifestRow] = []
-    first = 0
+    first_slot = 0
     for split, part in enumerate(PARTS):
         total, usual = images_per_class(counts[part], rho if part == "train" else 0.5)
         for y in (0, 1):
-            for rank, (number, bird) in enumerate(members[part][y][:total]):
+            for rank, (number, bird) in enumerate(birds_of_part[part][y][:total]):
                 scene = y if rank < usual else 1 - y
                 # Slot `rank` of a kind of scene belongs to one class or the other, so no scene is shown twice.
-                photo = photos[scene][first + rank]
+                photo = photos_of_kind[scene][first_slot + rank]
                 rows.append(ManifestRow(number, bird.name, y, split, scene, 2 * y + scene, photo.name))
-        first += slots[part]
+        first_slot += slots[part]
     return sorted(rows, key=lambda row: (row.split, row.group_id))
 
 

@@ -127,34 +127,38 @@ def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: boo
         ConfigError: lists are malformed, or there is no scene of one kind.
     """
     birds = manifest.read_birds(cub_dir, fix_labels=fix_labels)
-    listed = manifest.read_scenes(places_dir)
-    views = []
+    all_scenes = manifest.read_scenes(places_dir)
+    drawn_scenes = []
     for kind in (0, 1):
-        of_kind = [item for item in listed if item.scene == kind]
-        chosen = shuffle(np.arange(len(of_kind)), 0, f"waterbirds scenes {kind}")[: scenes or None]
-        views += [of_kind[i] for i in sorted(chosen)]
-    return {"birds": list(birds.values()), "scenes": views}
+        of_kind = [item for item in all_scenes if item.scene == kind]
+        order = shuffle(np.arange(len(of_kind)), 0, f"waterbirds scenes {kind}")
+        if scenes:
+            order = order[:scenes]
+        drawn_scenes += [of_kind[i] for i in sorted(order)]
+    return {"birds": list(birds.values()), "scenes": drawn_scenes}
 
 
 def parts_of(rows: Sequence[ManifestRow], cub_dir: Path, places_dir: Path) -> Splits:
     """Returns the birds and scenes of manifests, each in the part of its first row."""
     birds: dict[str, PoolItem] = {}
-    views: dict[str, PoolItem] = {}
+    scenes: dict[str, PoolItem] = {}
     for row in rows:
         bird = PoolItem(row.img_filename, bird_files(cub_dir, row.img_filename), row.y, part=row.split)
-        view = (scene_file(places_dir, row.place_filename),)
         birds.setdefault(bird.name, bird)
-        views.setdefault(row.place_filename, PoolItem(row.place_filename, view, scene=row.place, part=row.split))
-    return {"birds": list(birds.values()), "scenes": list(views.values())}
+        files = (scene_file(places_dir, row.place_filename),)
+        scene = PoolItem(row.place_filename, files, scene=row.place, part=row.split)
+        scenes.setdefault(scene.name, scene)
+    return {"birds": list(birds.values()), "scenes": list(scenes.values())}
 
 
 def composites_of(rows: Sequence[ManifestRow], cub_dir: Path, places_dir: Path) -> Splits:
     """Returns the composites of a manifest: birds in scenes, in its parts; all are free if a part lacks a group."""
-    whole = {(row.split, row.group_id) for row in rows} == {(part, group) for part in range(3) for group in range(4)}
+    groups_present = {(row.split, row.group_id) for row in rows}
+    has_all_groups = groups_present == {(part, group) for part in range(3) for group in range(4)}
     splits: Splits = {split: [] for split in SPLITS}
     for row in rows:
         files = (*bird_files(cub_dir, row.img_filename), scene_file(places_dir, row.place_filename))
-        item = PoolItem(row.img_filename, files, row.y, row.place, row.split if whole else FREE)
+        item = PoolItem(row.img_filename, files, row.y, row.place, row.split if has_all_groups else FREE)
         splits[SPLITS[row.split]].append(item)
     return splits
 
@@ -194,7 +198,8 @@ def draw_item(item: PoolItem, size: int) -> Pixels:
         return images.cut_out(photo, alpha.convert("L"), name=item.name, size=size)
     view = images.rgb(images.read_image(scene), str(scene))
     # A scene of a few columns or rows behind a large bird would be enlarged beyond any memory.
-    if max(photo.width / view.width, photo.height / view.height) ** 2 * view.width * view.height > images.MAX_PIXELS:
+    enlargement = max(photo.width / view.width, photo.height / view.height)
+    if enlargement**2 * view.width * view.height > images.MAX_PIXELS:
         sizes = f"{view.width} x {view.height} pixels cannot fill {photo.width} x {photo.height}"
         raise BadFileError(f"{scene}: {sizes}: enlarged to both sides it has more than {images.MAX_PIXELS:,}")
     mask = np.asarray(label_mask(alpha, 1 + item.y, size))
