@@ -98,18 +98,16 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
             return error.exit_code, f"{options.get(error.field, error.field)}: {error.problem}"
         case ModuleNotFoundError(name=str(module)) if not module.startswith("flipjax"):
             package = module.partition(".")[0]
-            line = f"python -m pip install {to_install(package)}"
+            install = f"python -m pip install {to_install(package)}"
             works = "without, flipjax.metrics and the numbers of flipjax audit work"
-            return USAGE, f"expected the package {package}, found none; {line}; {works}"
+            return USAGE, f"expected the package {package}, found none; {install}; {works}"
+        case FileNotFoundError(errno=None):
+            # flipjax itself raised it, for a path that the command line names.
+            return USAGE, one_line(str(error)) + advice
+        case OSError(filename=None):
+            return system_code, one_line(str(error)) + advice
         case OSError():
-            text = str(error)
-            if error.filename:
-                text = f"{error.filename}: {error.strerror}"
-            # Without an errno, flipjax itself raised it for a path named on the command line.
-            code = system_code
-            if isinstance(error, FileNotFoundError) and not error.errno:
-                code = USAGE
-            return code, one_line(text) + advice
+            return system_code, one_line(f"{error.filename}: {error.strerror}") + advice
         case MemoryError():
             return USAGE, f"expected more memory than this process may take ({error or 'ulimit -v'}){advice}"
     code = getattr(error, "exit_code", None)
@@ -150,8 +148,9 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Reads the known options, spelt with dashes or underscores."""
-        arguments = sys.argv[1:] if args is None else args
-        return super().parse_known_args([_underscored(argument) for argument in arguments], namespace)
+        if args is None:
+            args = sys.argv[1:]
+        return super().parse_known_args([_underscored(argument) for argument in args], namespace)
 
 
 def _underscored(argument: str) -> str:

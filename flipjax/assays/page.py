@@ -52,7 +52,7 @@ def write_assay(assay: Assay, shown: StoredRun | None) -> str:
         terms=(),
         definitions=_definitions(assay),
         config={"margin": assay.margin, "training": to_plain(assay.training)},
-        first=6,
+        findings_shown=6,
     )
     return write_report(Path(assay.folder), document)
 

@@ -263,7 +263,7 @@ def _text_of_changes(changes: Sequence[Change]) -> TextTable:
         cells = [row["class"], row["group"], row["outcome"], str(row["images"]), number(row["old"]), number(row["new"])]
         rows.append([*cells, change, q_text(row["q"]), whole])
     header = ["class", "group", "outcome", "images", "old", "new", "new less old [95%]", "q", "whole segments"]
-    return TextTable(header, rows, names=3)
+    return TextTable(header, rows, name_columns=3)
 
 
 def totals_text(totals: pd.DataFrame) -> TextTable:
@@ -326,6 +326,6 @@ def make_document(
         terms=(),
         definitions=TERMS,
         config=options,
-        first=len(lines),
-        height=24,
+        findings_shown=len(lines),
+        findings_height=24,
     )

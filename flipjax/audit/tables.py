@@ -117,8 +117,8 @@ def make_document(
         definitions=terms_of(audit, str(options.get("unit", "class"))),
         config=options,
         # Warnings come before all.
-        height=MOST_LINES,
-        first=len(first) + sum(line.startswith("Warning") for line in lines),
+        findings_height=MOST_LINES,
+        findings_shown=len(first) + sum(line.startswith("Warning") for line in lines),
     )
 
 
@@ -182,7 +182,7 @@ def _whole_blocks(audit: Audit) -> list[Numbers]:
                 classes_of.setdefault(row, []).append(audit.class_names[c])
     rows = [[", ".join(classes), *row] for row, classes in classes_of.items()]
     images = audit.measured.image_noun
-    table = TextTable(["class", "whole", images, f"names of the {images}"], rows, names=2)
+    table = TextTable(["class", "whole", images, f"names of the {images}"], rows, name_columns=2)
     caption = "Segments missed or flipped whole; images.csv names all"
     return [Numbers(caption, table, words=True)]
 

@@ -1,6 +1,5 @@
 """Fits a monitor to scores from a CSV or JSON lines, and watches a stream of scores."""
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -183,28 +182,20 @@ def watch_stream(path: Path, *, history: Path | None = None) -> int:
     """
     monitor = load_monitor(path)
     test = DriftTest(monitor)
+    state = None
+    if history is not None:
+        state = open_state(history, monitor)
+        for seen in state.images:
+            test.add(seen.score, seen.cluster)
+        alarm = ", with an alarm" if test.alarm else ""
+        _report(f"{history}: goes on after {len(state.images)} images{alarm}")
     counts = Counts()
-
-    def report(text: str) -> None:
-        say(printable(f"flipjax monitor: {text}"))
-
-    def report_counts() -> None:
-        report(str(counts))
 
     def complain(problem: str) -> None:
         counts.unreadable += 1
-        report(problem)
+        _report(problem)
 
-    with contextlib.ExitStack() as stack:
-        state = None
-        if history is not None:
-            state = open_state(history, monitor)
-            for seen in state.images:
-                test.add(seen.score, seen.cluster)
-            alarm = ", with an alarm" if test.alarm else ""
-            report(f"{history}: goes on after {len(state.images)} images{alarm}")
-        # The counts are reported even if the stream ends by a signal.
-        stack.callback(report_counts)
+    try:
         for number, image in enumerate(read_lines(check_stdin(), complain=complain), 1):
             cluster = None
             try:
@@ -220,9 +211,17 @@ def watch_stream(path: Path, *, history: Path | None = None) -> int:
             counts.add(verdict)
             if verdict.alarm and not counts.alarm:
                 counts.alarm = f"drift alarm at image {counts.images} ({image.values['id']})"
-                report(counts.alarm)
+                _report(counts.alarm)
             print(_line(image, verdict), flush=True)
+    finally:
+        # Also if a signal ends the stream.
+        _report(str(counts))
     return counts.unreadable
+
+
+def _report(text: str) -> None:
+    """Prints a line on standard error, since standard output has the answers."""
+    say(printable(f"flipjax monitor: {text}"))
 
 
 def _line(image: ScoredImage, verdict: Verdict) -> str:

@@ -10,10 +10,12 @@ from flipjax.results import text
 from flipjax.results.text import TextTable, literal
 from flipjax.support.files import write_text
 
-LINES = 48
-"""Largest number of lines of WIDTH characters on a terminal."""
-SENTENCES = 12
+HEIGHT = 48
+"""Largest number of lines, of `text.WIDTH` characters, that a document takes on a terminal."""
+FINDINGS_HEIGHT = 12
 """Largest number of lines of findings among them."""
+MISSING_HEIGHT = 6
+"""Largest number of lines among them on what could not be read."""
 ESCAPES = str.maketrans(
     {
         "&": r"\&",
@@ -103,9 +105,9 @@ class Document:
     """Shown as JSON."""
     front: Front = Front()
     """Charts and a gallery beside the findings."""
-    first: int = 4
+    findings_shown: int = 4
     """Findings that are shown; the page folds the others."""
-    height: int = SENTENCES
+    findings_height: int = FINDINGS_HEIGHT
     """Largest number of lines of findings on a terminal."""
 
     @property
@@ -116,18 +118,19 @@ class Document:
 
 
 def terminal_text(document: Document) -> str:
-    """Returns facts, findings and as much of the tables as fits on LINES lines."""
+    """Returns facts, findings and as much of the tables as fits on HEIGHT lines."""
     first, *facts = document.facts
     lines = [f"{document.title}: {first}", *facts, ""]
-    lines += _cut(document.lines, document.height)
-    lines += _cut(document.missing, SENTENCES // 2)
+    lines += _cut(document.lines, document.findings_height)
+    lines += _cut(document.missing, MISSING_HEIGHT)
     left_out = 0
     for block in document.tables:
         if block.folded:
             left_out += 1
             continue
+        # A table that is wider than the terminal is in parts below each other, between which are blank lines.
         parts = text.to_text(block.table).split("\n\n")
-        fitting = _fitting(parts, LINES - _height([*lines, "", block.caption]))
+        fitting = _fitting(parts, HEIGHT - _height([*lines, "", block.caption]))
         if fitting:
             lines += ["", block.caption, *"\n\n".join(fitting).splitlines()]
         if len(fitting) < len(parts):
@@ -140,9 +143,12 @@ def terminal_text(document: Document) -> str:
 def _fitting(parts: Sequence[str], room: int) -> list[str]:
     """Returns the first parts of a table that fit on `room` lines, with a blank line between them."""
     fitting: list[str] = []
-    height = -1
+    height = 0
     for part in parts:
-        height += 1 + _height(part.splitlines())
+        if fitting:
+            # The blank line before it.
+            height += 1
+        height += _height(part.splitlines())
         if height > room:
             break
         fitting.append(part)

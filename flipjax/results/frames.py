@@ -32,33 +32,26 @@ def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
         >>> to_frame([{"member": "a", "flip": 0.5, "n": 3}, {"member": "b", "flip": "", "n": 4}]).dtypes.tolist()[1:]
         [dtype('float64'), dtype('int64')]
     """
-    frame = _exact(list(rows))
-    columns = {}
-    for name, values in frame.items():
-        if name not in TEXTS:
-            values = _typed(values)
-        columns[name] = values
-    return pd.DataFrame(columns, index=frame.index)
+    frame = _object_frame(list(rows))
+    for name in frame:
+        numeric = numbers_of(frame[name])
+        if name not in TEXTS and numeric is not None:
+            frame[name] = numeric
+    return frame
 
 
-def _exact(rows: list[Row]) -> pd.DataFrame:
-    """Returns rows as object columns, so that integers beside blanks are not written as floats."""
+def _object_frame(rows: list[Row]) -> pd.DataFrame:
+    """Returns rows as columns of Python's objects, so that integers beside blanks are not written as floats."""
     columns: list[str] = []
     if rows:
         columns += rows[0]
+    # Rows that have other columns than the first one.
     for names in dict.fromkeys(tuple(row) for row in rows):
         for before, name in itertools.pairwise(names):
             if name not in columns:
                 columns.insert(columns.index(before) + 1, name)
     cells = [[row.get(name, "") for name in columns] for row in rows]
     return pd.DataFrame(cells, columns=columns, dtype=object)
-
-
-def _typed(values: pd.Series) -> pd.Series:
-    numeric = numbers_of(values)
-    if numeric is None:
-        return values
-    return numeric
 
 
 def numbers_of(values: pd.Series) -> pd.Series | None:
@@ -92,7 +85,7 @@ def write_csv(path: str | Path, table: pd.DataFrame | Iterable[Row]) -> None:
     if isinstance(table, pd.DataFrame):
         frame = table
     else:
-        frame = _exact(list(table))
+        frame = _object_frame(list(table))
     if frame.empty:
         Path(path).unlink(missing_ok=True)
     else:

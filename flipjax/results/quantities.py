@@ -11,32 +11,30 @@ from collections.abc import Iterable, Sequence
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.evaluate import own_quantity, with_group
 from flipjax.metrics.quantities import EVALUATORS
-from flipjax.metrics.registry import Condition, Quantity, always, has_classes_in_scenes, has_pairs, has_regions
+from flipjax.metrics.registry import Condition, Quantity, always, has_classes_in_scenes, has_regions
 from flipjax.results.measures import SCORE_QUANTITIES
 
 
-def _table(*quantities: Quantity) -> dict[str, Quantity]:
+def _by_key(*quantities: Quantity) -> dict[str, Quantity]:
     """Returns quantities by key."""
     return {quantity.key: quantity for quantity in quantities}
 
 
 def _columns_of(*conditions: Condition) -> dict[str, Quantity]:
-    """Returns the columns of results.csv that exist under one of some conditions."""
-    return _table(
+    """Returns the quantities of results.csv that need of images one of these conditions."""
+    return _by_key(
         *(evaluator.quantity for evaluator in EVALUATORS if evaluator.swept and evaluator.exists in conditions)
     )
 
 
-COLUMNS = _table(*(evaluator.quantity for evaluator in EVALUATORS if evaluator.swept))
-"""All that is a column of results.csv where the images have what it needs."""
+COLUMNS = _by_key(*(evaluator.quantity for evaluator in EVALUATORS if evaluator.swept))
+"""All quantities of results.csv; those whose images lack what they need have no column."""
 PIXEL_QUANTITIES = _columns_of(always, has_classes_in_scenes)
-"""The columns that every run has."""
-PAIR_QUANTITIES = _columns_of(has_pairs)
-"""The columns of a run whose images are composed."""
+"""Those that every run has."""
 REGION_QUANTITIES = _columns_of(has_regions)
-"""The columns of rims and interiors, and of calibration."""
+"""Those of rims and interiors, and of calibration."""
 
-OBJECT_QUANTITIES = _table(
+OBJECT_QUANTITIES = _by_key(
     Quantity(
         "flip_gap/mean",
         "flip, rare minus common",
@@ -138,12 +136,12 @@ OBJECT_QUANTITIES = _table(
     ),
 )
 """Quantities of an audit that follow from its segments, its anatomy, and its classes in groups."""
-KNOWN = {
-    **_table(*(evaluator.quantity for evaluator in EVALUATORS)),
+QUANTITIES = {
+    **_by_key(*(evaluator.quantity for evaluator in EVALUATORS)),
     **OBJECT_QUANTITIES,
     **SCORE_QUANTITIES,
 }
-"""All quantities of many images."""
+"""All quantities of many images, by key."""
 AUDIT_KEYS = (
     "mean_iou",
     "flip/<foreground>",
@@ -164,10 +162,10 @@ AUDIT_KEYS = (
 """Keys of an audit that are gates beside those of a sweep."""
 PER_CLASS_OF_AUDITS = ("iou/", "flip/", "miss/", "flipped_segments/", "missed_segments/")
 """Beginnings of the keys of an audit that each class has."""
-AUDIT_QUANTITIES = {key: KNOWN[key] for key in AUDIT_KEYS}
+AUDIT_QUANTITIES = {key: QUANTITIES[key] for key in AUDIT_KEYS}
 """Quantities of an audit beside those of a sweep, without deciles."""
 
-IMAGE_QUANTITIES = _table(
+IMAGE_QUANTITIES = _by_key(
     Quantity("correct", "correct", "share", "up", "Share of the image's true foreground labelled right."),
     Quantity("flip", "flip", "share", "down", "Share of it labelled as another foreground class."),
     Quantity("miss", "miss", "share", "down", "Share of it labelled as background."),
@@ -177,7 +175,7 @@ IMAGE_QUANTITIES = _table(
     ),
 )
 """Quantities of one image: properties of `flipjax.metrics.Decomposition`."""
-SCENE_IMAGE_QUANTITIES = _table(
+SCENE_IMAGE_QUANTITIES = _by_key(
     Quantity(
         "swap_risk",
         "scene-swap risk",
@@ -208,11 +206,12 @@ class Score(Quantity):
 
 
 def _score(key: str, title: str, unit: str, passes: str, meaning: str) -> Score:
-    return Score(key, title, unit, meaning=meaning, passes=passes)
+    """Returns a score: its fields in the order of a table of scores."""
+    return Score(key=key, title=title, unit=unit, meaning=meaning, passes=passes)
 
 
-_FILLED = "No neutral control: what training shows on smooth ground gains by it."
-"""What scores of filled surroundings have in common."""
+FILL_NOTE = "No neutral control: what training shows on smooth ground gains by it."
+"""What the meaning of each score of filled surroundings says."""
 SCORES = {
     score.key: score
     for score in (
@@ -227,9 +226,13 @@ SCORES = {
         _score("disagreement", "seeds' disagreement", "share", "seeds", "How often other seeds predict another class."),
         _score("pairwise_dice", "pairwise Dice", "share", "seeds", "1 less the mean Dice of seeds (arXiv 2406.03323)."),
         _score(
-            "grey_fill", "smooth: grey fill", "log-odds", "2", f"As scene swap, on the image's mean colour. {_FILLED}"
+            "grey_fill",
+            "smooth: grey fill",
+            "log-odds",
+            "2",
+            f"As scene swap, on the image's mean colour. {FILL_NOTE}",
         ),
-        _score("blur_fill", "smooth: blur fill", "log-odds", "2", f"As scene swap, on the blurred image. {_FILLED}"),
+        _score("blur_fill", "smooth: blur fill", "log-odds", "2", f"As scene swap, on the blurred image. {FILL_NOTE}"),
         _score(
             "swap_risk",
             "scene swap",
@@ -247,7 +250,7 @@ OWN = "own"
 """The beginning of the columns of a user's own quantities."""
 
 GROUP_TITLES = {"all": "", "common": "common", "rare": "rare"}
-"""Titles of groups; others are numbers."""
+"""What the title of a quantity says of its group; groups of a class and a scene are numbers."""
 
 
 def of_classes(class_names: Sequence[str], *, background: Background = 0) -> dict[str, Quantity]:
@@ -259,28 +262,25 @@ def of_classes(class_names: Sequence[str], *, background: Background = 0) -> dic
     """
     inside = is_foreground(len(class_names), background)
     foreground = list(itertools.compress(class_names, inside))
-    table: dict[str, Quantity] = {}
+    quantities: list[Quantity] = []
     for key, quantity in PIXEL_QUANTITIES.items():
         if "<class>" in key:
-            names = list(class_names)
+            quantities += [_of_class(quantity, name) for name in class_names]
         elif "<foreground>" in key:
-            names = foreground
+            quantities += [_of_class(quantity, name) for name in foreground]
         else:
-            names = [""]
-        for name in names:
-            named = _named(quantity, name)
-            table[named.key] = named
-    return table
+            quantities.append(quantity)
+    return _by_key(*quantities)
 
 
-def _named(quantity: Quantity, name: str) -> Quantity:
-    """Returns a quantity of classes with the name of one class in place of its placeholder."""
+def _of_class(quantity: Quantity, name: str) -> Quantity:
+    """Returns a quantity with the name of one class in place of `<class>` and `<foreground>`."""
 
-    def filled(text: str) -> str:
+    def fill(text: str) -> str:
         return text.replace("<class>", name).replace("<foreground>", name)
 
     return dataclasses.replace(
-        quantity, key=filled(quantity.key), title=filled(quantity.title), meaning=filled(quantity.meaning)
+        quantity, key=fill(quantity.key), title=fill(quantity.title), meaning=fill(quantity.meaning)
     )
 
 
@@ -317,23 +317,24 @@ def quantity_of(key: str) -> Quantity:
     """
     quantity = find_quantity(key)
     if quantity is None:
-        raise KeyError(f"quantity: expected one of {', '.join(KNOWN)}; found {key!r}")
+        raise KeyError(f"quantity: expected one of {', '.join(QUANTITIES)}; found {key!r}")
     return quantity
 
 
 def find_quantity(key: str) -> Quantity | None:
-    """Returns the quantity of a key, or None."""
-    base = _split(key)[1]
-    if "<" not in base and base in KNOWN:
-        return KNOWN[base]
+    """Returns the quantity of a key, with or without a group, or None."""
+    _, base = _split_group(key)
+    if "<" not in base and base in QUANTITIES:
+        return QUANTITIES[base]
+    # Of a class, such as iou/cat, which is listed as iou/<class>; or a user's own, such as own/edge_flip.
     prefix, _, name = base.partition("/")
     if not name:
         return None
     if prefix == OWN:
         return own_quantity(name)
     for placeholder in ("<class>", "<foreground>"):
-        if f"{prefix}/{placeholder}" in KNOWN:
-            return _named(KNOWN[f"{prefix}/{placeholder}"], name)
+        if f"{prefix}/{placeholder}" in QUANTITIES:
+            return _of_class(QUANTITIES[f"{prefix}/{placeholder}"], name)
     return None
 
 
@@ -344,7 +345,12 @@ def own_keys(keys: Iterable[str]) -> list[str]:
         >>> own_keys(["fg_flip", "own/edge_flip", "group/rare/own/edge_flip"])
         ['own/edge_flip', 'group/rare/own/edge_flip']
     """
-    return [key for key in dict.fromkeys(keys) if _split(key)[1].startswith(f"{OWN}/")]
+    found = []
+    for key in dict.fromkeys(keys):
+        _, base = _split_group(key)
+        if base.startswith(f"{OWN}/"):
+            found.append(key)
+    return found
 
 
 def title_of(key: str) -> str:
@@ -354,12 +360,15 @@ def title_of(key: str) -> str:
         >>> title_of("group/rare/fg_flip"), title_of("group/1/iou/cat"), title_of("risk_auroc")
         ('flip, rare', 'IoU of cat, group 1', 'flip-risk AUROC')
     """
-    group = _split(key)[0]
-    words = [quantity_of(key).title, GROUP_TITLES.get(group, f"group {group}")]
-    return ", ".join(word for word in words if word)
+    group, _ = _split_group(key)
+    title = quantity_of(key).title
+    group_title = GROUP_TITLES.get(group, f"group {group}")
+    if not group_title:
+        return title
+    return f"{title}, {group_title}"
 
 
-def _split(key: str) -> tuple[str, str]:
+def _split_group(key: str) -> tuple[str, str]:
     """Splits a key into its group and the key within the group."""
     if key.startswith("group/") and key.count("/") > 1:
         _, group, base = key.split("/", 2)

@@ -31,9 +31,10 @@ class Resamples:
     """
 
     def __init__(self, cells: Mapping[str, Cell], *, samples: int = SAMPLES):
-        """Takes the cells of `flipjax.results.load`, by place."""
+        """Takes cells by their path, as `StoredRun.cells`, and the number of resamples."""
         self._cells = cells_by_member(cells)
         self._samples = samples
+        # The weights of images in each resample, by the identity of the cell.
         self._draws: dict[int, np.ndarray] = {}
 
     def intervals(self, members: Sequence[str], selection: str) -> dict[str, np.ndarray]:
@@ -43,26 +44,29 @@ class Resamples:
         the mean of the members' own intervals; of all others bootstrap percentiles.
         """
         models = []
-        drawn = []
+        resampled = []
         for member in members:
             cell = self._cells.get(member)
             if cell is None or selection not in cell.rules:
                 return {}
             images = cell.images_of(member, "test", selection)
             models.append(images)
-            drawn.append(self._drawn(cell, images))
+            resampled.append(self._resampled_values(cell, images))
         if not models:
             return {}
         intervals = _rate_intervals(models)
-        for key in drawn[0]:
-            intervals[key] = percentile_ends(np.mean([values[key] for values in drawn], axis=0))
+        for key in resampled[0]:
+            intervals[key] = percentile_ends(np.mean([values[key] for values in resampled], axis=0))
         aurocs = [_auroc_ends(images) for images in models]
         for key in aurocs[0]:
             intervals[key] = np.mean([ends[key] for ends in aurocs], axis=0)
         return intervals
 
-    def _drawn(self, cell: Cell, images: Images) -> dict[str, np.ndarray]:
-        """Evaluates one member on resamples; all members of a cell share the draws, so that differences are paired."""
+    def _resampled_values(self, cell: Cell, images: Images) -> dict[str, np.ndarray]:
+        """Returns the value (samples,) of each of RESAMPLED on each resample of a member's images, by key.
+
+        All members of a cell share the resamples, so that differences are paired.
+        """
         if id(cell) not in self._draws:
             generator = np.random.default_rng(0)
             self._draws[id(cell)] = draw_images(
@@ -77,12 +81,13 @@ def _rate_intervals(models: Sequence[Images]) -> dict[str, np.ndarray]:
     intervals = {}
     for group in COMPARED:
         of_group = [images.of_group(group) for images in models]
-        first = of_group[0]
-        clusters = read_sets(first.pair, n_images=len(first), name="pair")
-        ratios = [ratios_of(images, evaluators=SWEPT) for images in of_group]
-        for key in ratios[0]:
-            part = np.stack([of_model[key].part for of_model in ratios], axis=1)
-            whole = np.stack([of_model[key].whole for of_model in ratios], axis=1)
+        # All models have the same images. Those of one object count as one.
+        clusters = read_sets(of_group[0].pair, n_images=len(of_group[0]), name="pair")
+        ratios_of_model = [ratios_of(images, evaluators=SWEPT) for images in of_group]
+        for key in ratios_of_model[0]:
+            # (images, models).
+            part = np.stack([ratios[key].part for ratios in ratios_of_model], axis=1)
+            whole = np.stack([ratios[key].whole for ratios in ratios_of_model], axis=1)
             mean = estimate_mean(Ratio(part, whole), clusters=clusters)
             intervals[with_group(key, group)] = np.array([mean.low, mean.high])
     return intervals

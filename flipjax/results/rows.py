@@ -49,9 +49,10 @@ def image_columns(images: Images) -> dict[str, np.ndarray]:
         columns["repaired_flip"] = np.asarray(images.swap.repaired.flip, np.float64)
     columns["foreground_pixels"] = confusion[:, images.foreground].sum((1, 2))
     columns["pixels"] = confusion.sum((1, 2))
+    # A column for each true class and predicted class.
     flips = flips_of(confusion, background=images.background).reshape(len(images), -1)
-    pairs = [f"{truth} as {other}" for truth in images.class_names for other in images.class_names]
-    columns["largest_flip"] = np.where(flips.max(1, initial=0) > 0, np.array(pairs, np.str_)[flips.argmax(1)], "")
+    flip_names = np.array([f"{truth} as {other}" for truth, other in itertools.product(images.class_names, repeat=2)])
+    columns["largest_flip"] = np.where(flips.max(1, initial=0) > 0, flip_names[flips.argmax(1)], "")
     return columns
 
 
@@ -62,7 +63,7 @@ def flip_rows(
 
     Args:
         pixels: int (C, C), rows truth.
-        confusion: the pixels as they count in shares, which may be by their size.
+        confusion: float (C, C), the weight of these pixels in shares, such as their size.
         class_names: C names.
         background: its class, several or None.
     """
@@ -126,8 +127,10 @@ def member_quantities(rows: pd.DataFrame, *, split: str = "test") -> pd.DataFram
     """
     axes = axes_of(rows)
     rows = rows[rows["split"] == split]
+    # Rows of a member and selection rule have one index, by which the columns below fit each other.
     member_and_axes = rows.groupby(["member", *axes], sort=False, dropna=False).ngroup()
-    of_group = {group: rows.set_index(member_and_axes)[(rows["group"] == group).to_numpy()] for group in COMPARED}
+    indexed = rows.set_index(member_and_axes)
+    of_group = {group: indexed[indexed["group"] == group] for group in COMPARED}
     names = list(rows.columns)
     values = {}
     for name in names[names.index("n_images") + 1 : names.index("status")]:
@@ -181,7 +184,7 @@ def score(
     C = len(benchmark.class_names)
     num_classes = None
     if kind == "masks":
-        # It follows from logits, but not from masks.
+        # Logits have an axis of classes that says how many there are; masks do not.
         num_classes = C
     counts = metrics.decompose(predictions, images.masks, num_classes=num_classes, kind=kind, channels=channels)
     if counts.confusion.shape[-1] != C:

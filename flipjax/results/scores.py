@@ -28,40 +28,41 @@ SCORE_COLUMNS = {f"{measure.quantity.key}_{side}": measure.quantity for measure 
 """The columns of scores.csv that are numbers, beside `passes` and the `threshold`, which has the score's unit."""
 
 
-def image_scores(cell: Cell, part: str, rows: pd.DataFrame, *, selection: str) -> Iterator[tuple[str, Arrays]]:
-    """Yields each member with the stored SCORES of a part's images, float64 (n,).
+def image_scores(cell: Cell, part: str, rows: pd.DataFrame, *, rule: str) -> Iterator[tuple[str, Arrays]]:
+    """Yields each member with the stored SCORES of a part's images, float64 (n,), by selection rule.
 
-    Selection rules after the first have only flip-risk and scene swap. `rows` of results.csv are used to find members
-    that differ only in their seed.
+    Rules after the first have only flip-risk and scene swap. `rows` of results.csv are used to find members that differ
+    only in their seed.
     """
     all_images = cell.images
     inside = all_images.inside(part)
-    first = selection == cell.rules[0]
-    of_ensembles = {}
-    if first:
-        of_ensembles = _ensembles(cell, part, rows)
+    is_first_rule = rule == cell.rules[0]
+    ensemble_scores = {}
+    if is_first_rule:
+        ensemble_scores = _ensemble_scores(cell, part, rows)
     for index, member in enumerate(cell.members):
-        images = cell.images_of(member, part, selection)
+        images = cell.images_of(member, part, rule)
         scores = {"flip_risk": images.flip_risk}
-        if first and all_images.scores is not None and all_images.score is not None:
+        if is_first_rule and all_images.scores is not None and all_images.score is not None:
             columns = all_images.scores[index, inside].T.astype(np.float64)
             scores.update(zip(all_images.score.tolist(), columns, strict=True))
-        scores.update(of_ensembles.get(member, {}))
+        scores.update(ensemble_scores.get(member, {}))
         if images.log_odds is not None:
             scores["swap_risk"] = images.swap.risk
-        region = ~np.isnan(images.flip_risk)
-        yield member, {name: np.where(region, scores[name], np.nan) for name in SCORES if name in scores}
+        # All scores rank the same images: those with predicted foreground.
+        has_foreground = ~np.isnan(images.flip_risk)
+        yield member, {name: np.where(has_foreground, scores[name], np.nan) for name in SCORES if name in scores}
 
 
-def _ensembles(cell: Cell, part: str, rows: pd.DataFrame) -> dict[str, Arrays]:
-    """Returns ensemble scores over the seeds of each member's setting, empty without stored masks."""
+def _ensemble_scores(cell: Cell, part: str, rows: pd.DataFrame) -> dict[str, Arrays]:
+    """Returns the scores of each member that compare it with other seeds of its setting, empty without stored masks."""
     all_images = cell.images
     if all_images.masks is None:
         return {}
     inside = all_images.inside(part)
     index_of = cell.results.places
     scores = {}
-    for members in ensembles_of(rows, selection=cell.rules[0]):
+    for members in ensembles_of(rows, rule=cell.rules[0]):
         if not set(members) <= index_of.keys():
             continue
         masks = all_images.masks[[index_of[member] for member in members]][:, inside]
@@ -72,10 +73,10 @@ def _ensembles(cell: Cell, part: str, rows: pd.DataFrame) -> dict[str, Arrays]:
     return scores
 
 
-def ensembles_of(rows: pd.DataFrame, *, selection: str) -> list[list[str]]:
+def ensembles_of(rows: pd.DataFrame, *, rule: str) -> list[list[str]]:
     """Returns sets of two or more members that differ only in their seed, without diverged or failed ones."""
     axes = [name for name in axes_of(rows) if name not in ("seed", "selection")]
-    kept = kept_records(rows[rows["selection"] == selection])
+    kept = kept_records(rows[rows["selection"] == rule])
     members = [group["member"].unique().tolist() for _, group in groups_of(kept, axes)]
     return [names for names in members if len(names) > 1]
 
@@ -91,12 +92,14 @@ def score_rows(cells: Iterable[Cell], rows: pd.DataFrame) -> pd.DataFrame:
     records = {row["member"]: row for row in records_of(kept_records(rows).drop_duplicates("member"))}
     axes = [name for name in axes_of(rows) if name != "selection"]
     for cell in cells:
-        selection = cell.rules[0]
-        inside = rows[rows["member"].isin(cell.results.places)]
-        sizes = {name: len(group) for group in ensembles_of(inside, selection=selection) for name in group}
-        validation = dict(image_scores(cell, "val", inside, selection=selection))
+        rule = cell.rules[0]
+        of_cell = rows[rows["member"].isin(cell.results.places)]
+        ensemble_sizes = {}
+        for members in ensembles_of(of_cell, rule=rule):
+            ensemble_sizes.update(dict.fromkeys(members, len(members)))
+        validation = dict(image_scores(cell, "val", of_cell, rule=rule))
         refit = cell.images.refit
-        for member, scores in image_scores(cell, "test", inside, selection=selection):
+        for member, scores in image_scores(cell, "test", of_cell, rule=rule):
             if member not in records:
                 continue
             record = records[member]
@@ -108,12 +111,12 @@ def score_rows(cells: Iterable[Cell], rows: pd.DataFrame) -> pd.DataFrame:
             measures = _measures(images, {"val": validation[member], "test": scores}, losses)
             axis_values = {name: record[name] for name in axes}
             for name in scores:
-                passes = _passes(name, cell, sizes.get(member, 0))
+                passes = _passes(name, cell, ensemble_sizes.get(member, 0))
                 table.append(
                     {
                         "member": member,
                         **axis_values,
-                        "selection": selection,
+                        "selection": rule,
                         "score": name,
                         "passes": passes,
                         **measures[name],
@@ -140,12 +143,12 @@ def _measures(
 ) -> dict[str, dict[str, float | int | str]]:
     """Returns a member's numbers by score and column, from the images, scores and losses of each part."""
     # Scores that rank the same images in both parts share one computation.
-    alike: dict[tuple[bytes, ...], list[str]] = {}
+    names_by_unranked: dict[tuple[bytes, ...], list[str]] = {}
     for name in scores["test"]:
         unranked = tuple(np.isnan(scores[part][name] + losses[part]).tobytes() for part in EVALUATED)
-        alike.setdefault(unranked, []).append(name)
+        names_by_unranked.setdefault(unranked, []).append(name)
     measures = {}
-    for names in alike.values():
+    for names in names_by_unranked.values():
         stacked = {part: np.stack([scores[part][name] for name in names]) for part in EVALUATED}
         columns = _columns(images, stacked, losses)
         for row, name in enumerate(names):
@@ -155,6 +158,7 @@ def _measures(
 
 def _columns(images: Mapping[str, Images], scores: Arrays, losses: Arrays) -> Arrays:
     """Returns the threshold of J scores and their measures, (J,), by column of scores.csv."""
+    # All of these scores rank the same images, so the first stands for all.
     ranked = {part: ~np.isnan(scores[part][0] + losses[part]) for part in EVALUATED}
     validation_losses = losses["val"][ranked["val"]]
     thresholds = np.array(

@@ -58,25 +58,26 @@ def classes_warning(records: pd.DataFrame, *, classes: int) -> list[str]:
     if "rho" in records:
         axes.append("rho")
     axes = [name for name in axes if name not in ("seed", "selection")]
-    named = []
+    members_of_settings = []
     for values, members in groups_of(unlearnt, axes):
         setting = setting_label(dict(zip(axes, values, strict=True)), axes)
         names = listed(members["member"])
         if setting:
             names += f" ({setting})"
-        named.append(names)
-    if len(named) > MOST_SETTINGS:
-        named = [*named[:MOST_SETTINGS], f"and in {len(named) - MOST_SETTINGS} more settings"]
+        members_of_settings.append(names)
+    left_out = len(members_of_settings) - MOST_SETTINGS
+    if left_out > 0:
+        members_of_settings[MOST_SETTINGS:] = [f"and in {left_out} more settings"]
     accuracy = (
         f"Of the object pixels that they find in common groups of validation images at most {1 / classes + MARGIN:.0%} "
         f"have the right class, where guessing gives {1 / classes:.0%}."
     )
     helps = "What helps: more epochs, larger images, frozen features, a pretrained encoder."
-    return [f"Warning: {which}: {'; '.join(named)}. {accuracy} {helps}"]
+    return [f"Warning: {which}: {'; '.join(members_of_settings)}. {accuracy} {helps}"]
 
 
 def never_predicted_warning(never: Mapping[str, Sequence[str]]) -> list[str]:
-    """Returns a sentence for each class that members never predict.
+    """Returns a sentence for each class that members never predict, from these classes by member.
 
     Example:
         >>> never_predicted_warning({"m000": ["dog"], "m003": ["dog"]})
@@ -113,14 +114,13 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
     if axes is None:
         axes = setting_axes(comparison, axis)
     names = list(axes)
-    without_verdict = rows["verdict"] == ""
-    at_highest = without_verdict
+    with_verdict = rows[rows["verdict"] != ""]
+    without_verdict = rows[rows["verdict"] == ""]
     if "rho" in rows:
         names.append("rho")
-        at_highest = without_verdict & (rows["rho"] == rows["rho"].max())
-    told_rows = pd.concat([rows[~without_verdict], rows[at_highest].sort_values("p", kind="stable")])
+        without_verdict = without_verdict[without_verdict["rho"] == rows["rho"].max()]
     sentences = []
-    for row in records_of(told_rows):
+    for row in records_of(pd.concat([with_verdict, without_verdict.sort_values("p", kind="stable")])):
         compared = f"{row[axis]} against {row['reference']}"
         setting = setting_label(row, names)
         if setting:
@@ -152,6 +152,7 @@ def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
         rows = rows[rows["rho"] == rows.groupby([*axes, "quantity"], dropna=False)["rho"].transform("max")]
     for row in in_order(rows, axes, AT_HIGHEST):
         if row["quantity"] == "risk_auroc":
+            # Fewer than half of the members have not learnt the classes.
             learnt = 2 * row["unlearnt"] < max(1, row["n"])
             finding = f"{ranking_words(row, learnt=learnt)} (AUROC {mean_text(row)})"
         else:

@@ -30,10 +30,10 @@ def compute_values(results: MemberResults, images: ImageResults) -> MemberResult
     their heads.
     """
     keys = _existing_keys(results, images)
-    column_of = {key: column for column, key in enumerate(keys)}
-    row_of = {group: row for row, group in enumerate(results.group.tolist())}
+    index_of_key = {key: index for index, key in enumerate(keys)}
+    index_of_group = {group: index for index, group in enumerate(results.group.tolist())}
     settings = results.settings()
-    shape = (len(results.rule), len(results.member), len(EVALUATED), len(row_of), len(keys))
+    shape = (len(results.rule), len(results.member), len(EVALUATED), len(index_of_group), len(keys))
     values = np.full(shape, np.nan)
     for rule, member, part in np.ndindex(*shape[:3]):
         if not results.best_epoch[rule, member]:
@@ -45,7 +45,7 @@ def compute_values(results: MemberResults, images: ImageResults) -> MemberResult
         for evaluated in evaluate(judged, evaluators=SWEPT):
             # Python's rounding: NumPy's differs in the last digit of some. Adding 0 to -0 leaves 0.
             number = round(float(evaluated.value[0]), DIGITS) + 0.0
-            values[rule, member, part, row_of[evaluated.group], column_of[evaluated.key]] = number
+            values[rule, member, part, index_of_group[evaluated.group], index_of_key[evaluated.key]] = number
     return dataclasses.replace(results, quantity=np.array(keys, np.str_), values=values)
 
 
@@ -129,22 +129,22 @@ def results_table(results: MemberResults) -> pd.DataFrame:
     def of_member_and_rule(values: np.ndarray) -> np.ndarray:
         return spread(values.reshape(members, rules, 1, 1))
 
-    columns: dict[str, np.ndarray] = {"member": of_member(_shared(results.member))}
+    columns: dict[str, np.ndarray] = {"member": of_member(_as_objects(results.member))}
     settings = pd.DataFrame(results.settings(), dtype=object)
     for name in map(str, settings):
         columns[name] = of_member(settings[name].to_numpy())
-    columns["split"] = spread(_shared(results.part).reshape(1, 1, parts, 1))
-    columns["group"] = spread(_shared(results.group).reshape(1, 1, 1, groups))
+    columns["split"] = spread(_as_objects(results.part).reshape(1, 1, parts, 1))
+    columns["group"] = spread(_as_objects(results.group).reshape(1, 1, 1, groups))
     columns["group_name"] = spread(np.array(results.group_titles, object).reshape(1, 1, 1, groups))
     values = results.values.transpose(1, 0, 2, 3, 4).reshape(members * rules * parts * groups, len(results.quantity))
     for key, of_rows in zip(results.quantity.tolist(), values.T, strict=True):
         if quantity_of(key).unit == COUNTS:
             of_rows = _counts(of_rows)
         columns[column(key)] = of_rows
-    columns["status"] = of_member_and_rule(_shared(statuses(results)).T)
+    columns["status"] = of_member_and_rule(_as_objects(statuses(results)).T)
     columns["epochs"] = of_member(results.epochs)
     columns["best_epoch"] = of_member_and_rule(results.best_epoch.T)
-    columns["selection"] = spread(_shared(results.rule).reshape(1, rules, 1, 1))
+    columns["selection"] = spread(_as_objects(results.rule).reshape(1, rules, 1, 1))
     return pd.DataFrame(columns)
 
 
@@ -181,13 +181,13 @@ def history_table(curves: Curves) -> pd.DataFrame:
     trained = [of_member[:count] for of_member, count in zip(curves.curves, epochs, strict=True)]
     # One array, which the table takes as it is: a column of each measure would be copied twice.
     table = pd.DataFrame(np.concatenate(trained), columns=curves.measure.tolist(), copy=False)
-    table.insert(0, "member", np.repeat(_shared(curves.member), epochs))
+    table.insert(0, "member", np.repeat(_as_objects(curves.member), epochs))
     table.insert(1, "epoch", np.concatenate([np.arange(1, count + 1) for count in epochs]))
     return table
 
 
-def _shared(texts: np.ndarray) -> np.ndarray:
-    """Returns texts as Python's, which all rows that repeat one of them share."""
+def _as_objects(texts: np.ndarray) -> np.ndarray:
+    """Returns texts as an array of Python's strings, which rows that repeat a text share instead of copying it."""
     return texts.astype(object)
 
 
@@ -246,7 +246,7 @@ def _images_of(cell: Cell, rows: pd.DataFrame, rule: str, part: str) -> pd.DataF
     shape = (len(cell.members), int(inside.sum()))
     of_members = [image_columns(cell.images_of(member, part, rule)) for member in cell.members]
     measured = {name: np.concatenate([columns[name] for columns in of_members]) for name in of_members[0]}
-    scores = dict(image_scores(cell, part, rows, selection=rule))
+    scores = dict(image_scores(cell, part, rows, rule=rule))
     blank = np.full(shape[1], np.nan)
     for name in SCORES:
         if name not in measured:

@@ -46,8 +46,8 @@ class TextTable:
     """The titles of the columns."""
     rows: list[list[str]]
     """The cells of each row."""
-    names: int = 1
-    """The number of columns that name a row."""
+    name_columns: int = 1
+    """The number of columns, from the left, that name a row."""
 
 
 def varying_axes(table: pd.DataFrame, *, until: str = "quantity") -> list[str]:
@@ -65,20 +65,20 @@ def setting_label(row: Row, axes: Sequence[str]) -> str:
         >>> setting_label({"rho": 1 / 3, "method": "ce", "learning_rate": 0.001}, ["method", "learning_rate", "rho"])
         'method ce, learning_rate 0.001, rho 0.333'
     """
-    used = [name for name in axes if row[name] == row[name] and row[name] != ""]
+    used = [name for name in axes if not (pd.isna(row[name]) or row[name] == "")]
     return ", ".join(f"{name} {value_text(name, row[name])}" for name in used)
 
 
 def value_text(axis: str, value: object) -> str:
     """Returns a value of an axis as text: rho as `level_text`, numbers to six digits, and a dash for none."""
-    if value != value:
+    if not isinstance(value, float):
+        return str(value)
+    if math.isnan(value):
         return "-"
-    if axis == "rho" and isinstance(value, float):
+    if axis == "rho":
         return level_text(value)
-    if isinstance(value, float):
-        # Random search draws numbers of 16 digits.
-        return f"{value:g}"
-    return str(value)
+    # Random search draws numbers of 16 digits.
+    return f"{value:g}"
 
 
 def number(value: float, form: str = ".3f") -> str:
@@ -118,14 +118,14 @@ def cut_interval(low: float, value: float, high: float, ends: tuple[float, float
     cut_high = high == ends[1] and value < high
     if cut_low and cut_high:
         return " [-]"
-    return f" [{_end(low, form, cut=cut_low)}, {_end(high, form, cut=cut_high)}]"
+    return f" [{_end_text(low, form, cut=cut_low)}, {_end_text(high, form, cut=cut_high)}]"
 
 
-def _end(value: float, form: str, *, cut: bool) -> str:
+def _end_text(value: float, form: str, *, cut: bool) -> str:
     """Returns an end of an interval as text; one that was cut is a whole number, as the ends of ranges are."""
     if cut:
-        whole = re.sub(r"\.\d", ".0", form)
-        return format(value, whole) + CUT
+        without_decimals = re.sub(r"\.\d", ".0", form)
+        return format(value, without_decimals) + CUT
     return format(value, form)
 
 
@@ -215,7 +215,12 @@ def wide(
 
 
 def by_rho(rows: pd.DataFrame, names: Sequence[str]) -> TextTable:
-    """Returns the means of one quantity with a column for each rho, one row per setting on `names`."""
+    """Returns the means of one quantity with a column for each rho, one row per setting.
+
+    Args:
+        rows: rows of `aggregate`, of one quantity.
+        names: the axes that name a row.
+    """
     planned_seeds = rows["n"].max()
 
     def cell(row: Row, first: Row) -> str:
@@ -315,13 +320,14 @@ def to_text(table: TextTable, *, width: int = WIDTH) -> str:
         0.95    0.8
     """
     widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
-    names = list(range(table.names))
-    parts = [list(names)]
-    for column in range(table.names, len(widths)):
+    name_columns = list(range(table.name_columns))
+    # The numbers of the columns of each part.
+    parts = [[*name_columns]]
+    for column in range(table.name_columns, len(widths)):
         # Two blanks stand between columns.
         needed = sum(widths[index] + 2 for index in (*parts[-1], column)) - 2
-        if len(parts[-1]) > len(names) and needed > width:
-            parts.append(list(names))
+        if len(parts[-1]) > len(name_columns) and needed > width:
+            parts.append([*name_columns])
         parts[-1].append(column)
     return "\n\n".join(_aligned(table, widths, part) for part in parts)
 

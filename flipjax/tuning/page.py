@@ -174,7 +174,7 @@ def _draw_cells(draws: pd.DataFrame, *, mark_chosen: bool) -> TextTable:
         if mark_chosen and row["chosen"]:
             validation += "*"
         rows.append([*(value_text(name, row[name]) for name in columns), validation])
-    return TextTable([*columns, "validation"], rows, names=len(DRAW_NAMES))
+    return TextTable([*columns, "validation"], rows, name_columns=len(DRAW_NAMES))
 
 
 def _ranges_table(ranges: Mapping[str, DrawRange]) -> Numbers:

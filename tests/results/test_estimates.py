@@ -283,7 +283,7 @@ def test_a_sentence_is_a_row_of_a_table_and_a_verdict_needs_four_seeds(rows):
         undecided = table[table["quantity"].isin(JUDGED) & (table["verdict"] == "")]
         assert (undecided["reason"] != "").all()
     tables = (summary_table(summary), trend_table(trends), comparison_table(comparison, "method"))
-    shown = [(row[: table.names], row[table.names :]) for table in tables for row in table.rows]
+    shown = [(row[: table.name_columns], row[table.name_columns :]) for table in tables for row in table.rows]
     for sentence in [*headline(summary, trends), *verdicts(comparison)]:
         if "no seed has" in sentence:
             continue
