@@ -86,10 +86,11 @@ def _kernel_gradient_by_rows(
 ) -> jax.Array:
     """Sums a kernel's gradient row by row of the outputs, all taps at once, in float32.
 
-    Of an image, JAX 0.12 would write out what each tap sees. In bfloat16 a sum of so many rows would stop growing.
+    Image by image, JAX 0.12 would write out what each tap sees. In bfloat16 a sum of so many rows would stop growing.
     """
     B, H, W, C = gradient.shape
     height, width = shape[:2]
+    # (B, H stride + height - stride, W stride + width - stride, C)
     padding = (0, 0), *_tensorflow_padding(shape[:2], stride), (0, 0)
     padded = lax.optimization_barrier(jnp.pad(images, padding))
     right = stride * (W - 1) + 1
@@ -97,6 +98,7 @@ def _kernel_gradient_by_rows(
     def add(index: jax.Array, total: jax.Array) -> jax.Array:
         image = index // H
         row = index % H
+        # The rows that the kernel sees from this row of outputs, (height, ..., C).
         (seen,) = lax.dynamic_slice(padded, (image, stride * row, 0, 0), (1, height, *padded.shape[2:]))
         slope = lax.dynamic_slice(gradient, (image, row, 0, 0), (1, 1, W, C))[0, 0].astype(total.dtype)
         sums = [(seen[i, j : j + right : stride] * slope).sum(0) for i, j in np.ndindex(height, width)]

@@ -49,6 +49,7 @@ class Depthwise(Convolution):
 
 
 def _product(values: jax.Array, weight: jax.Array, *, stride: int) -> jax.Array:
+    """Returns `multiply` with the arguments of a convolution; `stride` is 1."""
     return multiply(values, weight)
 
 
@@ -112,6 +113,7 @@ class BatchNorm(nnx.Module):
 
 @functools.partial(jax.checkpoint, static_argnums=3)
 def _normalise_last(values: jax.Array, weight: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
+    """Normalises the last axis of values (..., C) by its mean and variance, then scales and shifts it, (C,) each."""
     wide = values.astype(jnp.float32)
     centred = wide - wide.mean(-1, keepdims=True)
     scaled = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + epsilon)
@@ -134,6 +136,7 @@ def softmax(scores: jax.Array) -> jax.Array:
 def _normalise(
     images: jax.Array, mean: jax.Array, variance: jax.Array, weight: jax.Array, bias: jax.Array, epsilon: float
 ) -> jax.Array:
+    """Normalises images (B, H, W, C) by a mean and a variance, then scales and shifts them, (C,) each."""
     scale = weight * jax.lax.rsqrt(variance + epsilon)
     return (images.astype(jnp.float32) * scale + (bias - mean * scale)).astype(images.dtype)
 
@@ -142,6 +145,7 @@ def _normalise(
 def _normalise_by_batch(
     images: jax.Array, weight: jax.Array, bias: jax.Array, epsilon: float
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Normalises images (B, H, W, C) by their own mean and variance, which are returned with the result, (C,) each."""
     wide = images.astype(jnp.float32)
     moments = wide.mean((0, 1, 2)), wide.var((0, 1, 2))
     return _normalise(images, *moments, weight, bias, epsilon), moments

@@ -128,6 +128,7 @@ def read_old_form(path: Path) -> Mapping[str, Any]:
 
 
 def _read(stream: IO[bytes]) -> Mapping[str, Any]:
+    """Returns what a file holds, from its pickles and the storages behind them, in their order in the file."""
     magic = _Unpickler(stream).load()
     version = _Unpickler(stream).load()
     machine = _Unpickler(stream).load()

@@ -1,8 +1,8 @@
-"""A digest of a function of the user's, equal in every process: another one is another run.
+"""The digest of a user's function, equal in every process; with another digest a run is another one.
 
-It is of the function's source file and those of the user's modules that its module reaches, and of values that no file
-tells: closures, defaults, arguments of a `functools.partial`, the state of objects, and what it reads by name. Code of
-the standard library, of installed packages and of flipjax is taken by name.
+It covers the function's source file, those of the user's modules that its module reaches, and values that are in no
+file: closures, defaults, arguments of a `functools.partial`, the state of objects, and what it reads by name. Code of
+the standard library, of installed packages and of flipjax counts by its name.
 """
 
 import ast
@@ -29,13 +29,13 @@ PACKAGES = {"site-packages", "dist-packages"}
 FLIPJAX = Path(__file__).resolve().parents[1]
 """The folder of flipjax."""
 PLAIN = (bool, int, float, complex, str, bytes, range, types.NoneType, types.EllipsisType)
-"""Types of values that their text tells."""
+"""Types whose values are equal if their texts are."""
 SHORT = 80
 """Most characters of a value that is shown beside the sources."""
 
 
 class UnhashableError(TypeError):
-    """A function reaches an object without content that a digest could tell.
+    """A function reaches an object whose content cannot be digested.
 
     Attributes:
         name: how the function reaches it.
@@ -100,7 +100,7 @@ class Walk:
             return _hash(_title(type(value)), repr(value))
         if id(value) not in self._digests:
             self._objects.append(value)
-            # Where it holds itself, it is told by its place in the walk.
+            # An object that holds itself is represented there by its place in the walk.
             self._digests[id(value)] = _hash("again", str(len(self._digests)))
             self._digests[id(value)] = _hash(_title(type(value)), *self._parts(value, name))
         return self._digests[id(value)]
@@ -113,7 +113,7 @@ class Walk:
             keys = [self.digest(key, f"a key of {name}") for key in value]
             return [*keys, *(self.digest(item, f"{name}.{key}") for key, item in value.items())]
         if isinstance(value, set | frozenset):
-            # The order of a set differs between processes, and so would what is known of its later items.
+            # The order of a set differs between processes, so each item is walked as if it were the first.
             return sorted(Walk(self._digests).digest(item, f"an item of {name}") for item in value)
         if isinstance(value, functools.partial):
             arguments = {str(index): argument for index, argument in enumerate(value.args)}
@@ -145,7 +145,7 @@ class Walk:
         return [self.digest(type(value), name), *self._values(vars(value), name)]
 
     def _values(self, values: Mapping[str, object], name: str, *, lenient: bool = False) -> list[str | bytes]:
-        """Returns the digests of named values; if lenient, that of the type of one without content."""
+        """Returns the digests of named values; if lenient, the type of a value whose content cannot be digested."""
         parts: list[str | bytes] = []
         for key, value in values.items():
             parts.append(key)
@@ -182,7 +182,7 @@ class Walk:
             self.lines.append(text)
             parts += [text, *self._files(function.__globals__)]
             read = {key: function.__globals__[key] for key in _names_in(code) if key in function.__globals__}
-            # The file tells how objects without content are made.
+            # An object whose content cannot be digested is made by code in the file.
             parts += self._values(read, name, lenient="__file__" in function.__globals__)
         held: dict[str, object] = {}
         for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
@@ -213,7 +213,7 @@ class Walk:
         """Returns the digests of the files of a user's module, and of the user's modules that its names reach."""
         if id(module) in self._digests or _is_library(module):
             return []
-        # Its files are told once.
+        # Each file counts once.
         self._digests[id(module)] = b""
         parts: list[str | bytes] = []
         if "__file__" in module:

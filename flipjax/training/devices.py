@@ -61,13 +61,7 @@ def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batc
     if spec.devices > len(devices):
         raise ConfigError("config.population.devices", f"at most {len(devices)} ({platform})", spec.devices)
     available = spec.devices or len(devices)
-    sharing = spec.batch_devices
-    if sharing > available or (sharing and batch_size % sharing):
-        expected = f"a divisor of train.batch_size ({batch_size}), at most {available} devices"
-        raise ConfigError("config.population.batch_devices", expected, sharing)
-    # XLA:CPU already uses all cores for one device, and an unshared batch keeps a member's bits.
-    idle = 1 if platform == "cpu" else max(1, available // members)
-    sharing = sharing or max(share for share in range(1, idle + 1) if batch_size % share == 0)
+    sharing = _devices_of_a_batch(spec, platform=platform, available=available, members=members, batch_size=batch_size)
     count = min(available // sharing, members)
     form = form_of(spec, model=model)
     width = min(spec.width or DEFAULT_WIDTH, math.ceil(members / count))
@@ -82,6 +76,24 @@ def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batc
     check_library(spec.convolutions)
     convolutions = ONEDNN if spec.convolutions == ONEDNN else XLA
     return Layout(mesh, 1 if form == "loop" else width, packed=form == "packed", convolutions=convolutions)
+
+
+def _devices_of_a_batch(spec: PopulationSpec, *, platform: str, available: int, members: int, batch_size: int) -> int:
+    """Returns how many devices share each batch; see `PopulationSpec` for `auto`, which is 0.
+
+    Raises:
+        ConfigError: more devices than are available, or unequal shares of a batch.
+    """
+    if spec.batch_devices:
+        if spec.batch_devices > available or batch_size % spec.batch_devices:
+            expected = f"a divisor of train.batch_size ({batch_size}), at most {available} devices"
+            raise ConfigError("config.population.batch_devices", expected, spec.batch_devices)
+        return spec.batch_devices
+    if platform == "cpu":
+        # XLA:CPU already uses all cores for one device, and an unshared batch keeps a member's bits.
+        return 1
+    devices_per_member = max(1, available // members)
+    return max(share for share in range(1, devices_per_member + 1) if batch_size % share == 0)
 
 
 def library_of(program: Program, spec: PopulationSpec, *, n_train: int, started: bool = True) -> str:
@@ -122,6 +134,7 @@ def form_of(spec: PopulationSpec, *, model: str) -> str:
 
 
 def _fastest_form(model: str) -> str:
+    """Returns the form of `auto` on the devices that JAX has here."""
     if jax.default_backend() == "cpu":
         return "loop"
     return "packed" if model in PACKED else "vmap"

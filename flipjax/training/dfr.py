@@ -18,6 +18,8 @@ RIDGES = (0.1, 0.01, 0.001, 0.0001)
 """Ridge penalties, strongest first; each fit starts from the previous solution."""
 STEPS = 6
 """Newton steps for each ridge."""
+LEAST_SCALE = 1e-6
+"""Added to the standard deviation of a feature, which is 0 for one that never varies."""
 LENGTHS = (1.0, 0.5, 0.125, 0.0)
 """Step sizes tried in each Newton step; the one with the lowest loss is used."""
 
@@ -42,6 +44,7 @@ def fit_head(features: jax.Array, masks: jax.Array, head: Head, *, ridge: float 
       [[ 0. -1.  1.]] [ 0.2 -0.1 -0.1]
     """
     F, C = head["kernel"].shape
+    # A further feature of 1, so that kernel and bias are one table (F + 1, C).
     pixels = jnp.concatenate([features.reshape(-1, F), jnp.ones((masks.size, 1))], axis=1)
     truth = jax.nn.one_hot(masks.reshape(-1), C)
 
@@ -87,7 +90,7 @@ def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: Array, oth
     features, masks = map_batches(of_batch, rows, largest=largest)
     other_features, other_masks = map_batches(of_batch, other_rows, largest=largest)
     mean = features.mean((0, 1, 2))
-    scale = features.std((0, 1, 2)) + 1e-6
+    scale = features.std((0, 1, 2)) + LEAST_SCALE
     features = (features - mean) / scale
     other_features = (other_features - mean) / scale
     start = {"kernel": head["kernel"] * scale[:, None], "bias": head["bias"] + mean @ head["kernel"]}

@@ -7,6 +7,9 @@ import optax
 from flipjax.config import Recipe
 from flipjax.config.keys import Scalar
 
+LEAST_NORM = 1e-16
+"""Least norm of gradients that clipping divides by: they may all be 0."""
+
 
 def rate_at(step: jax.Array, recipe: Recipe, *, total: int) -> jax.Array:
     """Returns the learning rate at a step (from 0) of `total`.
@@ -28,10 +31,14 @@ def update(
 ) -> tuple[optax.Params, optax.OptState]:
     """Returns the parameters after a step at learning rate `rate`, and Adam's state (Kingma and Ba, 2015)."""
     norm = optax.tree.norm(gradients)
-    shrink = jnp.where(recipe.clip_norm > 0, jnp.minimum(1.0, recipe.clip_norm / jnp.maximum(norm, 1e-16)), 1.0)
+    shrink = jnp.where(recipe.clip_norm > 0, jnp.minimum(1.0, recipe.clip_norm / jnp.maximum(norm, LEAST_NORM)), 1.0)
     gradients = jax.tree.map(lambda gradient: shrink * gradient, gradients)
     updates, opt_state = optax.scale_by_adam().update(gradients, opt_state)
-    moved = jax.tree.map(lambda p, u: p - rate * (u + recipe.weight_decay * p), params, updates)
+
+    def move(param: jax.Array, update: jax.Array) -> jax.Array:
+        return param - rate * (update + recipe.weight_decay * param)
+
+    moved = jax.tree.map(move, params, updates)
     return moved, opt_state
 
 

@@ -37,14 +37,14 @@ def check_own(experiment: Experiment) -> None:
     """
     batch = _batch_shapes(experiment)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    of_each = Shape(batch.groups.shape, jnp.float32)
+    number_per_image = Shape(batch.groups.shape, jnp.float32)
     for loss in functions_of(experiment.train.loss):
         inputs = (batch.logits, batch.labels, batch.groups)
-        _expect("config.train.loss", loss, inputs, of_each)
+        _require_pure("config.train.loss", loss, inputs, number_per_image)
         _trace("config.train.loss", jax.grad(_summed(loss)), *inputs)
     for augmentation in functions_of(experiment.train.augment):
-        outputs = (batch.images, batch.labels)
-        _expect("config.train.augment", augmentation, (key, *outputs), outputs)
+        changed = (batch.images, batch.labels)
+        _require_pure("config.train.augment", augmentation, (key, *changed), changed)
     if experiment.model.build:
         _check_network(experiment, batch, key)
 
@@ -63,6 +63,7 @@ class BatchShapes(NamedTuple):
 
 
 def _batch_shapes(experiment: Experiment) -> BatchShapes:
+    """Returns the shapes of the experiment's training batch."""
     B = experiment.train.batch_size
     H = experiment.pool.size
     return BatchShapes(
@@ -91,19 +92,19 @@ def _check_network(experiment: Experiment, batch: BatchShapes, key: Shape) -> No
         return draw_weights(key, model, experiment.num_classes)
 
     for training in (True, False):
-        weights = _trace(field, draw, key)[1]
+        _, weights = _trace(field, draw, key)
         answer = functools.partial(apply, experiment, training=training)
-        logits, _ = _trace(field, answer, weights, batch.images)[1]
+        _, (logits, _) = _trace(field, answer, weights, batch.images)
         _compare(field, model.build, logits, batch.logits)
 
 
 def check_quantities(experiment: Experiment, quantities: Sequence[Callable]) -> None:
     """Raises ConfigError if a user's own quantity does not return two numbers of each image, or is impure."""
     batch = _batch_shapes(experiment)
-    of_each = Shape(batch.groups.shape, jnp.float32)
+    number_per_image = Shape(batch.groups.shape, jnp.float32)
     for quantity in quantities:
         ratio = as_ratio(quantity)
-        _expect("config.quantities", ratio, (batch.logits, batch.labels), (of_each, of_each))
+        _require_pure("config.quantities", ratio, (batch.logits, batch.labels), (number_per_image, number_per_image))
 
 
 def as_ratio(quantity: Callable) -> Callable:
@@ -116,13 +117,14 @@ def as_ratio(quantity: Callable) -> Callable:
     return ratio
 
 
-def _expect(field: str, function: Callable, inputs: tuple[PyTree, ...], expected: PyTree) -> None:
+def _require_pure(field: str, function: Callable, inputs: tuple[PyTree, ...], expected: PyTree) -> None:
+    """Raises ConfigError if a function returns other shapes than expected, or is another program when traced again."""
     with jax.checking_leaks():
-        first, result = _trace(field, function, *inputs)
+        program, result = _trace(field, function, *inputs)
     _compare(field, function, result, expected)
-    again, _ = _trace(field, function, *inputs)
-    same_text = _without_addresses(first) == _without_addresses(again)
-    if not same_text or not all(map(np.array_equal, first.consts, again.consts)):
+    traced_again, _ = _trace(field, function, *inputs)
+    same_text = _without_addresses(program) == _without_addresses(traced_again)
+    if not same_text or not all(map(np.array_equal, program.consts, traced_again.consts)):
         found = "another program each time; random numbers come from jax.random and a key"
         raise ConfigError(field, f"{name_of(function)} to be pure", found)
 
@@ -133,6 +135,7 @@ def _without_addresses(program: ClosedJaxpr) -> str:
 
 
 def _compare(field: str, function: Callable | None, result: PyTree, expected: PyTree) -> None:
+    """Raises ConfigError if the shapes that a function returns are not those expected."""
     if _described(result) != _described(expected):
         raise ConfigError(field, f"{name_of(function)} to return {_described(expected)}", _described(result))
 
@@ -150,4 +153,5 @@ def _trace(field: str, function: Callable, *inputs: PyTree) -> tuple[ClosedJaxpr
 
 
 def _described(tree: PyTree) -> str:
+    """Returns the types and shapes of a tree's leaves as text."""
     return str(jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree)).replace("'", "")
