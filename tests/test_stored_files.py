@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from results.tables import RECORDED
 
 from flipjax.assays.journal import STATE, stored_state
-from flipjax.assays.results import open_assay
+from flipjax.assays.opened import open_assay
 from flipjax.audit import compare, stream
 from flipjax.audit.compare import compare_audits
 from flipjax.audit.stored import read_audit

@@ -1,11 +1,10 @@
-"""The result of an assay, its record, and its folder opened again."""
+"""The result of an assay, its record, and the rows of its groups and images."""
 
 import dataclasses
 import importlib.util
 import json
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,15 +15,11 @@ from flipjax.assays import remedy
 from flipjax.assays.association import Association
 from flipjax.assays.contrast import Contrast, Outcomes, group_flips
 from flipjax.assays.cues import CueAuroc
-from flipjax.assays.inputs import AssayImages, read_images
-from flipjax.assays.journal import stored_state
-from flipjax.assays.options import Options
+from flipjax.assays.inputs import AssayImages
 from flipjax.assays.population import TrainedStage, by_setting, outcomes_of, seeds_of
 from flipjax.assays.verdict import USED, AssayVerdict, Learnt, Outlook
-from flipjax.data.arrays import ArrayData
 from flipjax.results.frames import write_csv
-from flipjax.runs import Run, RunMember, open_run
-from flipjax.support.files import DamagedError, read_json, replacing, write_text
+from flipjax.support.files import replacing, write_text
 
 RECORD = "assay.json"
 """The file of the record."""
@@ -203,9 +198,6 @@ def to_plain(value: object) -> Json:
     raise TypeError(f"expected a value that JSON can hold, found {type(value).__name__}")
 
 
-# The images
-
-
 def group_rows(images: AssayImages, association: Association, outcomes: Outcomes) -> tuple[GroupRow, ...]:
     """Returns the outcomes of every group, means over seeds."""
     units = images.units
@@ -273,105 +265,3 @@ def write_image_rows(folder: Path, table: pd.DataFrame) -> None:
     csv.unlink(missing_ok=True)
     with replacing(parquet) as stream:
         table.to_parquet(stream, index=False)
-
-
-# The folder, opened again
-
-
-def open_assay(folder: str | Path, data: ArrayData | None = None) -> "OpenedAssay":
-    """Opens the folder of an assay again: its findings, images and networks.
-
-    Args:
-        folder: of the page.
-        data: the images of an assay of arrays, for `RunMember.images`; those of a folder are read again.
-
-    Raises:
-        FileNotFoundError: there is no record of an assay.
-        DamagedError: its record cannot be read.
-
-    See `flipjax.assay` for an example.
-    """
-    path = Path(folder) / RECORD
-    try:
-        record = read_json(path)
-        return OpenedAssay(Path(folder), record, record["verdict"]["word"], tuple(record["findings"]), data)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedError(f"{path}: no record of an assay; the command of the assay makes it anew") from error
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class OpenedAssay:
-    """A stored assay.
-
-    See `flipjax.assay` for an example.
-
-    Attributes:
-        folder: of the page.
-        record: of assay.json: the fields of `Assay`, as JSON's types.
-        verdict: `used`, `not used` or `cannot be told`.
-        findings: the sentences.
-        data: the images as they were given to `open_assay`.
-    """
-
-    folder: Path
-    record: dict[str, Any]
-    verdict: str
-    findings: tuple[str, ...]
-    data: ArrayData | None = None
-
-    def __repr__(self) -> str:
-        """Shows the folder and the verdict."""
-        return f"<OpenedAssay {self.folder}: {self.verdict}; .images .members .member(name) .runs>"
-
-    @cached_property
-    def images(self) -> pd.DataFrame:
-        """The rows of images.parquet: one for each setting, seed and image, with its correct, flip and miss shares."""
-        parquet = self.folder / "images.parquet"
-        if parquet.is_file():
-            return pd.read_parquet(parquet)
-        return pd.read_csv(self.folder / "images.csv", keep_default_na=False)
-
-    @cached_property
-    def runs(self) -> dict[str, Run]:
-        """The finished runs by network, setting and wave, such as `small/kept_100/wave_2`."""
-        runs = {}
-        for path in sorted(self.folder.glob("*/*/*/results.csv")):
-            runs[path.parent.relative_to(self.folder).as_posix()] = open_run(path.parent)
-        return runs
-
-    @cached_property
-    def members(self) -> pd.DataFrame:
-        """One row for each trained network, by the name that `member` takes: network, setting, fold, seed, status."""
-        rows = []
-        for run_name, run in self.runs.items():
-            network, setting, _ = run_name.split("/")
-            for member, row in run.results.drop_duplicates("member").set_index("member").iterrows():
-                fold = run.member(str(member)).static["split.fold"]
-                rows.append([f"{run_name}/{member}", network, setting, fold, row["seed"], row["status"]])
-        columns = ["member", "network", "setting", "fold", "seed", "status"]
-        return pd.DataFrame(rows, columns=columns).set_index("member")
-
-    def member(self, name: str) -> RunMember:
-        """Returns a trained network by its name in `members`, with `model()`, `decomposition()` and `images()`.
-
-        Raises:
-            KeyError: there is no such network.
-            ConfigError: the images of the assay's folder cannot be read.
-        """
-        run_name, _, member = name.rpartition("/")
-        if run_name not in self.runs:
-            raise KeyError(f"member: expected a name of .members, such as {self.members.index[0]}; found {name!r}")
-        run = self.runs[run_name]
-        return Run(run.folder, data=self._data_of_size(run.config.pool.size)).member(member)
-
-    def _data_of_size(self, size: int) -> ArrayData | None:
-        """Returns the images as networks of a size train on them; None of arrays that are not at hand."""
-        source = self.data
-        if source is None and Path(self.record["source"]).is_dir():
-            source = Path(self.record["source"])
-        state = stored_state(self.folder)
-        if source is None or state is None:
-            return None
-        asked = {name: tuple(value) if isinstance(value, list) else value for name, value in state.asked.items()}
-        del asked["images"]
-        return read_images(source, Options(**{**asked, "size": size})).data

@@ -128,6 +128,7 @@ def normalised(config: Config) -> Config:
 
 
 def _normalise(section: Config) -> None:
+    """Replaces the values of a section, and of those below it, by Python's."""
     with section.unlocked(), section.ignore_type():
         for name, value in section.items():
             if hasattr(value, "unlocked"):

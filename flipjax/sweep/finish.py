@@ -187,15 +187,11 @@ def _assess(program: Program, plan: Plan, task: Task, current: Population) -> Im
     tables = [task.tables[part] for part in EVALUATED]
     image_part = np.repeat(EVALUATED, [len(table.rows) for table in tables])
     is_validation = image_part == "val"
-    # Arrays of the first rule alone, which all arrays but the counts are.
-    log_odds = None
+    # All arrays but the counts are of the first rule alone.
+    log_odds = _of_first_rule(answer.scene_log_odds)
     center = None
-    if answer.scene_log_odds is not None:
-        log_odds = answer.scene_log_odds[0]
+    if log_odds is not None:
         center = _centers(log_odds[:, is_validation])
-    masks = None
-    if answer.masks is not None:
-        masks = answer.masks[0]
     score_names = None
     scores = None
     scores_by_name = _scores(questions, answer, is_validation)
@@ -231,10 +227,17 @@ def _assess(program: Program, plan: Plan, task: Task, current: Population) -> Im
         scene_share=_pass_shares(evaluation),
         score=score_names,
         scores=scores,
-        masks=masks,
+        masks=_of_first_rule(answer.masks),
         own_quantity=own_names,
         own=answer.own,
     )
+
+
+def _of_first_rule(answers: jax.Array | None) -> jax.Array | None:
+    """Returns the first of answers (rules, ...); None if nothing was asked."""
+    if answers is None:
+        return None
+    return answers[0]
 
 
 def _scores(questions: Questions, answer: Assessed, is_validation: np.ndarray) -> dict[str, np.ndarray]:
