@@ -233,7 +233,7 @@ def _assess(program: Program, plan: Plan, task: Task, current: Population) -> Im
     )
 
 
-def _of_first_rule(answers: jax.Array | None) -> jax.Array | None:
+def _of_first_rule(answers: np.ndarray | None) -> np.ndarray | None:
     """Returns the first of answers (rules, ...); None if nothing was asked."""
     if answers is None:
         return None
