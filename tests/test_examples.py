@@ -79,7 +79,7 @@ def test_images_in_memory_and_the_page_that_names_their_attribute(run, tmp_path,
 
 def test_an_assay_of_slices_of_patients(run, tmp_path, without_pictures):
     said = run("assay_slices.py", "epochs=2", "seeds=2", "folds=2", "size=16")
-    assert "60 patients" in said
+    assert "60 patients" in said and "may learn them" in said  # What the answer advises.
     assert (tmp_path / "runs/assay_slices/assay.json").is_file()
 
 

@@ -35,5 +35,5 @@ data = flipjax.data.from_arrays(
 )
 options = {name: ast.literal_eval(value) for name, value in (option.split("=") for option in sys.argv[1:])}
 result = flipjax.assay(data, attribute="tint", out="runs/assay_arrays", **options)
-print(f"{result.attribute}: {result.verdict.word}. {result.verdict.reason}")
+print(f"{result.attribute}: {result.verdict.word}. {result.verdict.reason} {result.verdict.help}")
 print(f"{result.folder}/index.html")

@@ -2,7 +2,8 @@
 
 60 patients with five grey slices each. A lesion is round (a cyst) or lobed (a tumour); most tumours come from the
 second scanner, which is brighter and noisier. Patients are clusters: no patient is on both sides of a split. Options
-are those of `flipjax.assay`; `epochs=2 seeds=2 folds=2` is the shortest run, too short for a verdict.
+are those of `flipjax.assay`; `epochs=2 seeds=2 folds=2` is the shortest run, too short for a verdict. Where the answer
+advises `--seeds 14 --budget 8m`, `seeds=14 budget=480` goes on in the same folder.
 """
 
 import ast
@@ -41,5 +42,5 @@ data = flipjax.data.from_arrays(
 )
 options = {name: ast.literal_eval(value) for name, value in (option.split("=") for option in sys.argv[1:])}
 result = flipjax.assay(data, attribute="scanner", out="runs/assay_slices", **options)
-print(f"{result.attribute}: {result.verdict.word}. {result.verdict.reason}")
+print(f"{result.attribute}: {result.verdict.word}. {result.verdict.reason} {result.verdict.help}")
 print(f"{result.clusters} patients; {result.folder}/index.html")
