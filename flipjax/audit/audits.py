@@ -161,7 +161,11 @@ def audit_with(
     fail_below: Limits | None = None,
     junit: Path | None = None,
 ) -> Audited:
-    """Audits files as `audit_files` does, with its options as one record."""
+    """Audits files as `audit_files` does, with its options as one record.
+
+    Raises:
+        AuditError: an input or an option cannot be used.
+    """
     predict = None
     if model is not None:
         class_names = options.class_names or getattr(model, "class_names", None)
@@ -171,6 +175,8 @@ def audit_with(
         check_texts("class_names", options.class_names or ())
         min_size = MinSize.parse(options.min_size)
     gates = make_gates(fail_above, fail_below)
+
+    # Before anything is counted: headers, the user's tables, groups, clusters, photos and spacings.
     opened = open_pairs(options, predict=predict)
     table = None
     facts_on_tables: tuple[str, ...] = ()
@@ -180,7 +186,7 @@ def audit_with(
     if opened.encoding.settled:
         settled = settle(options, opened, opened.encoding, table=table, gates=gates)
     else:
-        # What can be refused without the classes is refused before counting.
+        # Groups that are wrong whatever the classes are.
         read_groups(options.groups, opened.names, foreground=None, table=table)
     clusters = None
     if options.clusters is not None:
@@ -188,6 +194,7 @@ def audit_with(
     pairs = _with_scans(options, opened)
     _check_spacings(min_size, pairs, opened.encoding)
 
+    # Counting, and what waits for the number of classes.
     tally = Tally(opened.encoding.spec, min_size)
     with files.claimed(out):
         print(describe_images([pair.labels.shape for pair in pairs], opened.encoding), file=sys.stderr, flush=True)
@@ -196,7 +203,8 @@ def audit_with(
         tally.set_classes(encoding.spec)
         if settled is None:
             settled = settle(options, opened, encoding, table=table, gates=gates)
-        if options.background == encoding.spec.background == 0:
+        # A background that was given is (0,), and a COCO file may say another.
+        if options.background == 0 and encoding.spec.background == 0:
             _announce_background(settled.class_names)
         counted = tally.measurements(settled.class_names)
         measured = dataclasses.replace(counted, groups=settled.groups, clusters=clusters)

@@ -26,7 +26,7 @@ from flipjax.metrics.segment_table import join_columns
 from flipjax.support.threads import in_order
 
 TOLERANCE = 5e-3
-"""How far probabilities may be from a sum of 1; half a percent bounds the rounding of float16 over 150 classes."""
+"""How far the sum of a pixel's probabilities may be from 1: more than float16 rounds away over 150 classes."""
 CONTEXT = "context_"
 """Beginning of the names of columns of which segments have one for each class."""
 
@@ -79,6 +79,7 @@ def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVE
     masks = spec.kind == "masks"
     if not masks:
         _check_values(record.prediction, spec.kind)
+    # Scores (*spatial, C), or the class indices of masks.
     scores, labels, classes = checks.check_pair(record.prediction, record.labels, spec)
     labels = np.asarray(labels)
     counted = np.ones(labels.shape, bool)
@@ -86,6 +87,7 @@ def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVE
         counted = labels != spec.ignore_index
     regions = None
     risk_sum = math.nan
+    # Maps of what scores segments, (*spatial); masks have none.
     risks: dict[str, np.ndarray] = {}
     if masks:
         prediction = np.asarray(scores)
@@ -101,6 +103,7 @@ def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVE
             in_foreground &= counted
         risk_sum = float(risk[in_foreground].sum(dtype=np.float64))
         risks = {"flip_risk": risk, "max_softmax": 1 - np.asarray(pixels.probability)}
+    # From here on the scores are masks, too.
     of_masks = dataclasses.replace(spec, kind="masks", num_classes=classes)
     columns = segment_columns(
         prediction,
