@@ -53,7 +53,7 @@ def _training_scenes(pool: Pool, task: Task, intervene: InterveneSpec, *, seed: 
     if intervene.scenes != "mean":
         drawn = of_training[draw_scenes(key_of(seed), kinds, count=1)]
     samples = photos[drawn] / np.float32(255)
-    return join_scenes(jnp.stack(means).astype(jnp.float32), samples, scenes=intervene.scenes)
+    return join_scenes(np.stack(means).astype(np.float32), samples, scenes=intervene.scenes)
 
 
 def split_evenly(log_odds: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from flipjax.data import store
 from flipjax.data.pool import TEXTURE_GREY, Catalog, CueName, Pool, PoolItem
 from flipjax.data.store import with_usual
 from flipjax.data.synthetic import creatures, landscapes
+from flipjax.support.arrays import Array
 
 Render: TypeAlias = Callable[..., jax.Array]
 """Draws one image (H, W, channels) in [0, 1] from a PRNG key and a kind, the index in `drawn`."""
@@ -78,10 +79,16 @@ def outline_synthetic(spec: PoolSpec) -> Pool:
     return jax.eval_shape(partial(_pool_of, spec=spec, catalog=catalog), rgba, scenes)
 
 
-def _pool_of(rgba: jax.Array, scenes: jax.Array, spec: PoolSpec, catalog: Catalog) -> Pool:
-    """Returns the pool of drawn cut-outs (N, H, W, 4) and scenes (M, H, W, 3), with the cue in place of the scenes."""
+def _pool_of(rgba: Array, scenes: Array, spec: PoolSpec, catalog: Catalog) -> Pool:
+    """Returns the pool of drawn cut-outs (N, H, W, 4) and scenes (M, H, W, 3), with the cue in place of the scenes.
+
+    Both are on the host, where cutting them compiles nothing, or traced.
+    """
     object_class = catalog.object_class
     scene_kind = catalog.scene_kind
+    images = jnp.asarray(rgba[..., :3])
+    masks = jnp.asarray(rgba[..., 3])
+    scenes = jnp.asarray(scenes)
     cue = cast(CueName, spec.cue)
     layers = scenes
     backdrops = None
@@ -96,11 +103,11 @@ def _pool_of(rgba: jax.Array, scenes: jax.Array, spec: PoolSpec, catalog: Catalo
         backdrops = scenes.astype(jnp.float32).mean(0, keepdims=True).round().astype(jnp.uint8)
     return Pool(
         kind="composite",
-        images=rgba[..., :3],
-        masks=rgba[..., 3],
-        labels=jnp.asarray(1 + object_class, jnp.uint8),
+        images=images,
+        masks=masks,
+        labels=jnp.asarray((1 + object_class).astype(np.uint8)),
         scenes=layers,
-        aspects=jnp.ones(len(object_class)),
+        aspects=jnp.asarray(np.ones(len(object_class), np.float32)),
         cue=cue,
         backdrops=backdrops,
         strength=jnp.float32(1) if spec.blended else None,
@@ -132,8 +139,8 @@ def _scene(key: jax.Array, kind: jax.Array, *, size: int, drawn: tuple[int, ...]
     return landscapes.render_landscape(landscapes.draw_landscape(key), kind, size, drawn=drawn, step=step)
 
 
-def _in_chunks(render: Render, key: jax.Array, kinds: np.ndarray, *, size: int, drawn: tuple[int, ...]) -> jax.Array:
-    """Renders an image of each of N kinds: uint8 (N, H, W, channels).
+def _in_chunks(render: Render, key: jax.Array, kinds: np.ndarray, *, size: int, drawn: tuple[int, ...]) -> np.ndarray:
+    """Renders an image of each of N kinds: uint8 (N, H, W, channels), on the host.
 
     Image i depends on `fold_in(key, i)` and its kind alone, so that a larger pool begins with the images of a smaller.
     """
@@ -144,7 +151,8 @@ def _in_chunks(render: Render, key: jax.Array, kinds: np.ndarray, *, size: int, 
     chunks = []
     for chunk_numbers, chunk_kinds in zip(numbers, filled_kinds, strict=True):
         chunks.append(render_chunk(key, chunk_numbers, chunk_kinds, render=render, size=size, drawn=drawn))
-    return jnp.concatenate(chunks)[: len(kinds)]
+    # Joining them on a device would compile a program for each number of chunks.
+    return np.concatenate(jax.device_get(chunks))[: len(kinds)]
 
 
 def _render_chunk(
