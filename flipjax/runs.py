@@ -23,7 +23,7 @@ from flipjax.metrics import Decomposition
 from flipjax.report.page import build_report
 from flipjax.results.cells import Cell
 from flipjax.results.quantities import column, key_of, title_of
-from flipjax.results.record import RECORD, known_record, read_record
+from flipjax.results.record import RECORD, read_record
 from flipjax.results.rows import COMPARED
 from flipjax.results.run import StoredRun
 from flipjax.results.scores import unpack_classes
@@ -98,21 +98,25 @@ def run(
     """
     configuration = configure(configure(config, changes), keys_of(data))
     planned = plan(configuration)
-    digest = planned.identity
     name = "run"
     if isinstance(config, str | Path):
         name = run_name(config)
-    if workdir is not None:
-        folder = Path(workdir)
-    elif isinstance(config, str | Path) and digest == digest_of(configure(config)):
-        folder = Path("runs") / name
+    if workdir is None:
+        folder = _default_folder(config, name, planned.identity)
     else:
-        folder = Path("runs") / f"{name}-{digest[:8]}"
+        folder = Path(workdir)
     line = f"flipjax.run({name!r}, {dict(changes or {})!r})"
     text, _ = run_sweep(planned, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast)
     if not (folder / "results.csv").is_file():
         raise RuntimeError(f"{folder}: {text}")
     return Run(folder, configuration, data)
+
+
+def _default_folder(config: Config | str | Path, name: str, identity: str) -> Path:
+    """Returns runs/NAME if the run is that of a named configuration without changes or data, else runs/NAME-DIGEST."""
+    if isinstance(config, str | Path) and identity == digest_of(configure(config)):
+        return Path("runs") / name
+    return Path("runs") / f"{name}-{identity[:8]}"
 
 
 def open_run(folder: str | Path, *, data: ArrayData | None = None) -> "Run":
@@ -129,7 +133,8 @@ def open_run(folder: str | Path, *, data: ArrayData | None = None) -> "Run":
     """
     opened = Run(Path(folder), data=data)
     if data is not None:
-        made_of = known_record(opened.folder).get("config", {}).get("pool", {}).get("root")
+        # Images in memory are named by their digest.
+        made_of = opened.config_record.get("config", {}).get("pool", {}).get("root")
         given = keys_of(data)["pool.root"]
         if given != made_of:
             raise ConfigError(
@@ -308,14 +313,16 @@ class RunMember:
         if images.masks is None:
             expected = "a run of two seeds or more with config.intervene.scores, and few enough images"
             raise ValueError(f"predictions: expected {expected}; {self.run.folder} stored none")
-        index = self._cell.results.places[self.name]
+        index = self._cell.results.index_of_member[self.name]
         inside = images.inside(part)
         if not self._cell.results.best_epoch[0, index]:
             raise ConfigError("member", "one that kept an epoch, which has predictions", f"{self.name}, {self.status}")
         classes = unpack_classes(images.masks[index, inside])
         size = self.static.get("pool.size", self.run.config.pool.size)
+        # Of larger images every step-th pixel was stored, from the middle of the first step on.
         step = math.ceil(size / MASK_SIDE)
         side = len(range(step // 2, size, step))
+        # Bits are packed into whole bytes, so that zeros may follow the pixels.
         return classes[:, : side * side].reshape(-1, side, side)
 
     def images(self) -> Benchmark:

@@ -68,7 +68,7 @@ def test_the_rows_are_those_of_the_sweep(images):
     (cell,), run = data.cells.values(), data.results
     chosen = run[(run.rho == 0.95) & (run.seed == 1) & (run.split == "test") & (run.selection == "val_loss")]
     for member, own in chosen.groupby("member"):
-        packed = cell.images.masks[cell.results.places[member], cell.images.inside("test")]
+        packed = cell.images.masks[cell.results.index_of_member[member], cell.images.inside("test")]
         masks = unpack_classes(packed).reshape(images.test.masks.shape)
         rows = score(masks, images, kind="masks", member=member).set_index("group")
         own = own.set_index("group")

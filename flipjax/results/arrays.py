@@ -68,18 +68,18 @@ class NamedArrays:
         return arrays
 
     @cached_property
-    def places(self) -> dict[str, int]:
-        """The index of each member, by name."""
+    def index_of_member(self) -> dict[str, int]:
+        """The index of each member, by its name."""
         return {name: index for index, name in enumerate(self.member.tolist())}
 
     def take(self: Table, members: Sequence[str]) -> Table:
         """Returns some members, in the given order."""
-        places = [self.places[name] for name in members]
+        indices = [self.index_of_member[name] for name in members]
         changed = {}
         for name, value in self.arrays().items():
             axes = self.axes_of(name)
             if "member" in axes:
-                changed[name] = value.take(places, axes.index("member"))
+                changed[name] = value.take(indices, axes.index("member"))
         return dataclasses.replace(self, **changed)
 
 
@@ -215,7 +215,7 @@ class ImageResults(NamedArrays):
     def without_numbers(self, has_none: np.ndarray) -> ImageResults:
         """Returns the results with no pixels, NaN for floats, where bool `has_none` (rules, K) is True.
 
-        What holds no rule is of the first one. The training images of a member stay.
+        Arrays without an axis of rules are of the first one. The training images of a member stay.
         """
         changed = {}
         for name, value in self.arrays().items():
@@ -236,14 +236,20 @@ class ImageResults(NamedArrays):
         return dataclasses.replace(self, **changed)
 
     def own_ratios(self, rule: int, index: int, inside: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the numerators and denominators (n, 2) of some images of a member, by a user's own quantity."""
+        """Returns the numerators and denominators (n, 2) of some images of a member, by a user's own quantity.
+
+        Args:
+            rule: the index of the selection rule.
+            index: of the member.
+            inside: bool (N,), the images.
+        """
         if self.own is None or self.own_quantity is None:
             return {}
         ratios = self.own[rule, index, inside]
         return {name: ratios[:, number] for number, name in enumerate(self.own_quantity.tolist())}
 
     def regions(self, rule: int, index: int, inside: np.ndarray) -> RegionSums | None:
-        """Returns the region sums of some images of a member, or None if they are not stored."""
+        """Returns the region sums of some images of a member, or None if they are not stored; as `own_ratios`."""
         leaves = []
         for values in self._region_arrays:
             if values is None:

@@ -96,7 +96,7 @@ def select(results: MemberResults, images: ImageResults, member: str, part: str,
     number = 0
     if rule is not None:
         number = results.rule.tolist().index(rule)
-    index = results.places[member]
+    index = results.index_of_member[member]
     inside = images.inside(part)
     log_odds = None
     center = None

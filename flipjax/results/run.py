@@ -92,8 +92,8 @@ class StoredRun:
     def setting_of(self, member: str) -> dict[str, AxisValue]:
         """Returns a member's value of every axis; '' for an axis that its method does not use."""
         for results in self._results_of_programs:
-            if member in results.places:
-                row = results.places[member]
+            if member in results.index_of_member:
+                row = results.index_of_member[member]
                 return results.settings()[row]
         raise KeyError(f"member: expected one of the run {self.folder}; found {member!r}")
 

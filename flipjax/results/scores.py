@@ -60,7 +60,7 @@ def _ensemble_scores(cell: Cell, part: str, rows: pd.DataFrame) -> dict[str, Arr
     if all_images.masks is None:
         return {}
     inside = all_images.inside(part)
-    index_of = cell.results.places
+    index_of = cell.results.index_of_member
     scores = {}
     for members in ensembles_of(rows, rule=cell.rules[0]):
         if not set(members) <= index_of.keys():
@@ -93,7 +93,7 @@ def score_rows(cells: Iterable[Cell], rows: pd.DataFrame) -> pd.DataFrame:
     axes = [name for name in axes_of(rows) if name != "selection"]
     for cell in cells:
         rule = cell.rules[0]
-        of_cell = rows[rows["member"].isin(cell.results.places)]
+        of_cell = rows[rows["member"].isin(cell.results.index_of_member)]
         ensemble_sizes = {}
         for members in ensembles_of(of_cell, rule=rule):
             ensemble_sizes.update(dict.fromkeys(members, len(members)))

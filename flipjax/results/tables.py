@@ -233,7 +233,7 @@ def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def image_tables(cell: Cell, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Yields the images of each part by each selection rule, member by member."""
-    inside = rows[rows["member"].isin(cell.results.places)]
+    inside = rows[rows["member"].isin(cell.results.index_of_member)]
     for rule in cell.rules:
         for part in EVALUATED:
             yield _images_of(cell, inside, rule, part)
