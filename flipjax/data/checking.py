@@ -17,7 +17,7 @@ SMALL_UNETS = "photos_grid"
 FROZEN_FEATURES = "photos_grid:frozen"
 """The configuration that trains decoders of features of photos."""
 FROZEN_SIZE = 96
-"""Side of photos for FROZEN_FEATURES, at least: of 400 cats and dogs at 64 pixels, not all members learnt."""
+"""Smallest side of photos for FROZEN_FEATURES: from 400 cats and dogs at 64 pixels, some members did not learn."""
 
 
 class FolderOptions(TypedDict, total=False):

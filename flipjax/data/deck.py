@@ -61,33 +61,34 @@ def draw_deck(catalog: Catalog, split: Split, *, seed: Integer, n_train: int) ->
     groups = catalog.groups
     train = split.train
     stratum = strata(catalog)[train.objects]
-    sets: dict[str, np.ndarray] = {}
+    # By the names of their draws: the objects of each class, and the photos of each scene or group.
+    object_sets: dict[str, np.ndarray] = {}
+    photo_sets: dict[str, np.ndarray] = {}
     if catalog.kind == "photo":
         for group in range(groups.count):
-            sets[f"train photos {group}"] = train.objects[stratum == group]
+            photo_sets[f"train photos {group}"] = train.objects[stratum == group]
     else:
         kinds = catalog.scene_kind[train.scenes]
         for y in range(groups.classes):
-            sets[f"train objects {y}"] = train.objects[stratum == y]
+            object_sets[f"train objects {y}"] = train.objects[stratum == y]
         for scene in range(groups.scenes):
-            sets[f"train scenes {scene}"] = train.scenes[kinds == scene]
-    items = {name: np.sort(indices).astype(np.int32) for name, indices in sets.items()}
+            photo_sets[f"train scenes {scene}"] = train.scenes[kinds == scene]
+    sets = {name: np.sort(indices).astype(np.int32) for name, indices in {**object_sets, **photo_sets}.items()}
 
     def draw(seed: Integer) -> list[np.ndarray]:
         """Returns each set in the order of a seed."""
-        return [shuffle(indices, int(seed), name) for name, indices in items.items()]
+        return [shuffle(indices, int(seed), name) for name, indices in sets.items()]
 
     if isinstance(seed, jax.Array):
-        drawn = jax.pure_callback(draw, [*items.values()], seed, vmap_method="sequential")
+        drawn = jax.pure_callback(draw, [*sets.values()], seed, vmap_method="sequential")
     else:
         drawn = draw(seed)
     xp = _namespace(drawn[0])
     objects = None
-    photos = drawn
-    if catalog.kind == "composite":
+    if object_sets:
         n = n_train // groups.classes
-        objects = xp.stack([order[:n] for order in drawn[: groups.classes]])
-        photos = drawn[groups.classes :]
+        objects = xp.stack([order[:n] for order in drawn[: len(object_sets)]])
+    photos = drawn[len(object_sets) :]
     counts = np.array([len(order) for order in photos], np.int32)
     padded = xp.stack([xp.pad(order, (0, counts.max() - len(order))) for order in photos])
     return Deck(objects, padded, counts)

@@ -22,7 +22,7 @@ from flipjax.data.parts import make_parts
 from flipjax.data.pool import Pool, at_strength, gather
 
 AT_ONCE = 256
-"""Batch size."""
+"""Images that are made at once, to bound memory."""
 
 _gather = jax.jit(gather)
 
@@ -126,13 +126,21 @@ def benchmark(
     train = _images_of(pool, table, catalog.groups)
     val = _images_of(pool, parts.val, catalog.groups)
     test = _images_of(pool, parts.test, catalog.groups)
-    class_names = ("background", *catalog.class_names)
     if sizes.folds and catalog.kind == "photo":
         rho = math.nan
-    images = Benchmark(train, val, test, class_names, catalog.scene_names, catalog.groups, rho, seed)
+    member = Benchmark(
+        train=train,
+        val=val,
+        test=test,
+        class_names=("background", *catalog.class_names),
+        scene_names=catalog.scene_names,
+        all_groups=catalog.groups,
+        rho=rho,
+        seed=seed,
+    )
     if spec.name == flips.NAME:
-        flips.check_digests(catalog, digests_of_member(images))
-    return images
+        flips.check_digests(catalog, digests_of_member(member))
+    return member
 
 
 def digests_of_member(member: Benchmark) -> dict[str, str]:
@@ -153,9 +161,9 @@ def _images_of(pool: Pool, table: Table, all_groups: Groups) -> GroupedImages:
     images = []
     masks = []
     for start in range(0, len(table.rows), AT_ONCE):
-        made, made_masks = _gather(pool, table.rows[start : start + AT_ONCE])
-        images.append(np.asarray(made))
-        masks.append(np.asarray(made_masks))
+        images_of_batch, masks_of_batch = _gather(pool, table.rows[start : start + AT_ONCE])
+        images.append(np.asarray(images_of_batch))
+        masks.append(np.asarray(masks_of_batch))
     return GroupedImages(
         images=np.concatenate(images),
         masks=np.concatenate(masks),

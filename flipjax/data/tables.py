@@ -59,7 +59,11 @@ class CsvTable:
 
     def renamed(self, names: Sequence[str]) -> "CsvTable":
         """Returns the table with these names in the place of columns that differ from them in case."""
-        new_names = {self.column(name): name for name in names}
+        new_names: dict[str, str] = {}
+        for name in names:
+            column = self.column(name)
+            if column is not None:
+                new_names[column] = name
         columns = tuple(new_names.get(column, column) for column in self.columns)
         rows = [Row(row.line, dict(zip(columns, row.cells.values(), strict=True))) for row in self.rows]
         return CsvTable(columns, tuple(rows))
@@ -76,7 +80,7 @@ class CsvTable:
             raise TableError(f"{column}: expected numbers with a decimal point, found {with_comma[0]!r}")
         numbers: list[float | None] = []
         for row, text in zip(self.rows, texts, strict=True):
-            # A decimal comma beside a point would be a thousand's.
+            # A comma beside a point divides thousands, so the cell is no number.
             plain = text
             if "." not in text and text.count(",") == 1:
                 plain = text.replace(",", ".")

@@ -33,8 +33,8 @@ CHUNK = 32
 PERIOD = 4
 """Pixels from one stripe of a texture to the next."""
 TURNS = (0.0, 0.5, 0.25, 0.75)
-"""The hue of red, cyan, lime and violet, as a part of a turn; the direction of upright, level, rising and falling
-stripes, as a part of a half turn."""
+"""Of the values of a cue in their order: the hue of a marker or tint, as a fraction of the circle of colours; the angle
+of a texture's stripes, as a fraction of half a turn."""
 
 
 def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:

@@ -28,6 +28,8 @@ Scalar: TypeAlias = jax.Array | float
 """A number, in Python or traced."""
 Point: TypeAlias = tuple[Scalar, Scalar]
 """x and y in creature units: of one place, or of every sample of the image, each (H, W)."""
+Samples: TypeAlias = tuple[jax.Array, jax.Array]
+"""x and y of every sample of the image in creature units, each (H, W)."""
 
 PAIR = (0, 1)
 """Indices of mossling and ripplet in `flipjax.config.naming.CREATURES`, and of land and water in `LANDSCAPES`."""
@@ -231,8 +233,8 @@ def render_creature(creature: Creature, size: int) -> jax.Array:
     return jnp.concatenate([jnp.clip(colour, 0, alpha[..., None]), alpha[..., None]], -1)
 
 
-def _points(creature: Creature, size: int) -> tuple[jax.Array, jax.Array]:
-    """Returns x and y of every sample of an image in the creature's frame, (H, W) each."""
+def _points(creature: Creature, size: int) -> Samples:
+    """Returns the samples of an image in the creature's frame."""
     side = size * SUPERSAMPLE
     grid = (jnp.arange(side) + 0.5) / side
     x = (grid[None, :] - creature.centre[0]) / creature.scale * creature.facing
@@ -269,8 +271,9 @@ FACE = (
 )
 """Cheek, eye, pupil, glint and nose, each over those before it."""
 BELLY_CENTRE = (-0.02, 0.40)
+"""Centre of the belly, a pale ellipse."""
 BELLY_RADII = (0.36, 0.17)
-"""Half-axes of the pale ellipse."""
+"""Half-axes of the belly."""
 BELLY_OPACITY = 0.85
 """Cover of fur and markings by the belly's paint."""
 
@@ -284,7 +287,7 @@ class Layers(NamedTuple):
     """Amount of each `Paint`, in their order: its cover times its brightness."""
 
 
-def _painted(p: tuple[jax.Array, jax.Array], creature: Creature, *, blur: jax.Array) -> Layers:
+def _painted(p: Samples, creature: Creature, *, blur: jax.Array) -> Layers:
     """Paints the coat, the belly and the face on the body; `blur` is half the width of an edge."""
     body = _body(p, creature, blur=blur)
     marked = _markings(p, creature)
@@ -329,7 +332,7 @@ class Body(NamedTuple):
     """Cover of the creature, in [0, 1]."""
 
 
-def _body(p: tuple[jax.Array, jax.Array], creature: Creature, *, blur: jax.Array) -> Body:
+def _body(p: Samples, creature: Creature, *, blur: jax.Array) -> Body:
     """Lays the parts of a creature over one another, each with an outline, and lights them."""
     nothing = jnp.zeros_like(p[0])
     brightness = nothing
