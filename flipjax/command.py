@@ -253,6 +253,14 @@ def read_classes(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"expected a class, several as 0,1,2, or none; found {text!r}") from None
 
 
+def read_spacing(text: str) -> tuple[float, ...]:
+    """Returns the distances of pixels in mm of an option such as `--spacing`: 0.8,0.8,3."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected distances in mm such as 0.8,0.8,3; found {text!r}") from None
+
+
 def read_seconds(text: str) -> float:
     """Returns the seconds of an option such as `--budget`: 90s, 10m or 1.5h.
 

@@ -35,9 +35,13 @@ OF_COMPARISONS = ("compare", "out", "fail_above", "fail_below", "junit")
 def limit(text: str) -> tuple[str, float]:
     """Returns a key of summary.json and its limit."""
     key, _, value = text.rpartition("=")
-    number = float(value)
-    if math.isnan(number):
-        raise ValueError("expected KEY=LIMIT with a number")
+    expected = f"expected KEY=LIMIT with a number, such as fg_flip=0.05; found {text!r}"
+    try:
+        number = float(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(expected) from error
+    if not key or math.isnan(number):
+        raise argparse.ArgumentTypeError(expected)
     return key, number
 
 

@@ -20,11 +20,6 @@ MAPS = "a CSV with the columns from, to and maybe name, or ade20k, cityscapes or
 """What a map of labels may be."""
 
 
-def read_spacing(text: str) -> tuple[float, ...]:
-    """Reads distances in mm, divided by commas."""
-    return tuple(float(part) for part in text.split(","))
-
-
 def option(default: Any, section: str, meaning: str, *more_flags: str, **of_parser: Any) -> Any:
     """Returns a field of `AuditOptions`, with its section, its help and further arguments of `add_argument`."""
     metadata = {"section": section, "help": meaning, "more_flags": more_flags, "of_parser": of_parser}
@@ -90,7 +85,7 @@ class AuditOptions:
         metavar="FILE|none",
     )
     spacing: Sequence[float] | None = option(
-        None, FORMS, "of pixels in mm, where no NIfTI header says it", type=read_spacing, metavar="X,Y[,Z]"
+        None, FORMS, "of pixels in mm, where no NIfTI header says it", type=command.read_spacing, metavar="X,Y[,Z]"
     )
     spatial_ndim: int | None = option(
         None, FORMS, "2 for images, 3 for volumes (default: as the labels say)", type=int, choices=(2, 3)

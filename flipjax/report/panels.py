@@ -71,6 +71,10 @@ def bar_panel(shares: Sequence[Sequence[float]], labels: Sequence[str], *, title
         labels: of the bars.
         title: of the panel.
         x: name of the x axis.
+
+    Example:
+        >>> bar_panel([[0.7], [0.2], [0.1]], ["0.95"], title="Shares at rho").text
+        'Shares at rho. 0.95: correct 0.70, flip 0.20, miss 0.10.'
     """
 
     def draw(axes: Axes) -> None:

@@ -165,6 +165,13 @@ def train_member(experiment: Experiment, member: Member, data: Data, start: Weig
 
     The whole run is one program, a pure function of arrays. Under vmap a stopped member idles until the last one has
     stopped.
+
+    Example:
+        >>> from flipjax import make_train
+        >>> train = make_train("smoke", {"axes.rho": (0.5,), "pool.size": 16, "train.epochs": 3})
+        >>> trained = jax.eval_shape(train, train.member(rho=0.9))  # Shapes alone; nothing is compiled.
+        >>> trained.history["train_loss"].shape, list(trained.best)
+        ((3,), ['val_loss'])
     """
     # Keep the compiler from folding constant members into the program, which would round differently.
     member = jax.lax.optimization_barrier(member)

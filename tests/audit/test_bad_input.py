@@ -109,7 +109,12 @@ def test_an_audit_that_was_not_finished_is_not_compared(tmp_path):
         compare_audits(tmp_path, tmp_path, out=tmp_path / "out")
 
 
-SPACINGS = {"zero": ("0,1", "2 distances above 0"), "below": ("-1,1", "2 distances"), "nan": ("nan,1", "2 distances")}
+SPACINGS = {
+    "zero": ("0,1", "2 distances above 0"),
+    "below": ("-1,1", "2 distances"),
+    "nan": ("nan,1", "2 distances"),
+    "word": ("thin", "distances in mm such as 0.8,0.8,3; found 'thin'"),
+}
 
 
 @pytest.mark.parametrize(("spacing", "expected"), SPACINGS.values(), ids=SPACINGS)
@@ -117,6 +122,14 @@ def test_spacings_that_are_none_are_refused(tmp_path, capsys, spacing, expected)
     line = [*save_masks(tmp_path / "in", masks(), masks()), f"--class_names={','.join(NAMES)}"]
     said = refused(capsys, *line, f"--spacing={spacing}", f"--out={tmp_path / 'o'}")
     assert f"--spacing: expected {expected}" in said and not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("limit", ["fg_flip", "fg_flip=low", "fg_flip=nan", "0.05"])
+def test_a_limit_without_key_or_number_is_refused(tmp_path, capsys, limit):
+    line = [*save_masks(tmp_path / "in", masks(), masks()), f"--class_names={','.join(NAMES)}"]
+    said = refused(capsys, *line, f"--fail_above={limit}", f"--out={tmp_path / 'o'}")
+    assert f"expected KEY=LIMIT with a number, such as fg_flip=0.05; found {limit!r}" in said
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_header_of_spacing_zero_is_refused_with_its_file(tmp_path, capsys):
