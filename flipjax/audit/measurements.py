@@ -24,6 +24,8 @@ MM3_OF_ML = 1000.0
 """Cubic millimetres of a millilitre."""
 WEIGHT_OF_UNIT = 1_000_000
 """Weight of a square or cubic millimetre: weights of pixels are integers, so that their sums are exact."""
+LEAST_WEIGHT = 1_000
+"""Of the smallest pixel, so that rounding changes no weight by more than .05%."""
 SAME_SIZE = 1e-4
 """Relative difference between pixel sizes below which they count as equal; spacings are stored rounded."""
 
@@ -104,16 +106,19 @@ def weights_of(pixel_size: np.ndarray | None) -> np.ndarray | None:
 
     That is so if all have one size, and if sizes are not known: rates are then shares of pixels, which need no weights.
     """
-    if pixel_size is None or np.allclose(pixel_size, pixel_size[0], rtol=SAME_SIZE):
+    if pixel_size is None or np.allclose(pixel_size, pixel_size[0], rtol=SAME_SIZE, atol=0):
         return None
-    return np.rint(pixel_size * WEIGHT_OF_UNIT).astype(np.int64)
+    # Pixels of a microscope have a ten-millionth of a square millimetre, and would weigh nothing.
+    weight_of_unit = max(WEIGHT_OF_UNIT, LEAST_WEIGHT / pixel_size.min())
+    return np.rint(pixel_size * weight_of_unit).astype(np.int64)
 
 
 def weigh_pixels(decomposition: Decomposition, pixel_size: np.ndarray | None) -> Decomposition:
     """Returns the decomposition in which pixels count by their area or volume, if these differ between images.
 
     Rates over all images are then shares of tissue, not of voxels; those of one image stay. Counts are in millionths of
-    a square or cubic millimetre. If all pixels are alike, the result is `decomposition` itself.
+    a square or cubic millimetre, or smaller where the smallest pixel has less than a thousand of them. If all pixels
+    are alike, the result is `decomposition` itself.
 
     Args:
         decomposition: of n images.

@@ -176,3 +176,15 @@ def test_scores_that_are_the_same_in_every_image_rank_none(tmp_path):
     assert "in every image, so that it ranks none: no AUROC, no deciles." in said
     assert "AUROC |" not in said and "tenth" not in said and "ranks images" not in said
     assert not (tmp_path / "out/figures").is_dir() or not list((tmp_path / "out/figures").glob("deciles*"))
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3], ids=["millimetres", "micrometres"])
+def test_images_of_two_magnifications_weigh_by_area(tmp_path, unit):
+    labels = np.ones((2, 4, 4), np.uint8)
+    predictions = labels.copy()
+    predictions[0] = 2
+    with stream(out=tmp_path / "out", kind="masks", class_names=["background", "tumour", "stroma"]) as audit:
+        audit.add(predictions, labels, spacing=[[0.25 * unit] * 2, [0.5 * unit] * 2])
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    # The flipped image has a fifth of the area: 1 of 1 + 4.
+    assert summary["summary"]["fg_flip"] == pytest.approx(0.2)
