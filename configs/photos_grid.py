@@ -21,7 +21,7 @@ before for networks that recognise the classes (sweeps/studies/photos_grid).
 
 photos_grid:frozen trains small decoders of features of that encoder that are computed once an image, at 96 pixels, with
 three methods: ce, group_dro and balanced. It needs the same package, and nothing converted.
-Cost: 72 members, 12 minutes of processor time, so 6 on 2 idle cores; 5.1 GB of memory.
+Cost: 72 members, 12 minutes of processor time, so 6 on 2 idle cores; 2.1 GB of memory.
 Expected: with ce Flip in the rare groups rises from 0.16 at rho 0.5 to 0.58 at 0.99; balanced has 0.12 less at 0.95
 (sweeps/studies/photos_grid, with what was predicted).
 """
