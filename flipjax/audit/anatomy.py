@@ -31,6 +31,11 @@ def read_anatomy(source: str | Path | None, class_names: Sequence[str], backgrou
     if source is not None:
         anatomy = _read_file(Path(source), class_names, background)
         return anatomy, f"Anatomy, from {source}: {describe_anatomy(anatomy, class_names)}."
+    return find_anatomy(class_names, background)
+
+
+def find_anatomy(class_names: Sequence[str], background: Background) -> tuple[Anatomy, str]:
+    """Returns the anatomy that the names of all C classes tell, and a sentence on it: empty where there is none."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         anatomy = Anatomy.from_names(class_names).without(background_classes(background))

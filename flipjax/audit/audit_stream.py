@@ -20,9 +20,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from flipjax.audit import batches, files
-from flipjax.audit.anatomy import NONE, read_anatomy
+from flipjax.audit.anatomy import find_anatomy
 from flipjax.audit.clusters import likely_clusters
-from flipjax.audit.counts import Tally, count_records
+from flipjax.audit.counts import ImageCounts, Tally, count_records
 from flipjax.audit.describe import (
     describe_background,
     describe_clusters,
@@ -42,6 +42,24 @@ from flipjax.metrics import Anatomy
 from flipjax.metrics.classes import LabelOptions, LabelSpec
 from flipjax.metrics.groups import number_names, read_groups
 from flipjax.metrics.segment_units import UNITS
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """N images that were read and counted, but are not kept yet."""
+
+    encoding: Encoding
+    """How they were read, with the number of classes."""
+    class_names: tuple[str, ...]
+    """Names of the classes."""
+    names: list[str]
+    """The images' names."""
+    counts: list[ImageCounts]
+    """What was counted of each image."""
+    groups: np.ndarray | None
+    """The group of each image; None without groups."""
+    clusters: list[str]
+    """The cluster of each image; empty without clusters."""
 
 
 class AuditStream:
@@ -85,8 +103,9 @@ class AuditStream:
             min_size: smaller segments have no row: a number of pixels, or text as `3mm2` of images and `0.5mL` of
                 volumes, which need a spacing; None counts every segment.
             spacing: distance of pixels in mm along each axis of space, of batches that do not say it.
-            all_groups: what groups are, if not names: `Groups()` makes them numbers 2 * class + scene of two classes,
-                as in `flipjax.metrics.summarize`; `NamedGroups` lists the names, also of groups without images.
+            all_groups: what groups are, if not any names. With `Groups(F, S)` they are numbers, y * S + s of class y of
+                the foreground in scene s: of `Groups(3, 2)`, 5 is the last class in the last scene. `NamedGroups` lists
+                the names, also of groups without images.
             scene_names: names of its S scenes.
             anatomy: mirror pairs and chains of classes; `names` finds them in `class_names`, None leaves them out.
             fail_above: upper limits by key of the summary, or by `KEY:low` or `KEY:high` of its interval.
@@ -115,7 +134,8 @@ class AuditStream:
         """The first tables, once closed."""
         self._gates = make_gates(fail_above, fail_below)
         self._junit = junit
-        self._encoding = Encoding(dataclasses.replace(spec, channels="last"), spec.channels, unit)
+        # Batches are stored as the caller said, and counted with classes on the last axis.
+        self._encoding = Encoding(spec=dataclasses.replace(spec, channels="last"), channels=spec.channels, unit=unit)
         """How to read batches; it has the number of classes once one was added."""
         self._default_spacing = None
         """The spacing of batches that do not say theirs."""
@@ -123,6 +143,7 @@ class AuditStream:
             [self._default_spacing] = batches.read_spacings(spacing, 1, spec.spatial_ndim)
         self._min_size = MinSize.parse(min_size)
         self._folder = Path(out)
+        # Also for 0 itself. (0,), which means the same class, says that the caller has thought of it.
         self._background_is_default = options.get("background", 0) == 0
         self._all_groups = all_groups
         self._scene_names = tuple(scene_names)
@@ -137,7 +158,7 @@ class AuditStream:
         self._closed = False
         self._lock = threading.Lock()
         self._claim = contextlib.ExitStack()
-        """Ends the claim on the folder, as `__exit__` does."""
+        """Ends the claim on the folder: `close` as a success, `__exit__` as a failure if the stream is still open."""
         self._claim.enter_context(files.claimed(self._folder))
 
     def add(
@@ -171,72 +192,111 @@ class AuditStream:
         with self._lock:
             if self._closed:
                 raise ValueError("stream: expected batches before it is closed, found one after it wrote its files.")
+            is_first_batch = not self._class_names
             # The whole batch is read, checked and counted before anything of it is kept.
-            scores, truth = batches.read_arrays(predictions, labels, self._encoding)
-            count = len(truth)
-            photos = batches.read_photos(images, truth.shape)
-            spacings = [self._default_spacing] * count
-            if spacing is not None:
-                spacings = batches.read_spacings(spacing, count, self._encoding.spec.spatial_ndim)
-            encoding, class_names = self._check_classes(scores)
-            groups_of_images = None
-            self._check_every_batch("groups", groups is not None, bool(self._groups))
-            if groups is not None:
-                groups_of_images = read_groups(
-                    groups,
-                    n_images=count,
-                    classes=encoding.classes,
-                    background=encoding.spec.background,
-                    all_groups=self._all_groups,
+            batch = self._read_batch(
+                predictions, labels, names=names, groups=groups, clusters=clusters, spacing=spacing, images=images
+            )
+            self._keep(batch)
+            warning = ""
+            if is_first_batch and self._background_is_default:
+                warning = describe_background(self._class_names, none="background=None", zero="background=(0,)")
+            if warning:
+                warnings.warn(warning, stacklevel=2)
+
+    def _read_batch(
+        self,
+        predictions: ArrayLike,
+        labels: ArrayLike,
+        *,
+        names: Sequence[str] | None,
+        groups: ArrayLike | None,
+        clusters: Iterable[object] | None,
+        spacing: ArrayLike | None,
+        images: ArrayLike | None,
+    ) -> _Batch:
+        """Reads, checks and counts a batch; arguments and errors are those of `add`."""
+        scores, truth = batches.read_arrays(predictions, labels, self._encoding)
+        count = len(truth)
+        photos = batches.read_photos(images, truth.shape)
+        spacings = [self._default_spacing] * count
+        if spacing is not None:
+            spacings = batches.read_spacings(spacing, count, self._encoding.spec.spatial_ndim)
+        encoding, class_names = self._settle_classes(scores)
+        groups_of_images = self._read_groups(groups, count, encoding)
+        clusters_of_images = self._read_clusters(clusters, count)
+        image_names = batches.read_image_names(names, count, self._tally.names)
+        records = []
+        for i in range(count):
+            records.append(
+                ImageRecord(
+                    name=image_names[i],
+                    prediction=scores[i],
+                    labels=truth[i],
+                    spacing=spacings[i],
+                    unit=encoding.unit,
+                    photo=photos[i],
                 )
-            clusters_of_images = []
-            self._check_every_batch("clusters", clusters is not None, bool(self._clusters))
-            if clusters is not None:
-                clusters_of_images = batches.read_cluster_names(clusters, count)
-            image_names = batches.read_image_names(names, count, self._tally.names)
-            records = []
-            for i in range(count):
-                records.append(
-                    ImageRecord(
-                        name=image_names[i],
-                        prediction=scores[i],
-                        labels=truth[i],
-                        spacing=spacings[i],
-                        unit=encoding.unit,
-                        photo=photos[i],
-                    )
-                )
-            counts = count_records(records, encoding.spec, min_size=self._min_size)
+            )
+        return _Batch(
+            encoding=encoding,
+            class_names=class_names,
+            names=image_names,
+            counts=count_records(records, encoding.spec, min_size=self._min_size),
+            groups=groups_of_images,
+            clusters=clusters_of_images,
+        )
 
-            self._encoding = encoding
-            self._class_names = class_names
-            self._tally.set_classes(encoding.spec)
-            if groups_of_images is not None:
-                self._groups.append(groups_of_images)
-            self._clusters += clusters_of_images
-            for name, counts_of_image in zip(image_names, counts, strict=True):
-                self._tally.add(name, counts_of_image)
+    def _keep(self, batch: _Batch) -> None:
+        """Adds a batch to those before it."""
+        self._encoding = batch.encoding
+        self._class_names = batch.class_names
+        self._tally.set_classes(batch.encoding.spec)
+        if batch.groups is not None:
+            self._groups.append(batch.groups)
+        self._clusters += batch.clusters
+        for name, counts in zip(batch.names, batch.counts, strict=True):
+            self._tally.add(name, counts)
 
-    def _check_every_batch(self, argument: str, is_given: bool, was_given: bool) -> None:
-        """Raises ValueError for an argument that some batches have, and others lack."""
-        if self._tally.names and is_given != was_given:
-            raise ValueError(f"{argument}: expected with every batch or with none.")
+    def _settle_classes(self, scores: np.ndarray) -> tuple[Encoding, tuple[str, ...]]:
+        """Returns the encoding with the number of classes, and their names: those of the first batch.
 
-    def _check_classes(self, scores: np.ndarray) -> tuple[Encoding, tuple[str, ...]]:
-        """Returns the encoding with the number of classes, and their names; warns once of a background by default."""
+        Raises:
+            ValueError: scores have another number of classes, or the names are not as many.
+        """
         spec = self._encoding.spec
+        # Masks, whose last axis is the width, have their number of classes from the beginning: see `_read_spec`.
         classes = self._encoding.classes or scores.shape[-1]
         if spec.kind != "masks" and scores.shape[-1] != classes:
             raise ValueError(f"predictions: expected {classes} classes, found {scores.shape[-1]}.")
         if self._class_names:
             return self._encoding, self._class_names
-        class_names = spec.names(classes)
-        warning = ""
-        if self._background_is_default:
-            warning = describe_background(class_names, none="background=None", zero="background=(0,)")
-        if warning:
-            warnings.warn(warning, stacklevel=3)
-        return self._encoding.with_classes(classes), class_names
+        return self._encoding.with_classes(classes), spec.names(classes)
+
+    def _read_groups(self, groups: ArrayLike | None, count: int, encoding: Encoding) -> np.ndarray | None:
+        """Returns the groups of the N images of a batch; None if it has none."""
+        self._check_every_batch("groups", groups is not None, bool(self._groups))
+        if groups is None:
+            return None
+        return read_groups(
+            groups,
+            n_images=count,
+            classes=encoding.classes,
+            background=encoding.spec.background,
+            all_groups=self._all_groups,
+        )
+
+    def _read_clusters(self, clusters: Iterable[object] | None, count: int) -> list[str]:
+        """Returns the clusters of the N images of a batch; empty if it has none."""
+        self._check_every_batch("clusters", clusters is not None, bool(self._clusters))
+        if clusters is None:
+            return []
+        return batches.read_cluster_names(clusters, count)
+
+    def _check_every_batch(self, argument: str, is_given: bool, was_given: bool) -> None:
+        """Raises ValueError for an argument that some batches have, and others lack."""
+        if self._tally.names and is_given != was_given:
+            raise ValueError(f"{argument}: expected with every batch or with none.")
 
     def close(
         self,
@@ -249,12 +309,14 @@ class AuditStream:
     ) -> dict[str, SummaryValue]:
         """Writes all files, and returns the numbers of summary.json. A closed stream takes no batches.
 
+        Called again, returns the same numbers and writes nothing; after an error in a `with` block there are none.
+
         Args:
             facts: sentences on the images, which come first in the report.
             options: more options for summary.json.
             samples: number of resamples of the intervals.
             pairs: int (n,), the counterfactual pair of each image or -1; pairs are drawn together.
-            scenes: log-odds (n, K, F) on other scenes and their split point (F,), for scene-swap quantities.
+            scenes: `log_odds` and `center` of `Measurements`, for scene-swap quantities.
 
         Raises:
             ValueError: no image was added, or all are of one cluster.
@@ -264,18 +326,7 @@ class AuditStream:
                 return self.summary
             if not self._tally.names:
                 raise ValueError("stream: expected at least one image, found none.")
-            log_odds = None
-            center = None
-            if scenes is not None:
-                log_odds, center = scenes
-            measured = dataclasses.replace(
-                self._tally.measurements(self._class_names),
-                groups=self._numbered_groups(),
-                clusters=self._numbered_clusters(),
-                pairs=pairs,
-                log_odds=log_odds,
-                center=center,
-            )
+            measured = self._measurements(pairs, scenes)
             anatomy, anatomy_fact = self._read_anatomy()
             keys = known_keys(self._class_names, self._encoding.spec.background, measured.groups, anatomy)
             check_gates(self._gates, keys)
@@ -299,7 +350,23 @@ class AuditStream:
             self.failed = audited.failed
             self.text = audited.text
             self._closed = True
+            self._claim.close()
             return self.summary
+
+    def _measurements(self, pairs: np.ndarray | None, scenes: tuple[np.ndarray, np.ndarray] | None) -> Measurements:
+        """Returns the record of all images; arguments are those of `close`."""
+        log_odds = None
+        center = None
+        if scenes is not None:
+            log_odds, center = scenes
+        return dataclasses.replace(
+            self._tally.measurements(self._class_names),
+            groups=self._numbered_groups(),
+            clusters=self._numbered_clusters(),
+            pairs=pairs,
+            log_odds=log_odds,
+            center=center,
+        )
 
     def _facts_on(self, measured: Measurements, anatomy_fact: str) -> list[str]:
         """Returns the sentences on the images, their pixels, clusters, groups and classes; some are empty."""
@@ -311,17 +378,16 @@ class AuditStream:
             anatomy_fact,
         ]
         if measured.clusters is None and measured.pairs is None:
-            facts.append(likely_clusters(measured.names, option="clusters to `add`, as of"))
+            facts.append(likely_clusters(measured.names, advice="pass clusters to `add`, as of '{pattern}'"))
         return facts
 
     def _read_anatomy(self) -> tuple[Anatomy, str]:
         """Returns the anatomy, and a sentence on one that was found."""
         if isinstance(self._anatomy, Anatomy):
             return self._anatomy, ""
-        source = None
         if self._anatomy is None:
-            source = NONE
-        return read_anatomy(source, self._class_names, self._encoding.spec.background)
+            return Anatomy(num_classes=len(self._class_names)), ""
+        return find_anatomy(self._class_names, self._encoding.spec.background)
 
     def _numbered_groups(self) -> ImageGroups:
         """Returns the groups of the images: names, unless the caller said what they are."""
@@ -349,13 +415,14 @@ class AuditStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes the stream. After an error, writes nothing."""
+        """Closes the stream. After an error, writes nothing, and the folder says that the audit failed."""
         try:
             if kind is None:
                 self.close()
         finally:
             self._closed = True
-            # An error of the caller, or one that `close` raises here, ends the claim as a failure.
+            # An error of the caller, or one that `close` raises here, ends the claim as a failure. A stream that was
+            # closed has none any more, and keeps its files.
             self._claim.__exit__(*sys.exc_info())
 
 
@@ -365,9 +432,8 @@ stream = AuditStream
 
 def _read_spec(class_names: Sequence[str] | None, options: LabelOptions) -> LabelSpec:
     """Returns the `LabelSpec` of a stream, with the number of classes of masks."""
-    if class_names is not None and not isinstance(class_names, str):
-        check_texts("class_names", class_names)
     spec = LabelSpec(class_names=class_names, **options)
+    check_texts("class_names", spec.class_names or ())
     if spec.kind != "masks" or spec.num_classes is not None:
         return spec
     if spec.class_names is None:

@@ -63,12 +63,12 @@ def fact_on_restarting(clusters: np.ndarray, groups: np.ndarray) -> str:
     )
 
 
-def likely_clusters(names: Sequence[str], *, option: str = "--clusters") -> str:
+def likely_clusters(names: Sequence[str], *, advice: str = "pass --clusters '{pattern}'") -> str:
     """Returns a warning if images share the beginnings of their names, as slices of a patient do; else nothing.
 
     Args:
         names: of the images.
-        option: what a caller passes to name clusters, in words that a pattern can follow.
+        advice: how a caller names clusters, with {pattern} in place of an expression that finds them in names.
 
     Example:
         >>> likely_clusters([f"p{patient}_{k}" for patient in range(3) for k in range(4)])[:57]
@@ -83,6 +83,6 @@ def likely_clusters(names: Sequence[str], *, option: str = "--clusters") -> str:
         if len(beginnings) == len(names) and 2 <= different <= MOST_DIFFERENT * len(names):
             return (
                 f"{len(names)} names have {different} beginnings, such as {beginnings[0]!r}: if these are patients or "
-                f"films, pass {option} '{pattern}', as intervals and tests else take images for independent."
+                f"films, {advice.format(pattern=pattern)}, as intervals and tests else take images for independent."
             )
     return ""

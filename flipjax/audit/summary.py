@@ -12,7 +12,7 @@ from flipjax.audit.image_groups import ImageGroups, with_names
 from flipjax.audit.kinds import AnatomyFlips
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects, SegmentCounts
-from flipjax.metrics import Anatomy, Decomposition
+from flipjax.metrics import Anatomy, Decomposition, RegionSums
 from flipjax.metrics.anatomy_flips import FLIP_KINDS
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.draws import read_sets
@@ -20,7 +20,7 @@ from flipjax.metrics.evaluate import evaluate, rate_intervals
 from flipjax.metrics.images import Images, read_images
 from flipjax.metrics.intervals import Estimate
 from flipjax.metrics.resampling import image_intervals, interval_names
-from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
+from flipjax.results.quantities import AUDIT_QUANTITIES
 
 GROUP_DIFFERENCE = "group_difference/"
 """Beginning of the keys of Flip in a group minus Flip elsewhere, `group_difference/<class>/<group>`."""
@@ -131,7 +131,7 @@ def known_keys(class_names: Sequence[str], background: Background, groups: Image
     names_in_keys = groups.names_in_keys([class_names[c] for c in foreground])
     keys = set(with_names(dict.fromkeys(pixel_keys), names_in_keys))
     # A name with <foreground> stands for keys of each class, which are added below.
-    keys.update(key for key in (*AUDIT_QUANTITIES, *REGION_QUANTITIES) if "<" not in key)
+    keys.update(key for key in AUDIT_QUANTITIES if "<" not in key)
     # Here, too, keys depend on the classes alone.
     keys.update(SegmentCounts.empty(len(class_names)).ratios(class_names, foreground))
     group_names = images_by_group(groups, foreground, class_names).keys()
@@ -159,8 +159,27 @@ def _pixel_keys(class_names: Sequence[str], background: Background, groups: Imag
     if groups.numbers is not None:
         # Any group does, since `all_groups` says which there are.
         group_of_image = groups.numbers[:1]
-    image = read_images(no_pixels, group_of_image, class_names=class_names, all_groups=groups.all_groups)
+    image = read_images(
+        no_pixels,
+        group_of_image,
+        class_names=class_names,
+        all_groups=groups.all_groups,
+        regions=_regions_without_pixels(),
+    )
     return [evaluated.name for evaluated in evaluate(image) if evaluated.value.ndim == 1]
+
+
+def _regions_without_pixels() -> RegionSums:
+    """Returns the sums over rim and interior of one image without pixels."""
+    rim_and_interior = np.zeros((1, 2))
+    return RegionSums(
+        true=rim_and_interior,
+        flips=rim_and_interior,
+        predicted=rim_and_interior,
+        risk=rim_and_interior,
+        shared=np.zeros(1),
+        gaps=np.zeros((1, 1)),
+    )
 
 
 def dependent_images(measured: Measurements) -> np.ndarray | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.evaluate import own_quantity, with_group
 from flipjax.metrics.quantities import EVALUATORS
-from flipjax.metrics.registry import Condition, Quantity, always, has_classes_in_scenes, has_regions
+from flipjax.metrics.registry import Condition, Quantity, always, has_classes_in_scenes
 from flipjax.results.measures import SCORE_QUANTITIES
 
 
@@ -31,8 +31,6 @@ COLUMNS = _by_key(*(evaluator.quantity for evaluator in EVALUATORS if evaluator.
 """All quantities of results.csv; those whose images lack what they need have no column."""
 PIXEL_QUANTITIES = _columns_of(always, has_classes_in_scenes)
 """Those that every run has."""
-REGION_QUANTITIES = _columns_of(has_regions)
-"""Those of rims and interiors, and of calibration."""
 
 OBJECT_QUANTITIES = _by_key(
     Quantity(

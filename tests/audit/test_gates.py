@@ -92,6 +92,20 @@ def test_limits_on_groups(tmp_path, flipped):
     assert result["summary"]["group_difference/cat/b"] == pytest.approx(-0.75)
 
 
+@pytest.mark.parametrize("key", ["rim_flip", "interior_flip", "rim_risk", "interior_risk", "fg_ece"])
+def test_limits_on_regions_of_a_group(tmp_path, without_pictures, key):
+    labels = labels_of(4)
+    logits = 5 * np.eye(3, dtype=np.float32)[labels]
+    names = [f"i{i}" for i in range(4)]
+    np.savez(tmp_path / "in.npz", predictions=logits, labels=labels, names=names)
+    (tmp_path / "sites.csv").write_text("name,site\n" + "".join(f"{name},{name < 'i2'}\n" for name in names))
+    files = [f"--{name}={tmp_path / 'in.npz'}" for name in ("predictions", "labels")]
+    groups = [f"--class_names={','.join(NAMES)}", f"--table={tmp_path / 'sites.csv'}", "--groups=site"]
+    limit = f"group/True/{key}"
+    result = audit(tmp_path / "out", *files, *groups, f"--fail_above={limit}=0.9")
+    assert result["gates"][0]["value"] == pytest.approx(result["summary"][limit])
+
+
 def test_sites_that_are_called_by_numbers_keep_their_names(tmp_path, flipped):
     (tmp_path / "sites.csv").write_text("name,site\n" + "".join(f"i{i},{1 + (i < 4)}\n" for i in range(12)))
     result = audit(tmp_path / "out", *flipped, f"--table={tmp_path / 'sites.csv'}", "--groups=site")

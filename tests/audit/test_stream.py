@@ -1,5 +1,6 @@
 """An audit of batches is that of the command, byte for byte in its tables."""
 
+import gc
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -135,6 +136,16 @@ def test_a_closed_stream_takes_no_batch(tmp_path):
     with pytest.raises(ValueError, match="expected batches before it is closed"):
         batches.add(MASKS, LABELS)
     assert batches.close() == batches.summary and tables(tmp_path / "out") == before
+
+
+def test_a_stream_that_is_closed_without_a_block_keeps_its_summary(tmp_path):
+    batches = stream(tmp_path / "out", **OF_MASKS)
+    batches.add(MASKS, LABELS)
+    batches.close()
+    summary = (tmp_path / "out/summary.json").read_text()
+    del batches
+    gc.collect()
+    assert '"mean_iou"' in summary and (tmp_path / "out/summary.json").read_text() == summary
 
 
 def test_clusters_are_resampled_whole(tmp_path):
