@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from metrics.logits import random_case, softmax
 
 from flipjax import losses as kernels
-from flipjax.config.methods import Knobs
+from flipjax.config.methods import METHODS, Knobs, knobs_of
 from flipjax.losses import image_loss, reference_validation
 
 # One program each: operation by operation each shape would compile a dozen.
@@ -148,6 +148,15 @@ def test_all_methods_share_one_trace():
         np.testing.assert_allclose(loss, wanted[0], rtol=1e-5)
         np.testing.assert_allclose(weights, wanted[1], rtol=1e-5)
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_makes_a_guess_lose_more_than_its_bound(method):
+    """Beyond the bound a member counts as diverged."""
+    knobs, logits = traced(knobs_of(method)), np.zeros((*SHAPE, 3), np.float32)
+    labels = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 3
+    loss, _ = batch_loss(logits, labels, np.array([0, 1, 2, 3, 0]), knobs, EVEN)
+    assert loss <= kernels.guess_loss(knobs, num_classes=3) + 1e-5, "losses.guess_loss leaves a knob out"
 
 
 def test_a_plain_member_is_untouched_by_weights_that_overflow():

@@ -13,6 +13,7 @@ from populations import assert_same
 
 import flipjax
 from flipjax.config import SELECTIONS, PopulationSpec
+from flipjax.config.checks import PIXEL_KNOBS
 from flipjax.config.methods import METHODS, Augmentation, Knobs, active_knobs, knobs_of
 from flipjax.data import from_arrays
 from flipjax.data.pool import gather
@@ -288,6 +289,15 @@ def test_a_swap_shows_the_object_on_each_other_scene_alike(tiny, make_member, po
     np.testing.assert_array_equal(np.rint((255 * shown - 40) / 50), GROUPS.scene_of(groups))
     steps = np.bincount((GROUPS.scene_of(groups) - GROUPS.scene_of(before)) % 4, minlength=4)
     assert steps[0] == 0 and (np.abs(steps[1:] / len(batch) - 1 / 3) < 0.06).all()
+
+
+def test_frozen_features_refuse_each_method_that_changes_pixels(tiny, make_member, pool):
+    batch, experiment = jnp.arange(24), dataclasses.replace(tiny, active_knobs=active_knobs(METHODS))
+    for method, knobs in METHODS.items():
+        member = make_member(knobs=knobs_of(method), augmentation=Augmentation(hflip=0.0))
+        images, *_ = batch_of(experiment, member, pool, batch, jax.random.key(0))
+        changed = bool((images != gather(pool, member.rows[batch])[0]).any())
+        assert changed == bool({*knobs} & {*PIXEL_KNOBS}), f"{method}: config.checks.PIXEL_KNOBS"
 
 
 def test_the_centre_of_more_classes_makes_them_as_frequent():

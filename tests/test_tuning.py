@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import flipjax
 from flipjax.__main__ import main
 from flipjax.config import AXES, ConfigError
-from flipjax.config.methods import METHODS, knobs_set_by
+from flipjax.config.methods import KNOB_DEFAULTS, METHODS, knobs_set_by
 from flipjax.data import POOLS
 from flipjax.results.frames import read_csv
 from flipjax.support.terminal import Bar
@@ -43,8 +43,8 @@ def test_methods_share_what_all_have_and_draw_their_own(method):
     settings = draw_settings((method, other), draws=3, seed=7)
     own, others = settings[:3], settings[3:]
     assert [setting["learning_rate"] for setting in own] == [setting["learning_rate"] for setting in others]
-    names = {"method", "learning_rate", *(name for name in knobs_set_by(method) if name in RANGES)}
-    assert all(set(setting) == names for setting in own)
+    names = {"method", "learning_rate", *(name for name in knobs_set_by(method) if name in KNOB_DEFAULTS)}
+    assert all(set(setting) == names for setting in own), "each knob has a range in tuning.draws.RANGES"
     assert (
         draw_settings((method, other), draws=3, seed=7) == settings != draw_settings((method, other), draws=3, seed=8)
     )

@@ -17,7 +17,7 @@ from flipjax.metrics.decomposition import Ratio
 from flipjax.metrics.evaluate import ratios_of
 from flipjax.metrics.images import ALL
 from flipjax.metrics.intervals import Estimate, paired_difference, paired_p_values
-from flipjax.metrics.permutation import false_discovery_q
+from flipjax.metrics.permutation import CORRECTION, false_discovery_q
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import title_of
@@ -202,7 +202,7 @@ def sentences_on(changes: Sequence[Change], compared: ComparedAudits, totals: pd
         groups = " and in each group" if has_groups else ""
         lines.append(
             f"q is over {family} comparisons that can differ: flips and misses of each class, in all images{groups} "
-            "(Benjamini-Hochberg)."
+            f"({CORRECTION})."
         )
     return lines
 

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from flipjax.audit.problems import AuditError
 from flipjax.audit.summary import SummaryInterval, SummaryValue
+from flipjax.results.quantities import PER_CLASS_OF_AUDITS
 from flipjax.support.files import make_folder, replacing
 
 Limits = Mapping[str, float] | Iterable[tuple[str, float]]
@@ -20,7 +21,7 @@ BELOW = "--fail_below"
 """The option of lower limits."""
 ENDS = ("low", "high")
 """The ends of an interval."""
-OF_CLASSES = "iou/CLASS, flip/CLASS, miss/CLASS, flipped_segments/CLASS, missed_segments/CLASS"
+OF_CLASSES = ", ".join(f"{beginning}CLASS" for beginning in PER_CLASS_OF_AUDITS)
 """Keys of classes."""
 FORMS = f"{OF_CLASSES}, group/GROUP/KEY, group_difference/CLASS/GROUP, group_q/CLASS/GROUP"
 """Keys of an audit that are too many to list."""

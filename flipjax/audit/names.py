@@ -12,12 +12,15 @@ from flipjax.support.terminal import listed
 
 HIDDEN = (".", "Thumbs.db", "desktop.ini")
 """Beginnings of the names of files and folders that systems leave."""
+DOUBLE_SUFFIXES = (".nii.gz",)
+"""Suffixes of `formats.FORMATS` with two dots."""
 
 
 def suffix_of(path: PurePath) -> str:
-    """Returns the lower-case suffix of a file; .nii.gz counts as one suffix."""
-    if path.name.lower().endswith(".nii.gz"):
-        return ".nii.gz"
+    """Returns the lower-case suffix of a file; one of DOUBLE_SUFFIXES counts as one."""
+    for suffix in DOUBLE_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return suffix
     return path.suffix.lower()
 
 

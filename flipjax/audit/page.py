@@ -55,7 +55,9 @@ def write_audit_page(
             # The pictures say what the table does.
             section = dataclasses.replace(section, blocks=[])
         blocks = [_with_links(audit, block, segments) for block in section.blocks]
-        sections.append(dataclasses.replace(section, blocks=[*blocks, *after.get(section.title, [])]))
+        sections.append(dataclasses.replace(section, blocks=[*blocks, *after.pop(section.title, [])]))
+    if after:
+        raise ValueError(f"charts follow sections that `audit.tables.make_document` lacks: {', '.join(after)}")
     charts_in_front = []
     heat = charts.heat_chart(audit)
     if heat is not None:

@@ -3,6 +3,7 @@
 from flipjax.audit.flips import family_size
 from flipjax.audit.measurements import EVERY_SIZE
 from flipjax.audit.results import Audit
+from flipjax.metrics.permutation import CORRECTION
 from flipjax.results.verdicts import LEVEL
 
 UNITS = {
@@ -43,7 +44,7 @@ def terms_of(audit: Audit, unit: str) -> dict[str, str]:
     if audit.compared:
         terms["q"] = (
             f"The probability of such a difference by chance: permutation of {_units(audit)} within the class, "
-            f"corrected for {family_size(audit.compared)} comparisons (Benjamini-Hochberg). A group differs below "
+            f"corrected for {family_size(audit.compared)} comparisons ({CORRECTION}). A group differs below "
             f"{LEVEL:g}."
         )
     if "gap/mean" in audit.summary:

@@ -11,7 +11,7 @@ from typing import Any
 from flipjax.config.choices import FROZEN, QUANTITIES
 from flipjax.config.errors import ConfigError
 from flipjax.config.keys import Key, Kind
-from flipjax.config.methods import KNOB_DEFAULTS, METHODS, OWN, Method, active_knobs, methods_of, parts_of
+from flipjax.config.methods import KNOB_DEFAULTS, METHODS, OWN, Augmentation, Method, active_knobs, methods_of, parts_of
 from flipjax.config.program import Program, Setting
 from flipjax.config.ranges import functions_of, name_of
 from flipjax.config.sections import (
@@ -21,6 +21,7 @@ from flipjax.config.sections import (
     SECTIONS,
     WHOLE,
     Config,
+    Cue,
     Experiment,
     ModelSpec,
     SplitSpec,
@@ -34,7 +35,7 @@ Example:
     >>> {*active_knobs(["bg_swap", "ce"])} & {*PIXEL_KNOBS}
     {'swap'}
 """
-PIXEL_NUMBERS = ("crop", "jitter", "cue_strength")
+PIXEL_NUMBERS = tuple(key.field for key in KEYS.values() if key.optional and key.part in (Augmentation, Cue))
 """Optional traced keys that change the pixels of images.
 
 Example:

@@ -41,6 +41,8 @@ def summarize(
     - `iou/<class>` for each class, and `iou/foreground` of the union of the foreground classes. `mean_iou`: over the
       classes, background included, that occur in truth or prediction.
     - `flip/<class>`, `miss/<class>`: the share of a foreground class predicted as another one, and as background.
+    - `flip_risk_mean`: the mean flip-risk of the images that have one, nats; `flip_risk_share`: its share of log F, the
+      largest possible of F foreground classes.
     - `risk_auroc`: the AUROC of flip-risk for images with a flip share above 0.5; ties count half.
     - `risk_aurc`: the area under the risk-coverage curve (Geifman and El-Yaniv, 2017), the flip share as the loss:
       the mean flip share of the k images with the lowest flip-risk, averaged over all k.

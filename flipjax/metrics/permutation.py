@@ -24,6 +24,8 @@ MOST_PERMUTATIONS = 99_999
 """Most permutations of a test."""
 PER_TEST = 40
 """Permutations for each test of the family, so that one finding among all tests can have q = 1 / 40."""
+CORRECTION = "Benjamini-Hochberg"
+"""What pages call `false_discovery_q`."""
 BUDGET = 1_000_000_000
 """Most units permuted in all tests, about half a minute."""
 MOST_UNITS_AT_ONCE = 4_000_000

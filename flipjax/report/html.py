@@ -15,7 +15,7 @@ from flipjax.report.style import OUTCOMES
 from flipjax.results.learning import MARGIN
 from flipjax.results.rows import REPAIR_NOTE
 from flipjax.results.scores import SCORES
-from flipjax.results.verdicts import LEVEL
+from flipjax.results.verdicts import CORRECTION, LEVEL
 from flipjax.support.files import write_text
 
 LONGEST = 600
@@ -91,6 +91,7 @@ def _environment() -> jinja2.Environment:
         repair_note=REPAIR_NOTE,
         longest=LONGEST,
         tile_uris=tile_uris,
+        correction=CORRECTION,
         level=LEVEL,
         margin=MARGIN,
     )

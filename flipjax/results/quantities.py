@@ -242,7 +242,7 @@ SCORES = {
 }
 """Scores of an image by key."""
 
-PER_CLASS = ("iou", "gap")
+PER_CLASS = tuple(key.partition("/")[0] for key in COLUMNS if "<" in key)
 """Beginnings of the columns that each class has."""
 OWN = "own"
 """The beginning of the columns of a user's own quantities."""
@@ -299,10 +299,10 @@ def key_of(column: str, group: str = "all") -> str:
         >>> key_of("iou_cat"), key_of("fg_flip", "rare")
         ('iou/cat', 'group/rare/fg_flip')
     """
-    prefix, mark, name = column.partition("_")
     key = column
-    if mark and prefix in (*PER_CLASS, OWN):
-        key = f"{prefix}/{name}"
+    for prefix in (*PER_CLASS, OWN):
+        if column.startswith(f"{prefix}_") and column not in QUANTITIES:
+            key = f"{prefix}/{column.removeprefix(f'{prefix}_')}"
     return with_group(key, group)
 
 

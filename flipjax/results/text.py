@@ -10,7 +10,7 @@ import pandas as pd
 from flipjax.results.estimates import range_of, weighted_range
 from flipjax.results.frames import Row, groups_of, level_text, records_of
 from flipjax.results.quantities import title_of
-from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED, LEVEL
+from flipjax.results.verdicts import CORRECTION, FEWEST_SEEDS, JUDGED, LEVEL
 
 COLUMNS = (
     "group/common/fg_flip",
@@ -175,7 +175,7 @@ def legend(judged: pd.DataFrame, name: str = "comparisons") -> str:
     size = int(tested["comparisons"].iloc[0])
     if not size:
         return str(tested["reason"].mode().iloc[0])
-    rule = f"p below {LEVEL:g} after Holm's correction over {size} {name}, from {FEWEST_SEEDS} seeds on"
+    rule = f"p below {LEVEL:g} after {CORRECTION} over {size} {name}, from {FEWEST_SEEDS} seeds on"
     return f"* lower or higher: {rule}"
 
 

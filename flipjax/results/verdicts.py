@@ -27,6 +27,8 @@ FEWEST_SEEDS = 4
 """Seeds below which there is no verdict."""
 LEVEL = 0.05
 """Probability of any verdict in a family without true differences, at most."""
+CORRECTION = "Holm's correction"
+"""What pages and tables call `holm`; flipjax/GLOSSARY.md says it, too."""
 JUDGED = ("group/rare/fg_flip", "gap/mean", "worst_group_iou", "iou/foreground", "risk_auroc")
 """The quantities that a page compares and judges."""
 NOT_KNOWN = f"no verdict: {CLASSES_NOT_LEARNT}"
@@ -114,7 +116,7 @@ def _reasons(judged: pd.DataFrame) -> np.ndarray:
         "no significant difference": interval_has_zero,
     }
     conditions = [condition.to_numpy(bool) for condition in reasons.values()]
-    reason = np.select(conditions, list(reasons), "not significant after Holm's correction")
+    reason = np.select(conditions, list(reasons), f"not significant after {CORRECTION}")
     where = [f"{NOT_KNOWN} {place}" for place in judged["unlearnt_where"]]
     return np.where(reason == NOT_KNOWN, where, reason)
 

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from flipjax.config import Cue, Experiment, Recipe
 from flipjax.config.keys import Scalar
 from flipjax.config.methods import Augmentation, Knobs
 from flipjax.support.arrays import PyTree
+from flipjax.training import optimise
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat
 
 # `flipjax.config` declares these parts of a member without JAX.
@@ -83,7 +83,7 @@ class State:
     average: Weights | None
     """The moving average of the weights; None unless a method of the experiment averages them."""
     opt_state: PyTree
-    """The state of Adam, an `optax.ScaleByAdamState`."""
+    """The state of `optimise.ADAM`, an `optax.ScaleByAdamState`."""
     group_weights: jax.Array
     """GroupDRO's, float32 (G,)."""
     image_weights: jax.Array | None
@@ -126,7 +126,7 @@ def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGH
     return State(
         weights=weights,
         average=weights if averages else None,
-        opt_state=optax.scale_by_adam().init(weights.params),
+        opt_state=optimise.ADAM.init(weights.params),
         group_weights=jnp.full((experiment.groups.count,), 1 / experiment.groups.count, jnp.float32),
         image_weights=jnp.ones(member.groups.shape, jnp.float32) if draws_unevenly else None,
         epoch=jnp.int32(0),

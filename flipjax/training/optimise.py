@@ -7,6 +7,8 @@ import optax
 from flipjax.config import Recipe
 from flipjax.config.keys import Scalar
 
+ADAM = optax.scale_by_adam()
+"""The moments of the gradients, and the count of steps (Kingma and Ba, 2015)."""
 LEAST_NORM = 1e-16
 """Least norm of gradients that clipping divides by: they may all be 0."""
 
@@ -29,11 +31,11 @@ def rate_at(step: jax.Array, recipe: Recipe, *, total: int) -> jax.Array:
 def update(
     gradients: optax.Updates, opt_state: optax.OptState, params: optax.Params, recipe: Recipe, *, rate: jax.Array
 ) -> tuple[optax.Params, optax.OptState]:
-    """Returns the parameters after a step at learning rate `rate`, and Adam's state (Kingma and Ba, 2015)."""
+    """Returns the parameters after a step at learning rate `rate`, and the state of `ADAM`."""
     norm = optax.tree.norm(gradients)
     shrink = jnp.where(recipe.clip_norm > 0, jnp.minimum(1.0, recipe.clip_norm / jnp.maximum(norm, LEAST_NORM)), 1.0)
     gradients = jax.tree.map(lambda gradient: shrink * gradient, gradients)
-    updates, opt_state = optax.scale_by_adam().update(gradients, opt_state)
+    updates, opt_state = ADAM.update(gradients, opt_state)
 
     def move(param: jax.Array, update: jax.Array) -> jax.Array:
         return param - rate * (update + recipe.weight_decay * param)

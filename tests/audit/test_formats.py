@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from PIL import Image
 from scipy import ndimage
 
 from flipjax import metrics
-from flipjax.audit.formats import read_header, read_values
+from flipjax.audit.formats import FORMATS, read_header, read_values
+from flipjax.audit.names import suffix_of
 from flipjax.audit.problems import BrokenFileError, naming
+from flipjax.data import masks
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 20, "name": "sky"}]
@@ -104,6 +107,19 @@ def test_a_volume_that_does_not_fit_its_prediction_is_named(tmp_path, capsys, sh
         nibabel.save(nibabel.Nifti1Image(volume.astype(np.float64), affine), tmp_path / name / "v0.nii.gz")
     options = [f"--labels={tmp_path / 'truth'}", f"--predictions={tmp_path / 'model'}", "--kind=masks"]
     assert "v0.nii.gz: " in refused(capsys, *options, f"--out={tmp_path / 'out'}")
+
+
+SUFFIXES = [suffix for entry in FORMATS for suffix in entry.suffixes]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_suffix_of_a_format_is_that_of_its_files(suffix):
+    assert suffix_of(Path(f"a/v.0{suffix}")) == suffix, "audit.names.DOUBLE_SUFFIXES"
+
+
+def test_pictures_of_masks_are_of_the_same_formats_in_audits_and_in_pools():
+    extensions = Image.registered_extensions()
+    assert {extensions[suffix] for suffix in SUFFIXES if suffix in extensions} == {*masks.FORMATS}, "data.masks.FORMATS"
 
 
 @pytest.fixture(params=["isal", "gzip"])

@@ -9,7 +9,8 @@ import pytest
 
 import flipjax
 from flipjax.metrics import Decomposition, scene_flips, summarize
-from flipjax.metrics.registry import RANGES
+from flipjax.metrics.images import read_images
+from flipjax.metrics.registry import EVALUATORS, RANGES
 from flipjax.metrics.scene_swap import SceneSwap
 from flipjax.report import gallery
 from flipjax.report.gallery.items import member_items
@@ -17,6 +18,7 @@ from flipjax.results import quantities
 from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
 from flipjax.results.rows import member_quantities
 from flipjax.results.tables import image_tables, join, results_table, typed
+from flipjax.results.verdicts import CORRECTION
 from flipjax.support.files import DamagedError
 from results.tables import CLASSES, END, MEASURES, cell_of, random_decomposition, rows_of
 
@@ -208,11 +210,31 @@ def test_every_number_of_a_summary_is_in_the_table_of_quantities():
     decomposition = Decomposition(counts, np.linspace(0, 9, 8))
     summary = summarize(decomposition, np.arange(8) % 4, class_names=WORDS)
     keys = [key for key, value in summary.items() if not isinstance(value, list)]
-    of_classes = {f"{outcome}/{name}" for outcome in ("flip", "miss") for name in ("common", "rare")}
-    audited = {"mean_iou", "flip_risk_mean", "flip_risk_share", *of_classes}
-    assert {key for key in keys if not key.startswith("group/")} == set(quantities.of_classes(WORDS)) | audited
+    audited = {key.replace("<foreground>", name) for key in quantities.AUDIT_KEYS for name in WORDS[1:]}
+    unlisted = {key for key in keys if not key.startswith("group/")} ^ set(quantities.of_classes(WORDS))
+    assert unlisted == audited & set(keys)
     assert {quantities.quantity_of(key).unit for key in summary.keys() - {"flip_matrix"}} <= set(RANGES)
     titles = {"flip/rare": "flip of rare", "group/rare/gap/common": "IoU gap of common, rare"}
     assert {key: quantities.title_of(key) for key in titles} == titles
     with pytest.raises(KeyError, match=r"fg_flip.*found 'flips'"):
         quantities.quantity_of("flips")
+
+
+LISTS = {"risk_decile", "flip_by_risk_decile"}
+"""Quantities of ten numbers each, which are drawn."""
+
+
+def test_a_quantity_that_is_no_column_of_results_csv_is_a_number_of_an_audit():
+    unswept = {evaluator.quantity.key for evaluator in EVALUATORS if not evaluator.swept}
+    assert unswept - LISTS <= set(quantities.AUDIT_KEYS), "results.quantities.AUDIT_KEYS lacks it"
+
+
+def test_summarize_says_what_every_number_is():
+    images = read_images(random_decomposition(8, 0), np.arange(8) % 4, class_names=CLASSES)
+    returned = [evaluator.quantity.key for evaluator in EVALUATORS if evaluator.exists(images)]
+    described = [f"`{key.replace('<foreground>', '<class>')}`" in summarize.__doc__ for key in returned]
+    assert described == [True] * len(returned), "the docstring of metrics.summarize lacks a key"
+
+
+def test_the_glossary_names_the_correction_of_verdicts():
+    assert f"significant after {CORRECTION}" in GLOSSARY.read_text()
