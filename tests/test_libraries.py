@@ -170,7 +170,7 @@ def test_a_trace_of_one_library_is_not_taken_for_the_other():
 
     @jax.jit
     def inner(x):
-        seen.append(convolutions.library.value)
+        seen.append(convolutions.traced_library.value)
         return x
 
     for name in ("xla", "onednn", "xla"):
@@ -262,7 +262,7 @@ def test_instructions_of_bfloat16(monkeypatch, tmp_path, flags, expected):
     path = tmp_path / "cpuinfo"
     if flags is not None:
         path.write_text(flags)
-    monkeypatch.setattr(convolutions, "PROCESSOR_FLAGS", path)
+    monkeypatch.setattr(convolutions, "CPUINFO", path)
     assert convolutions.multiplies_bfloat16() == expected
 
 

@@ -1,7 +1,7 @@
 """The library that computes a program's convolutions on a CPU: XLA's own choice, or oneDNN.
 
-XLA has oneDNN from JAX 0.10 on, on x86 processors. A program compiled with it is traced in another form, rounds
-otherwise, and must not reach the compilation cache: writing it there ends the process
+XLA has oneDNN from JAX 0.10 on, on x86 processors, and hands it convolutions from 0.11 on. A program compiled with it
+is traced in another form, rounds otherwise, and must not reach the compilation cache: writing it there ends the process
 (sweeps/benchmarks/throughput/onednn_crash.py).
 """
 
@@ -25,23 +25,23 @@ OPTIONS = {"xla_cpu_experimental_onednn_custom_call": True}
 PROCESSORS = ("x86_64", "amd64")
 """Names of the processors for which XLA is built with oneDNN."""
 
-PROCESSOR_FLAGS = pathlib.Path("/proc/cpuinfo")
-"""Where Linux lists the instructions of the processor."""
-BFLOAT16 = {"avx512_bf16", "amx_bf16"}
-"""Instructions that multiply matrices of bfloat16."""
+CPUINFO = pathlib.Path("/proc/cpuinfo")
+"""The file in which Linux describes the processor, its instructions among the words."""
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+"""Words for instructions that multiply matrices of bfloat16."""
 
 LEAST_WIDTH = 4
 """Least width of a U-Net that was measured. From this width on oneDNN is faster at every image size."""
 LEAST_WORK_SMALL = 4e9
-"""Least work of small U-Nets, in pixels times width, for oneDNN to gain more than its compiling costs.
+"""Least work of small U-Nets, in pixels times width, with which oneDNN gains more than its compiling costs.
 
 Its programs are compiled in each process, because they are never cached.
 """
-LEAST_WORK_LARGE = 4e8
-"""Least work of large U-Nets for the same gain, in pixels alone."""
+LEAST_PIXELS_LARGE = 4e8
+"""Least pixels of large U-Nets with which oneDNN gains more than its compiling costs."""
 
-library = jax.make_user_context(XLA)
-"""The library of the program that is being traced, `library.value`; JAX keeps traces apart by it."""
+traced_library = jax.make_user_context(XLA)
+"""The library of the program that is being traced, `traced_library.value`; JAX keeps traces apart by it."""
 
 
 def with_library(function: Callable, name: str) -> Callable:
@@ -49,7 +49,7 @@ def with_library(function: Callable, name: str) -> Callable:
 
     @functools.wraps(function)
     def traced(*arguments: Any, **keywords: Any) -> Any:
-        with library(name):
+        with traced_library(name):
             return function(*arguments, **keywords)
 
     return traced
@@ -66,7 +66,7 @@ def never_cached() -> contextlib.AbstractContextManager[None]:
     return config.persistent_cache_min_compile_time_secs(float("inf"))
 
 
-class Lowered:
+class UncachedLowered:
     """A lowered program that is never written to the compilation cache."""
 
     def __init__(self, lowered: jax.stages.Lowered):
@@ -84,7 +84,10 @@ class Lowered:
 
 
 class Uncached:
-    """A jitted function whose programs are never written to the compilation cache."""
+    """A jitted function whose programs, called or lowered, are never written to the compilation cache.
+
+    Do not compile by `trace`: it is the jitted function's own, and its programs are written.
+    """
 
     def __init__(self, jitted: jax.stages.Wrapped):
         """Wraps a function that `jax.jit` returned."""
@@ -95,9 +98,9 @@ class Uncached:
         with never_cached():
             return self._jitted(*arguments, **keywords)
 
-    def lower(self, *arguments: Any, **keywords: Any) -> Lowered:
+    def lower(self, *arguments: Any, **keywords: Any) -> UncachedLowered:
         """Lowers it for arguments or their shapes."""
-        return Lowered(self._jitted.lower(*arguments, **keywords))
+        return UncachedLowered(self._jitted.lower(*arguments, **keywords))
 
     def __getattr__(self, name: str) -> Any:
         """Returns any other attribute of the jitted function."""
@@ -112,12 +115,14 @@ def faster_library(model: ModelSpec, *, pixels: int) -> str:
 
     Args:
         model: the network.
-        pixels: of all images that go through it in this process, three times those of a training image.
+        pixels: of all images that pass through it in this process; those of training images count three times, for
+            the forward pass and two gradients.
     """
+    # XLA of JAX 0.10 has oneDNN, but hands it no convolution.
     if jax.__version_info__ < (0, 11) or model.build or model.name == FROZEN:
         return XLA
     if model.name in LARGE:
-        gains = pixels >= LEAST_WORK_LARGE
+        gains = pixels >= LEAST_PIXELS_LARGE
     else:
         gains = model.width >= LEAST_WIDTH and pixels * model.width >= LEAST_WORK_SMALL
     if gains:
@@ -147,9 +152,9 @@ def multiplies_bfloat16() -> bool:
 
     There oneDNN trains faster in bfloat16 than in float32 (sweeps/benchmarks/throughput/precisions.csv).
     """
-    if not PROCESSOR_FLAGS.is_file():
+    if not CPUINFO.is_file():
         return False
-    return not BFLOAT16.isdisjoint(PROCESSOR_FLAGS.read_text().split())
+    return not BFLOAT16_FLAGS.isdisjoint(CPUINFO.read_text().split())
 
 
 def check_library(name: str) -> None:

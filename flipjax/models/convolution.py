@@ -1,7 +1,7 @@
 """The convolution with stride 1, which stays fast on XLA:CPU: in a loop, in its gradients, and with few channels.
 
 On a CPU neighbouring pixels are computed together, to fill the columns of a matrix product, and gradients are written
-out. How many pixels depends on `library.value`, the library of the program that is being traced:
+out. How many pixels depends on `traced_library.value`, the library of the program that is being traced:
 `backend.convolutions.with_library` sets it.
 """
 
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flipjax.backend.convolutions import ONEDNN, XLA, library
+from flipjax.backend.convolutions import ONEDNN, XLA, traced_library
 from flipjax.models import tracing
 from flipjax.models.cross_correlation import Offsets, cross_correlate
 from flipjax.models.plain_convolution import LAYOUT, convolve_on_accelerator, half_padding
@@ -30,9 +30,9 @@ ABREAST = (1, 2, 4)
 def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves with stride 1 and zero padding that keeps the size.
 
-    On a CPU the gradients are themselves plain NHWC/HWIO convolutions. XLA derives the same sums as convolutions with
-    permuted dimensions, and inside a loop its CPU backend has no fast path for those. Elsewhere this is
-    `convolve_on_accelerator`.
+    On a CPU the image's gradient is itself a plain NHWC/HWIO convolution, and the kernel's a correlation
+    (`kernel_gradient`). XLA derives the same sums as convolutions with permuted dimensions, and inside a loop its CPU
+    backend has no fast path for those. Elsewhere this is `convolve_on_accelerator`.
 
     Args:
         images: (B, H, W, C) float.
@@ -52,19 +52,20 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _forward(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves as `convolve` does, on a CPU."""
-    if _are_photos(images):
+    if _has_three_channels(images):
         images = _with_fourth_channel(images)
         kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
     return convolve_abreast(images, kernel, half_padding(kernel))
 
 
-def _are_photos(images: jax.Array) -> bool:
-    """Returns whether images have the three channels of a photo."""
+def _has_three_channels(images: jax.Array) -> bool:
+    """Returns whether images have three channels, as photos have, and gradients of three outputs."""
     return images.shape[-1] == 3
 
 
 def _with_fourth_channel(images: jax.Array) -> jax.Array:
     """Adds a channel of zeros: a pixel of four values is read two to three times as fast as one of three."""
+    # The barrier keeps XLA from taking the zeros out again; that of JAX 0.10.2 leaves them in without one, too.
     return lax.optimization_barrier(jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1))))
 
 
@@ -104,6 +105,7 @@ def convolve_abreast(
             zeros_before = pixel * stride
             zeros_behind = (pixels - 1 - pixel) * stride
             shifted.append(jnp.pad(kernel, ((0, 0), (zeros_before, zeros_behind), (0, 0), (0, 0))))
+        # The barrier keeps XLA from taking the wide kernel apart again; that of JAX 0.10.2 keeps it whole anyway.
         kernel = lax.optimization_barrier(jnp.concatenate(shifted, axis=-1))
     # (B, H / stride, W / stride / pixels, pixels * O)
     rows = lax.conv_general_dilated(images, kernel, (stride, stride * pixels), padding, dimension_numbers=LAYOUT)
@@ -112,10 +114,10 @@ def convolve_abreast(
 
 def _pixels_abreast(width: int, inputs: int, outputs: int) -> int:
     """Returns how many of `ABREAST` fill the columns of a product, in rows of `width` pixels."""
-    if library.value == ONEDNN:
+    if traced_library.value == ONEDNN:
         full_product = max(1, ONEDNN_COLUMNS // outputs)
     elif max(inputs, outputs) <= EIGEN_CHANNELS:
-        # Eigen: the zeros in a wider kernel cost less than empty columns.
+        # Eigen: the zeros in a wider kernel cost less than empty columns. So few outputs fit at least twice.
         full_product = EIGEN_COLUMNS // outputs
     else:
         # YNNPACK is fastest with one pixel at a time.
@@ -124,30 +126,23 @@ def _pixels_abreast(width: int, inputs: int, outputs: int) -> int:
 
 
 def _backward(saved: Arrays, gradient: jax.Array) -> Arrays:
-    """Returns the gradients of `_forward`: of images, a convolution by the turned kernel; of the kernel."""
+    """Returns the gradients of `_forward` by its saved inputs: of images, a convolution by the turned kernel."""
     images, kernel = saved
     height, width, _, outputs = kernel.shape
     image_gradient = _forward(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
-    if not _are_photos(images):
+    if not _has_three_channels(images):
         return image_gradient, kernel_gradient(images, gradient, kernel.shape)
+    # Written out before the fourth channel is cut off: XLA:CPU would otherwise take its last sums into each use.
     of_four_channels = materialised(functools.partial(kernel_gradient, shape=(height, width, 4, outputs)))
     return image_gradient, of_four_channels(_with_fourth_channel(images), gradient)[:, :, :3]
 
 
+# `with_gradient` saves the inputs of `_forward`, images and kernel, for `_backward`.
 _convolve_on_cpu = with_gradient(_forward, _backward)
 
 
 def kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Returns the gradient of `convolve`'s kernel on a CPU: the images correlated with the output's gradient.
-
-    As in the forward pass some n pixels of a row are taken abreast, to fill the columns of a product. Of two
-
-        gradient    g0 g1 g2 g3    is two pixels of twice the channels, (g0, g1) and (g2, g3)
-
-    and the sums at an offset have n parts, one for each place in a group of pixels. In place i the kernel's offset d is
-    offset i + d of its group, so that the gradient of the kernel is
-
-        kernel[d] = part 0 [d] + part 1 [1 + d] + ... + part n-1 [n-1 + d]
 
     Args:
         images: (B, H, W, C) float.
@@ -162,14 +157,33 @@ def kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, ..
         >>> kernel_gradient(images, gradient, (3, 3, 1, 1))[:, :, 0, 0].tolist()
         [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
-    B, H, W, C = images.shape
-    height, width, _, outputs = shape
+    height, width, inputs, outputs = shape
     margins = height // 2, width // 2
-    if library.value == XLA and outputs <= EIGEN_CHANNELS < C:
+    # By XLA's own library few outputs leave columns of a product empty, and more inputs fill them.
+    if traced_library.value == XLA and outputs <= EIGEN_CHANNELS < inputs:
         return _kernel_gradient_swapped(images, gradient, margins)
+    return _kernel_gradient_abreast(images, gradient, margins, width=width)
+
+
+def _kernel_gradient_abreast(
+    images: jax.Array, gradient: jax.Array, margins: tuple[int, int], *, width: int
+) -> jax.Array:
+    """Returns `kernel_gradient`, with neighbouring pixels of the output's gradient as one pixel of more channels.
+
+    As in `convolve_abreast` they fill the columns of a product. The sums of two pixels abreast hold the gradient of a
+    kernel's row `a b c` in two parts, that of the second pixel one offset further on:
+
+        offset    0 1 2 3
+        first     a b c .
+        second    . a b c
+
+    The sums at a dot belong to no column of the kernel. The gradient is the sum of the parts.
+    """
+    B, H, W, C = images.shape
+    outputs = gradient.shape[-1]
     pixels = _pixels_abreast(W, C, outputs)
-    groups = gradient.reshape(B, H, W // pixels, pixels * outputs)
-    sums = cross_correlate(images, groups, Offsets(margins, steps=(1, pixels)))  # (C, h, w + pixels - 1, pixels * O)
+    abreast = gradient.reshape(B, H, W // pixels, pixels * outputs)
+    sums = cross_correlate(images, abreast, Offsets(margins, steps=(1, pixels)))  # (C, h, w + pixels - 1, pixels * O)
     parts = [sums[:, :, i : i + width, i * outputs : (i + 1) * outputs] for i in range(pixels)]
     return functools.reduce(jnp.add, parts).transpose(1, 2, 0, 3)
 

@@ -2,8 +2,8 @@
 
 The gradient of a convolution's kernel at an offset is the sum, over all pixels, of the images there times the gradient
 of the output. XLA derives it as a convolution with permuted dimensions, for which XLA:CPU has no fast path in a loop.
-Here it is a plain one, in the form that is fast by the library of the program that is being traced, `library.value`:
-`backend.convolutions.with_library` sets it.
+Here it is a plain one, in the form that is fast by the library of the program that is being traced: by oneDNN
+`by_images`, by XLA's own `by_rows`. `backend.convolutions.with_library` sets the library, `traced_library.value`.
 """
 
 import dataclasses
@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flipjax.backend.convolutions import ONEDNN, library
+from flipjax.backend.convolutions import ONEDNN, traced_library
 from flipjax.models.plain_convolution import LAYOUT
 from flipjax.models.tracing import materialised
 
 BLOCKED = 2**19
-"""Values of a batch above which sums are taken in blocks that stay in a core's cache."""
+"""Values that stay in a core's cache. Sums over more of them are taken in blocks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +68,13 @@ def cross_correlate(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> ja
         >>> cross_correlate(row, row, Offsets(margins=(0, 1)))[0, 0, :, 0].tolist()  # 1 * 2 + 2 * 3, and so on.
         [8.0, 14.0, 8.0]
     """
-    if library.value == ONEDNN:
+    if traced_library.value == ONEDNN:
         return by_images(moving, fixed, offsets)
     return by_rows(moving, fixed, offsets)
 
 
 def by_images(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
-    """Computes `cross_correlate` in the form that is fast by oneDNN, a few images at once."""
+    """Computes `cross_correlate` in the form that is fast by oneDNN, in blocks of a few images."""
     B = len(moving)
     images = images_at_once(moving, fixed)
     if images == B:
@@ -89,10 +89,11 @@ def by_images(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Arra
 
 
 def images_at_once(moving: jax.Array, fixed: jax.Array) -> int:
-    """Returns how many images fit a block of `BLOCKED` values; at least one."""
+    """Returns the images of a block, a divisor of their number: as many as fit `BLOCKED` values, at least one."""
     B = len(moving)
-    values = max(moving.size, fixed.size) // B
-    return max((images for images in range(1, B + 1) if B % images == 0 and images * values <= BLOCKED), default=1)
+    values_of_image = max(moving.size, fixed.size) // B
+    divisors = [images for images in range(1, B + 1) if B % images == 0]
+    return max((images for images in divisors if images * values_of_image <= BLOCKED), default=1)
 
 
 def _zeros(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
@@ -111,19 +112,20 @@ def _all_images(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Ar
     above, beside = offsets.margins
     down, across = offsets.steps
     if B == 1:
-        # Without it XLA would compute these images a second time, in the shape of the rows.
+        # The transposes below are then reshapes. Without the barrier XLA would take them into what makes these images,
+        # and compute these a second time, in the shape of the rows.
         moving, fixed = lax.optimization_barrier((moving, fixed))
     in_rows = moving.transpose(1, 2, 3, 0).reshape(1, H, W * M, B)
-    as_kernel = fixed.transpose(1, 2, 0, 3)  # (h, w, B, F)
+    as_kernel = fixed.transpose(1, 2, 0, 3)  # (h, w, B, F), h and w of the fixed images.
     sums = _convolve_apart(in_rows, as_kernel, margins=(above, beside * M), steps=(down, across * M))
-    # From (1, offsets down, offsets across * M, F).
+    # From (1, offsets down, offsets across * M, F) to (M, offsets down, offsets across, F).
     return sums.reshape(*offsets.shape, M, -1).transpose(2, 0, 1, 3)
 
 
 def by_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
-    """Computes `cross_correlate` in the form that is fast by XLA's own convolutions, a few rows at once.
+    """Computes `cross_correlate` in the form that is fast by XLA's own convolutions, in blocks of a few rows.
 
-    A block of fixed rows meets the moving rows over it, and `above` more on either side.
+    A block of fixed rows meets the moving rows over it, and those of the margin above and below.
     """
     H = fixed.shape[1]
     above, beside = offsets.margins
@@ -132,8 +134,9 @@ def by_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
     if rows == H:
         return _all_rows(moving, fixed, offsets)
     padded = jnp.pad(moving, ((0, 0), (above, above), (0, 0), (0, 0)))
+    # Written out before the loop, which reads a block of both at a time.
     padded, fixed = lax.optimization_barrier((padded, fixed))
-    # The zeros above and below are in `padded`.
+    # A block needs no margin above and below: these rows are in `padded`.
     within_block = Offsets(margins=(0, beside), steps=offsets.steps)
 
     def add(block: jax.Array, total: jax.Array) -> jax.Array:
@@ -145,22 +148,24 @@ def by_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
 
 
 def _rows_at_once(moving: jax.Array, fixed: jax.Array) -> int:
-    """Returns the rows of a block: all where they fit `BLOCKED` values, otherwise those of a quarter of it or one.
+    """Returns the rows of a block, a divisor of their number: all of them where they fit `BLOCKED` values.
 
-    Do not lower the first bound to that of a block: cut sums round otherwise, and recorded results of the default grid,
-    which stays below it, would change.
+    Otherwise as many as fit a quarter of it, at least one. Do not lower the first bound to the second: cut sums round
+    otherwise, and recorded results of the default grid, which stays below it, would change.
     """
     H = fixed.shape[1]
     values = max(moving.size, fixed.size)
     if values <= BLOCKED:
         return H
-    return max((rows for rows in range(1, H) if H % rows == 0 and values // H * rows <= BLOCKED // 4), default=1)
+    values_of_row = values // H
+    divisors = [rows for rows in range(1, H) if H % rows == 0]
+    return max((rows for rows in divisors if rows * values_of_row <= BLOCKED // 4), default=1)
 
 
 def _all_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
     """Computes `cross_correlate` of all rows at once: each moving channel is an image, and `fixed` the kernel."""
     as_images = moving.transpose(3, 1, 2, 0)  # (M, H, W, B)
-    as_kernel = fixed.transpose(1, 2, 0, 3)  # (h, w, B, F)
+    as_kernel = fixed.transpose(1, 2, 0, 3)  # (h, w, B, F), h and w of the fixed images.
     return _convolve_apart(as_images, as_kernel, margins=offsets.margins, steps=offsets.steps)
 
 

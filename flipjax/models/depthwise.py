@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from flipjax.backend.convolutions import ONEDNN, library
+from flipjax.backend.convolutions import ONEDNN, traced_library
 from flipjax.models import tracing
 from flipjax.models.plain_convolution import LAYOUT, convolve_on_accelerator
 from flipjax.models.tracing import Arrays, with_gradient
@@ -44,7 +44,7 @@ def depthwise(images: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.A
 def _backward(saved: Arrays, gradient: jax.Array, *, stride: int) -> Arrays:
     """Returns the gradients of `_forward`."""
     images, kernel = saved
-    if library.value == ONEDNN:
+    if traced_library.value == ONEDNN:
         kernel_gradient = _kernel_gradient_by_rows(images, gradient, kernel.shape, stride=stride)
     else:
         kernel_gradient = _kernel_gradient_by_images(images, gradient, kernel.shape, stride=stride)
@@ -57,7 +57,7 @@ def _backward(saved: Arrays, gradient: jax.Array, *, stride: int) -> Arrays:
 
 def _forward(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
     """Convolves on a CPU."""
-    if library.value != ONEDNN:
+    if traced_library.value != ONEDNN:
         return _sum_of_taps(images, kernel, stride=stride)
     # Turned within the convolution, a kernel would keep it from oneDNN.
     kernel = lax.optimization_barrier(kernel)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from flipjax.backend.convolutions import ONEDNN, library
+from flipjax.backend.convolutions import ONEDNN, traced_library
 from flipjax.models.pack import Pack, apart, block_diag, join, row_size
 from flipjax.models.tracing import Arrays, materialised, with_gradient
 
@@ -77,7 +77,7 @@ def _affine_by_class(images: jax.Array, kernel: jax.Array, bias: jax.Array) -> j
     *grid, C = images.shape
     # Written as an einsum, XLA:CPU would transpose the images first.
     planes = lax.dot_general(kernel, images.reshape(-1, C), (((0,), (1,)), ((), ())))
-    if library.value == ONEDNN:
+    if traced_library.value == ONEDNN:
         # It has no fast product with a bias for this layout, and takes one apart from the other.
         planes = lax.optimization_barrier(planes)
     return (planes + bias[:, None]).reshape(-1, *grid)

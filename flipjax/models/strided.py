@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from flipjax.backend.convolutions import ONEDNN, library
+from flipjax.backend.convolutions import ONEDNN, traced_library
 from flipjax.models import tracing
 from flipjax.models.convolution import convolve
 from flipjax.models.cross_correlation import Offsets, cross_correlate
@@ -39,7 +39,7 @@ def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> ja
         return convolve_on_accelerator(images, kernel, stride=stride)
     # By XLA no gradient is written out: recorded results depend on the rounding of the one that it derives.
     forward = functools.partial(convolve_plainly, stride=stride)
-    if library.value == ONEDNN:
+    if traced_library.value == ONEDNN:
         backward = functools.partial(_strided_backward, stride=stride)
         return with_gradient(forward, backward)(images, kernel)
     return forward(images, kernel)
@@ -80,7 +80,7 @@ def multiply(images: jax.Array, kernel: jax.Array) -> jax.Array:
         >>> multiply(jnp.ones((1, 1, 2, 3)), jnp.ones((3, 1)))[0, 0, :, 0].tolist()
         [3.0, 3.0]
     """
-    if tracing.for_cpu() and library.value == ONEDNN:
+    if tracing.for_cpu() and traced_library.value == ONEDNN:
         return _multiply_by_onednn(images, kernel)
     return images @ kernel
 
