@@ -25,12 +25,12 @@ WIDEST = 4.9
 def note_of(audit: Audit) -> str:
     """Returns how many images and classes there are."""
     images = f"{len(audit.images)} {audit.measured.image_noun}"
-    return f"{images}, {len(audit.foreground)} foreground classes, by {audit.measured.weight}."
+    return f"{images}, {len(audit.foreground)} foreground classes, by {audit.measured.weight_noun}."
 
 
 def ranking_charts(audit: Audit) -> list[Chart]:
     """Returns risk-coverage, and flip by decile of flip-risk; none without a ranking, no deciles of few images."""
-    if not audit.ranks:
+    if not audit.risk_ranks_images:
         return []
     ranking = {
         "risk_decile": audit.tenths("risk_decile"),

@@ -76,7 +76,7 @@ def describe_missing(measured: Measurements) -> list[str]:
 
 def describe_weight(measured: Measurements) -> str:
     """Returns the sentence on what pixels count by in every rate, with the distance of pixels where it is known."""
-    begin = f"Every rate is by {measured.weight}"
+    begin = f"Every rate is by {measured.weight_noun}"
     spacing = measured.spacing
     if spacing is None:
         lacking = measured.without_spacing

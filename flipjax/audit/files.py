@@ -182,7 +182,7 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
     stored = json.loads(json.dumps(_stored(audit, document, gates)), parse_constant=_null)
     write_text(folder / "summary.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")
     write_csv(folder / "images.csv", audit.images)
-    rows = flip_rows(audit.pixels, audit.confusion, audit.class_names, background=audit.background)
+    rows = flip_rows(audit.pixel_confusion, audit.weighted_confusion, audit.class_names, background=audit.background)
     write_csv(folder / "flip_matrix.csv", rows)
     write_csv(folder / "flips_by_group.csv", audit.by_group)
     write_segments(folder, audit.measured)
@@ -208,8 +208,8 @@ def _stored(audit: Audit, document: Document, gates: Sequence[Gate]) -> dict[str
     stored["intervals"] = {key: np.stack(ends, axis=-1).tolist() for key, ends in audit.intervals.items()}
     if audit.anatomy is not None:
         stored["renamed"] = records_of(audit.anatomy.fault_table)
-    stored["flip_matrix"] = audit.pixels.tolist()
-    stored["weight"] = audit.measured.weight
+    stored["flip_matrix"] = audit.pixel_confusion.tolist()
+    stored["weight"] = audit.measured.weight_noun
     true = audit.objects.tables.true
     stored["segment_matrix"] = segment_confusion(true, num_classes=len(audit.class_names)).tolist()
     stored["segments"] = audit.objects.flips.round(DIGITS).to_dict("index")

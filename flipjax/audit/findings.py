@@ -263,7 +263,7 @@ def _size_in_words(audit: Audit) -> str:
 
 def _score_lines(audit: Audit) -> list[str]:
     """Returns how well flip-risk and scene-swap risk rank flipped images, and what repair by the latter changes."""
-    if not audit.ranks:
+    if not audit.risk_ranks_images:
         return _unranked_score_lines(audit)
     lines = []
     share_of_tenth = audit.number("top_decile_flip_share")
@@ -304,7 +304,7 @@ def _warning_lines(audit: Audit) -> list[str]:
 
 def _agreement_lines(audit: Audit) -> list[str]:
     """Returns a warning if labels seem to be in another order than predictions."""
-    kappa = cohens_kappa(audit.confusion)
+    kappa = cohens_kappa(audit.weighted_confusion)
     if kappa >= LEAST_AGREEMENT:
         return []
     return [
@@ -351,4 +351,4 @@ def _ignored_lines(audit: Audit) -> list[str]:
     ignored = audit.images["ignored_pixels"].sum()
     if not ignored:
         return []
-    return [f"{ignored / (audit.pixels.sum() + ignored):.1%} of the pixels are ignored."]
+    return [f"{ignored / (audit.pixel_confusion.sum() + ignored):.1%} of the pixels are ignored."]

@@ -1,7 +1,7 @@
 """Maps from stored labels to classes: published ones by name, and a user's CSV. They name the classes, too."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ IGNORED = 255
 """The class of ignored pixels in a label map."""
 WORD = "ignore"
 """How a CSV spells IGNORED."""
+COLUMNS = ("from", "to", "name")
+"""The columns of a CSV: a label, its class, and maybe the name of this class."""
 PUBLISHED = ("ade20k", "cityscapes", "cityscapes_train")
 """Maps in the folder published_maps, each a CSV: of ADE20K's labels, Cityscapes' label ids, and its train ids."""
 
@@ -52,7 +54,9 @@ class LabelMap:
 
 
 def read_label_map(text: str, *, option: str = "--label_map") -> LabelMap:
-    """Returns a map of PUBLISHED, or of a CSV with the columns `from`, `to` (a class or `ignore`) and maybe `name`.
+    """Returns a map of PUBLISHED, or of a CSV with the columns `from`, `to` (a class, or 255 or `ignore`) and `name`.
+
+    The column `name` may be missing.
 
     Raises:
         AuditError: the map does not exist, a row has no class or repeats a label, or a class has several names.
@@ -65,34 +69,48 @@ def read_label_map(text: str, *, option: str = "--label_map") -> LabelMap:
         raise AuditError(f"{option}: expected {form}, or one of {', '.join(PUBLISHED)}; found {text!r}")
     classes: dict[int, int] = {}
     names: dict[int, set[str]] = {}
-    for row in open_table(path).renamed(("from", "to", "name")).rows:
-        problem = f"{text}: expected {form}: each label once, a class 0..{IGNORED - 1} or {WORD}; found {row.cells}"
+    for row in open_table(path).renamed(COLUMNS).rows:
         try:
-            label = int(row.cells["from"])
+            label = _read_label(row.cells["from"], classes)
             mapped = _read_class(row.cells["to"])
         except (KeyError, ValueError):
-            raise AuditError(problem) from None
-        if not 0 <= mapped <= IGNORED or label in classes:
-            raise AuditError(problem)
+            rule = f"each label once, a class 0..{IGNORED - 1}, or {IGNORED} or {WORD}"
+            raise AuditError(f"{text}: expected {form}: {rule}; found {row.cells}") from None
         classes[label] = mapped
         names.setdefault(mapped, set()).add(row.cells.get("name", ""))
-    return LabelMap(text, classes, _names_of(text, names))
+    label_map = LabelMap(text, classes)
+    name_of_class = _read_names(text, names)
+    class_names = tuple(name_of_class.get(c, "") for c in range(label_map.count))
+    if not class_names or not all(class_names):
+        return label_map
+    return dataclasses.replace(label_map, class_names=class_names)
+
+
+def _read_label(text: str, earlier: Collection[int]) -> int:
+    """Returns the label of a cell; raises ValueError for one that is no integer, or that an earlier row has."""
+    label = int(text)
+    if label in earlier:
+        raise ValueError(text)
+    return label
 
 
 def _read_class(text: str) -> int:
-    """Returns the class of a cell, or IGNORED for WORD."""
+    """Returns the class of a cell, or IGNORED for WORD; raises ValueError for what is neither."""
     if text == WORD:
         return IGNORED
-    return int(text)
+    c = int(text)
+    if not 0 <= c <= IGNORED:
+        raise ValueError(text)
+    return c
 
 
-def _names_of(source: str, names: Mapping[int, set[str]]) -> tuple[str, ...] | None:
-    """Returns the class names of a CSV's column `name`; None unless each class from 0 on has one."""
+def _read_names(source: str, names: Mapping[int, set[str]]) -> dict[int, str]:
+    """Returns the name of each class but IGNORED, which may be empty; raises AuditError for a class with several."""
+    name_of_class = {}
     for c, of_class in names.items():
-        if len(of_class) > 1 and c != IGNORED:
+        if c == IGNORED:
+            continue
+        if len(of_class) > 1:
             raise AuditError(f"{source}: expected one name for class {c}, found {listed(sorted(of_class))}")
-    count = 1 + max((c for c in names if c != IGNORED), default=-1)
-    texts = [next(iter(names.get(c, {""}))) for c in range(count)]
-    if not texts or not all(texts):
-        return None
-    return tuple(texts)
+        [name_of_class[c]] = of_class
+    return name_of_class

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from flipjax.audit.image_groups import ImageGroups
 from flipjax.metrics import Decomposition, RegionSums, SegmentTables
@@ -101,10 +102,11 @@ NO_GROUPS = ImageGroups(None)
 """The groups of images that have none."""
 
 
-def weights_of(pixel_size: np.ndarray | None) -> np.ndarray | None:
+def weights_by_size(pixel_size: np.ndarray | None) -> np.ndarray | None:
     """Returns how often a pixel of each image counts, int64 (n,); None if every pixel counts once.
 
-    That is so if all have one size, and if sizes are not known: rates are then shares of pixels, which need no weights.
+    Each counts once if all have one size, and if sizes are not known: rates are then shares of pixels, which need no
+    weights.
     """
     if pixel_size is None or np.allclose(pixel_size, pixel_size[0], rtol=SAME_SIZE, atol=0):
         return None
@@ -129,7 +131,7 @@ def weigh_pixels(decomposition: Decomposition, pixel_size: np.ndarray | None) ->
         >>> weigh_pixels(counts, np.array([1.0, 2.5])).confusion[:, 0, 0].tolist()
         [1000000, 2500000]
     """
-    weights = weights_of(pixel_size)
+    weights = weights_by_size(pixel_size)
     if weights is None:
         return decomposition
     confusion = np.asarray(decomposition.confusion, np.int64) * weights[:, None, None]
@@ -150,7 +152,7 @@ class Measurements:
     ignored_pixels: np.ndarray
     """The number of ignored pixels of each image, int64 (n,)."""
     segments: SegmentTables
-    """Three tables: true segments and predicted segments, of `min_size` and more, and pixels by kind of error."""
+    """Three tables: true segments of at least `min_size`; predicted segments likewise; pixels by kind of error."""
     regions: RegionSums | None = None
     """Sums over rims and interiors, a row an image; None for masks."""
     shapes: tuple[tuple[int, ...], ...] = ()
@@ -162,7 +164,8 @@ class Measurements:
     min_size: MinSize = EVERY_SIZE
     """The smallest segment that has a row."""
     smaller_segments: np.ndarray | None = None
-    """The number of true segments of each image below `min_size`, which have no row: int64 (n,); None: of none."""
+    """How many true segments of each image are smaller than `min_size` and so have no row, int64 (n,); None: no image
+    has such segments."""
     groups: ImageGroups = NO_GROUPS
     """The images' groups."""
     clusters: np.ndarray | None = None
@@ -214,14 +217,14 @@ class Measurements:
         return weigh_pixels(self.decomposition, self.pixel_size)
 
     @property
-    def weighs(self) -> bool:
+    def is_weighted(self) -> bool:
         """Whether pixels count by their size, because it differs between images."""
-        return weights_of(self.pixel_size) is not None
+        return weights_by_size(self.pixel_size) is not None
 
     @property
-    def weight(self) -> str:
+    def weight_noun(self) -> str:
         """By what pixels count in every rate over images: volume or area where sizes differ, else voxels or pixels."""
-        if not self.weighs:
+        if not self.is_weighted:
             return self.pixel_noun
         if self.are_volumes:
             return "volume"
@@ -235,18 +238,15 @@ class Measurements:
     @functools.cached_property
     def weighted_regions(self) -> RegionSums | None:
         """The sums over rims and interiors whose pixels count by their size."""
-        if self.regions is None or not self.weighs:
+        if self.regions is None or not self.is_weighted:
             return self.regions
-        weighted = []
-        for leaf in self.regions:
-            axes_of_an_image = tuple(range(1, np.ndim(leaf)))
-            weighted.append(np.asarray(leaf) * np.expand_dims(self.pixel_weights, axes_of_an_image))
-        return RegionSums(*weighted)
+        # A named tuple of arrays, each with a row an image.
+        return RegionSums(*(_times_each(sums, self.pixel_weights) for sums in self.regions))
 
     @property
     def pixel_weights(self) -> np.ndarray:
         """How often a pixel of each image counts in `weighted_decomposition`, int64 (n,)."""
-        weights = weights_of(self.pixel_size)
+        weights = weights_by_size(self.pixel_size)
         if weights is None:
             return np.ones(len(self.names), np.int64)
         return weights
@@ -255,6 +255,11 @@ class Measurements:
         """Returns numbers of voxels (n, ...) of each image in mL; None for images, or if no spacing is known."""
         if not self.are_volumes or self.pixel_size is None:
             return None
-        axes_of_an_image = tuple(range(1, np.ndim(pixels)))
-        voxel_size = np.expand_dims(self.pixel_size, axes_of_an_image)
-        return np.asarray(pixels) * voxel_size / MM3_OF_ML
+        return _times_each(pixels, self.pixel_size) / MM3_OF_ML
+
+
+def _times_each(values: ArrayLike, factors: np.ndarray) -> np.ndarray:
+    """Returns values (n, ...) of n images, those of each image times its factor, (n,)."""
+    numbers = np.asarray(values)
+    axes_of_an_image = tuple(range(1, numbers.ndim))
+    return numbers * np.expand_dims(factors, axes_of_an_image)

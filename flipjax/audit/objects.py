@@ -166,7 +166,7 @@ def _budget(pixels: pd.DataFrame, measured: Measurements) -> pd.DataFrame:
     """Returns `metrics.error_budget` of pixels that count by their size, with numbers of pixels."""
     classes = len(measured.class_names)
     counted = metrics.error_budget(pixels, num_classes=classes)
-    if not measured.weighs:
+    if not measured.is_weighted:
         return counted
     weights = measured.pixel_weights[pixels["image"].to_numpy(np.int64)]
     weighted = metrics.error_budget(pixels.assign(pixels=pixels["pixels"] * weights), num_classes=classes)

@@ -32,17 +32,19 @@ class Audit:
     measured: Measurements
     """What was counted, and how it was read."""
     summary: Mapping[str, SummaryValue]
-    """Numbers by key: those of `flipjax.metrics.summarize` without its matrix, with named groups, and the audit's."""
+    """Numbers by key: those of `flipjax.metrics.summarize` but its matrix, and those of segments, anatomy and groups.
+
+    Keys of groups have the groups' names."""
     intervals: Mapping[str, SummaryInterval]
     """The 95% intervals of the numbers over images or clusters, by key."""
     objects: Objects
     """Segments."""
     images: pd.DataFrame
-    """`rows.image_rows`."""
+    """The rows of images.csv: `rows.image_rows`."""
     compared: Sequence[GroupFlip]
     """Flip of each class in each group, beside that elsewhere."""
     pairs: pd.DataFrame
-    """`flips.flip_pairs`."""
+    """How often each class is predicted as each other one: `flips.flip_pairs`."""
     anatomy: AnatomyFlips | None = None
     """Mirrored and shifted labels; None where classes have neither mirror images nor chains."""
 
@@ -64,6 +66,7 @@ class Audit:
         segments = counts.segments.sum(1).tolist()
         correct = np.asarray(self.decomposition.correct).tolist()
         ranks = [rank_of_image(*counted) for counted in zip(wrong_segments, segments, correct, strict=True)]
+        # A rank is a pair: the share of whole segments that are wrong, and that of the foreground.
         wrong_images = [image for image, rank in enumerate(ranks) if max(rank) > 0]
         return sorted(wrong_images, key=ranks.__getitem__, reverse=True)
 
@@ -89,12 +92,12 @@ class Audit:
 
     @functools.cached_property
     def by_group(self) -> pd.DataFrame:
-        """`flips.group_table`."""
+        """The rows of flips_by_group.csv: `flips.group_table`."""
         return group_table(self.compared)
 
     @functools.cached_property
     def kinds(self) -> pd.DataFrame:
-        """`kinds.kinds_table`."""
+        """The shares of each kind of flip: `kinds.kinds_table`."""
         return kinds_table(self.measured, self.anatomy)
 
     @property
@@ -103,8 +106,8 @@ class Audit:
         return "flip_risk_mean" in self.summary
 
     @functools.cached_property
-    def ranks(self) -> bool:
-        """Whether flip-risk ranks images: masks have none, and where all images have the same, it ranks none."""
+    def risk_ranks_images(self) -> bool:
+        """Whether flip-risk puts images in an order: masks have none, and all images may have the same."""
         risk = np.asarray(self.decomposition.flip_risk)
         known = risk[~np.isnan(risk)]
         return self.has_scores and len(known) > 1 and bool(np.ptp(known) > SAME_RISK)
@@ -112,15 +115,15 @@ class Audit:
     @property
     def has_tenths(self) -> bool:
         """Whether images are shown in tenths: flip-risk ranks them, and there are enough."""
-        return self.ranks and len(self.images) - self.number("n_images_without_risk") >= FEWEST_IN_TENTHS
+        return self.risk_ranks_images and len(self.images) - self.number("n_images_without_risk") >= FEWEST_IN_TENTHS
 
     @functools.cached_property
-    def pixels(self) -> np.ndarray:
+    def pixel_confusion(self) -> np.ndarray:
         """The pixels of all images, int64 (C, C), rows truth: numbers to show, of which no share is taken."""
         return np.asarray(self.decomposition.confusion).sum(0, dtype=np.int64)
 
     @functools.cached_property
-    def confusion(self) -> np.ndarray:
+    def weighted_confusion(self) -> np.ndarray:
         """The pixels of all images by their size, if that differs, int64 (C, C): every share is of these."""
         return np.asarray(self.measured.weighted_decomposition.confusion).sum(0, dtype=np.int64)
 
@@ -144,44 +147,59 @@ def conclude_audit(measured: Measurements, *, anatomy: Anatomy | None = None, sa
         samples: resamples for intervals of what is no rate, such as mean IoU.
     """
     class_names = measured.class_names
-    clusters = measured.clusters
-    foreground = measured.foreground
-    foreground_names = [class_names[c] for c in foreground]
     groups = measured.groups
-    counted = _images_of(measured, measured.decomposition, measured.regions)
-    weighted = counted
-    if measured.weighs:
-        weighted = _images_of(measured, measured.weighted_decomposition, measured.weighted_regions)
     objects = count_objects(measured)
-    images = images_by_group(groups, foreground, class_names)
-    compared = compare_groups(measured.weighted_decomposition, images, class_names, clusters=clusters)
-    kinds = None
+    anatomy_flips = None
+    # False without pairs and chains.
     if anatomy:
-        kinds = count_kinds(measured, anatomy)
-    summary = summarize_audit(
+        anatomy_flips = count_kinds(measured, anatomy)
+    weighted = measured.weighted_decomposition
+    compared = compare_groups(
         weighted,
+        images_by_group(groups, measured.foreground, class_names),
+        class_names,
+        clusters=measured.clusters,
+    )
+    counted = _images_of(measured, measured.decomposition, measured.regions)
+    weighted_images = counted
+    if measured.is_weighted:
+        weighted_images = _images_of(measured, weighted, measured.weighted_regions)
+    summary = summarize_audit(
+        weighted_images,
         measured,
         objects,
         compared=compared,
-        kinds=kinds,
+        kinds=anatomy_flips,
         samples=samples,
     )
-    columns: dict[str, Sequence[str]] = {"name": measured.names, **groups.columns}
-    if groups.numbers is not None:
-        group_names = groups.names(foreground_names)
-        columns["group"] = [group_names[group] for group in groups.numbers.tolist()]
-    names_in_keys = groups.names_in_keys(foreground_names)
-    pairs = flip_pairs(measured.decomposition, class_names, clusters=clusters, weighted=measured.weighted_decomposition)
+    # Metrics number the groups of a class in a scene: group/1/fg_flip becomes group/cow+sea/fg_flip.
+    names_in_keys = groups.names_in_keys(_foreground_names(measured))
     return Audit(
         measured=measured,
         summary=with_names(summary.values, names_in_keys),
         intervals=with_names(summary.intervals, names_in_keys),
         objects=objects,
-        images=image_rows(columns, measured, counted, objects, anatomy=kinds),
+        # Not weighted: the pixels of one image are all of one size, and those of images.csv are numbers of pixels.
+        images=image_rows(_columns_on_images(measured), measured, counted, objects, anatomy=anatomy_flips),
         compared=compared,
-        pairs=pairs,
-        anatomy=kinds,
+        pairs=flip_pairs(measured.decomposition, class_names, clusters=measured.clusters, weighted=weighted),
+        anatomy=anatomy_flips,
     )
+
+
+def _columns_on_images(measured: Measurements) -> dict[str, Sequence[str]]:
+    """Returns the columns of images.csv that say which images these are: names, and of groups what is known."""
+    groups = measured.groups
+    columns: dict[str, Sequence[str]] = {"name": measured.names, **groups.columns}
+    if groups.numbers is not None:
+        group_names = groups.names(_foreground_names(measured))
+        columns["group"] = [group_names[group] for group in groups.numbers.tolist()]
+    return columns
+
+
+def _foreground_names(measured: Measurements) -> list[str]:
+    """Returns the names of the foreground classes."""
+    return [measured.class_names[c] for c in measured.foreground]
 
 
 def _images_of(measured: Measurements, decomposition: Decomposition, regions: RegionSums | None) -> Images:

@@ -134,10 +134,10 @@ def _shared_terms(audit: Audit) -> list[str]:
 
 def _class_block(audit: Audit) -> Numbers:
     """Returns the outcomes of each class: of its pixels, and of its whole segments; the largest Flip first."""
-    counts = margins(audit.confusion, background=audit.background)
+    counts = margins(audit.weighted_confusion, background=audit.background)
     names = list(audit.class_names)
     inside = is_foreground(len(names), audit.background)
-    table = pd.DataFrame({"class": names, "pixels": audit.pixels.sum(1)})
+    table = pd.DataFrame({"class": names, "pixels": audit.pixel_confusion.sum(1)})
     table["images"] = np.asarray(audit.decomposition.confusion).any(2).sum(0)
     table["correct"] = np.where(inside, divide(counts.same, counts.truth), math.nan)
     for column, key in (("flip", "flip"), ("miss", "miss"), ("flipped", FLIPPED), ("missed", MISSED)):
@@ -337,7 +337,7 @@ def _image_blocks(audit: Audit) -> list[Numbers]:
         columns["miss"] = "{miss:.3f}"
         columns["missed whole"] = "{missed_classes}"
     columns["flips whole"] = "{flipped_classes}"
-    if audit.ranks:
+    if audit.risk_ranks_images:
         columns["flip-risk"] = "{flip_risk:.3f}"
     for name in SCENE_IMAGE_QUANTITIES:
         if name in audit.images:

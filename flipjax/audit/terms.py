@@ -50,7 +50,7 @@ def terms_of(audit: Audit, unit: str) -> dict[str, str]:
     if "gap/mean" in audit.summary:
         terms["common, rare"] = "Images of a class in its usual scenes, and in other scenes."
         terms["IoU gap"] = "IoU of a class in its common groups minus that in its rare groups."
-    if audit.ranks:
+    if audit.risk_ranks_images:
         terms["flip-risk"] = (
             "Entropy (nats) of the foreground classes, averaged over the predicted foreground of an image. It needs no "
             "labels. Its AUROC measures how well it ranks images with a flip share above 0.5."

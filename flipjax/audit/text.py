@@ -92,7 +92,7 @@ def keys_without_information(audit: Audit) -> set[str]:
     keys: set[str] = set()
     if len(audit.foreground) == len(audit.class_names):
         keys.update(OF_BACKGROUND)
-    if not audit.ranks:
+    if not audit.risk_ranks_images:
         keys.update(RANKED)
     elif not audit.has_tenths:
         keys.update(TENTHS)
