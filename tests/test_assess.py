@@ -153,8 +153,8 @@ def with_images(cell, **changed):
 def test_scores_follow_from_what_is_stored(cell, tmp_path):
     write(tmp_path / "cell.npz", cell.results, cell.images)
     again = Cell(read(tmp_path / "cell.npz", MemberResults), tmp_path / "cell.npz")
-    table = score_rows([again], rows_of(again))
-    pd.testing.assert_frame_equal(table, score_rows([cell], rows_of(cell)))
+    table = score_rows({"000": again}, rows_of(again))
+    pd.testing.assert_frame_equal(table, score_rows({"000": cell}, rows_of(cell)))
     rows = {row["score"]: row for row in records_of(table[table["member"] == cell.members[0]])}
     assert {*rows} == {"flip_risk", *run_folder.SCORES, "disagreement", "pairwise_dice"}
     assert [rows[name]["passes"] for name in ("flip_risk", "mirror", "disagreement", "pairwise_dice")] == [1, 2, 2, 2]
@@ -181,7 +181,7 @@ def test_what_has_no_score_or_fitted_a_head_is_left_out_of_scores(cell, method, 
     scores[0, :8, energy] = scores[0, np.flatnonzero(test)[:8], energy] = np.nan
     cell = with_images(cell, scores=scores, refit=np.ones(len(test), bool))
     flipped = cell.images_of(cell.members[0], "test").flip > 0.5
-    table = score_rows([cell], rows_of(cell).assign(method=method))
+    table = score_rows({"000": cell}, rows_of(cell).assign(method=method))
     assert table["threshold"].isna().all() == unknown
     auroc = table[table["member"] == cell.members[0]].set_index("score")["auroc_all"]
     assert auroc["energy"] == round(selective.auroc(scores[0, test][8:, energy], flipped[8:]), 6)
@@ -189,8 +189,8 @@ def test_what_has_no_score_or_fitted_a_head_is_left_out_of_scores(cell, method, 
 
 def test_scores_that_are_not_stored_are_left_out(cell):
     bare = with_images(cell, score=None, scores=None, masks=None)
-    assert score_rows([bare], rows_of(cell))["score"].tolist() == ["flip_risk", "flip_risk"]
+    assert score_rows({"000": bare}, rows_of(cell))["score"].tolist() == ["flip_risk", "flip_risk"]
 
 
 def test_members_that_diverged_have_no_scores(cell):
-    assert score_rows([cell], rows_of(cell).assign(status="diverged")).empty
+    assert score_rows({"000": cell}, rows_of(cell).assign(status="diverged")).empty

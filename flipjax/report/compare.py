@@ -17,6 +17,7 @@ from flipjax.report.charts import Chart
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.grid_panels import forest_panels
 from flipjax.report.html import write_report
+from flipjax.report.missing import notes_on_missing
 from flipjax.report.page_tables import marked
 from flipjax.report.sections import flip_chart
 from flipjax.results.cells import Cell
@@ -100,7 +101,7 @@ def _document(runs: Mapping[str, StoredRun], rows: pd.DataFrame, differences: pd
 
     missing = []
     for name, run in runs.items():
-        missing += [f"{name}: {line}" for line in run.notes_on_missing()]
+        missing += [f"{name}: {line}" for line in notes_on_missing(run)]
     return Document(
         title=f"{compared} against {reference}",
         facts=facts,

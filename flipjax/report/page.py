@@ -16,6 +16,7 @@ from flipjax.report.charts import Chart
 from flipjax.report.document import Document, Front, Section
 from flipjax.report.gallery.items import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
 from flipjax.report.html import Gallery, write_report
+from flipjax.report.missing import compared_scores, notes_on_missing
 from flipjax.report.page_tables import (
     difference_tables,
     group_tables,
@@ -80,7 +81,7 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
     write_csv(folder / "trend.csv", run.first_rule.trend)
     write_csv(folder / "comparison.csv", run.first_rule.comparison)
     write_csv(folder / "selection.csv", run.first_rule.selection)
-    write_csv(run_folder / "scores.csv", run.compared_scores)
+    write_csv(run_folder / "scores.csv", compared_scores(run))
     text = write_report(folder, make_document(run, folder / "figures"))
     # Written last, to mark the report as complete.
     write_text(folder / TEXT, text)
@@ -113,7 +114,7 @@ def make_document(run: StoredRun, figures: Path) -> Document:
         facts=_facts(run, shown),
         lines=findings(run),
         sections=_sections(run, shown, items, charts_over_rho),
-        missing=[*run.notes_on_missing(), *damaged],
+        missing=[*notes_on_missing(run), *damaged],
         terms=_terms(run),
         definitions=_definitions(run),
         config=run.config_record.get("config", {}),
@@ -207,7 +208,7 @@ def _sections(
     if items:
         galleries.append(Gallery(items, palette_of(run), CAPTION))
     main_table, *later_tables = result_tables(shown)
-    scores = score_tables(shown, run.compared_scores)
+    scores = score_tables(shown, compared_scores(run))
     return [
         Section("Results", [main_table]),
         Section("Changes and further results", [*later_tables, *charts_over_rho], folded=True),

@@ -44,14 +44,14 @@ def known_record(folder: Path) -> JsonObject:
     return record
 
 
-def planned_members(record: JsonObject, *, stored: int) -> int:
-    """Returns how many members a run was to have; if its record does not say, `stored`, how many have results.
+def planned_members(record: JsonObject, *, otherwise: int) -> int:
+    """Returns how many members a run was to have; `otherwise` if its record does not say.
 
     Example:
-        >>> planned_members({"members": 8}, stored=3), planned_members({"members": "many"}, stored=3)
+        >>> planned_members({"members": 8}, otherwise=3), planned_members({"members": "many"}, otherwise=3)
         (8, 3)
     """
     planned = record.get("members")
     if isinstance(planned, int):
         return planned
-    return stored
+    return otherwise

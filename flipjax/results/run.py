@@ -21,21 +21,18 @@ from flipjax.results.learning import mark_unlearnt
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
 from flipjax.results.record import RECORD, known_record, planned_members
 from flipjax.results.resamples import Resamples
-from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, axes_of
+from flipjax.results.rows import axes_of
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
 from flipjax.results.store import BLANK, GALLERY, STORED, read
-from flipjax.results.tables import history_table, image_tables, join, results_table, typed
+from flipjax.results.tables import concatenate, history_table, image_tables, results_table, with_dtypes
 from flipjax.results.verdicts import Differences, differences_of
 from flipjax.support.files import DamagedError, replacing
-from flipjax.support.terminal import listed
 
 if TYPE_CHECKING:
     import xarray
 
 MOST_IMAGE_ROWS = 2_000_000
 """Most rows of images.parquet: one per member, selection rule and image."""
-MOST_SCORED_MEMBERS = 2000
-"""Most members of a run for a page to compare scores."""
 
 
 class StoredRun:
@@ -56,14 +53,20 @@ class StoredRun:
             self.cells[path] = cell
         # A run that has ended lists its missing members, such as those of a program that failed, without quantities.
         self._results_of_missing = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
-        stored = sum(len(results.member) for results in self._results_of_programs)
-        planned = planned_members(self.config_record, stored=stored)
-        # results.csv is written after the results of all members, so that with it none may be absent.
-        if (folder / "results.csv").is_file() and stored < planned:
-            expected = f"{folder / 'cells'}: expected the results of {planned} members"
-            raise DamagedError(f"{expected}; found {stored}; the run's command makes them again")
+        self._require_complete()
         if not self.cells:
             raise FileNotFoundError(f"{folder}: expected a run folder with results; make one with flipjax sweep")
+
+    def _require_complete(self) -> None:
+        """Raises DamagedError if a run that has ended does not list all of its members."""
+        if not (self.folder / "results.csv").is_file():
+            return
+        # results.csv is written after the results of all members, so that with it none may be absent.
+        listed_members = sum(len(results.member) for results in self._results_of_programs)
+        planned = planned_members(self.config_record, otherwise=listed_members)
+        if listed_members < planned:
+            expected = f"{self.folder / 'cells'}: expected the results of {planned} members"
+            raise DamagedError(f"{expected}; found {listed_members}; the run's command makes them again")
 
     def __repr__(self) -> str:
         """Shows the folder and the number of members."""
@@ -81,7 +84,7 @@ class StoredRun:
 
     @property
     def example(self) -> Cell:
-        """The first cell; a page takes its names of classes and scenes."""
+        """The first cell, for what all cells of a run share, such as the names of classes and scenes."""
         return next(iter(self.cells.values()))
 
     @property
@@ -105,7 +108,7 @@ class StoredRun:
         and `group_name`, such as 'cat on land'; `n_images`; the quantities, such as `fg_flip`, `iou_<class>`,
         `gap_mean`, `risk_auroc`; `status`, `epochs`, `best_epoch`, `selection`.
         """
-        return typed(join([results_table(results) for results in self._results_of_programs]))
+        return with_dtypes(concatenate([results_table(results) for results in self._results_of_programs]))
 
     @cached_property
     def members(self) -> pd.DataFrame:
@@ -122,10 +125,11 @@ class StoredRun:
     def history(self) -> pd.DataFrame:
         """The rows of history.csv, one per member and epoch.
 
-        Columns: `member`, `epoch`; `train_loss` and `valid_loss`, of the member's own method; `valid_cross_entropy` in
-        nats and shares, which compare methods; `learning_rate`, `group_weight_<g>`.
+        Columns: `member`, `epoch`; the loss of the member's own method, `train_loss`, `valid_loss` and
+        `valid_loss_at_rho`; what compares methods, `valid_cross_entropy` (nats), `valid_worst_group_iou`, `valid_flip`
+        and `valid_risk` (mean flip-risk, nats); `learning_rate`, `group_weight_<g>`.
         """
-        return join([history_table(cell.results) for cell in self.cells.values()])
+        return concatenate([history_table(cell.results) for cell in self.cells.values()])
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -149,21 +153,22 @@ class StoredRun:
         Columns: `member`, the axes, `selection`, `score`, `passes`, `threshold`, and `<measure>_<side>` for the
         measures of `flipjax.results.measures`, the sides all, common and rare.
         """
-        return score_rows(self.cells.values(), self.results)
+        return score_rows(self.cells, self.results)
 
     @cached_property
     def dataset(self) -> xarray.Dataset:
         """The members' quantities and training curves as one xarray data set; needs xarray.
 
-        Dimensions are member, rule, part, group and epoch; the axes of the grid are coordinates of member. `sel` takes
-        an axis that is made an index, as in `run.dataset.set_xindex("rho").sel(rho=0.9).fg_flip.mean("member")`.
+        Dimensions are `member`, `rule`, `part`, `group` and `epoch`: `rule` is what the tables call selection, `part`
+        what they call split. The axes of the grid are coordinates of `member`. `sel` takes an axis that is made an
+        index, as in `run.dataset.set_xindex("rho").sel(rho=0.9).fg_flip.mean("member")`.
         """
-        parts = [to_xarray(cell) for cell in self.cells.values()]
-        if len(parts) == 1:
-            return parts[0]
+        of_cells = [to_xarray(cell) for cell in self.cells.values()]
+        if len(of_cells) == 1:
+            return of_cells[0]
         import xarray
 
-        return xarray.concat(parts, "member", join="outer", data_vars="all")
+        return xarray.concat(of_cells, "member", join="outer", data_vars="all")
 
     @cached_property
     def _marked(self) -> pd.DataFrame:
@@ -189,33 +194,6 @@ class StoredRun:
         """The tables under the first selection rule, which the page shows."""
         return first_rule_of(self._marked, self.differences, self.history, self.cells)
 
-    @cached_property
-    def compared_scores(self) -> pd.DataFrame:
-        """The rows of `scores`; empty for a run of more than MOST_SCORED_MEMBERS."""
-        if len(self.members) > MOST_SCORED_MEMBERS:
-            return pd.DataFrame()
-        return self.scores
-
-    def notes_on_missing(self) -> list[str]:
-        """Returns a line for each file, member or table that the run lacks."""
-        notes = []
-        if not (self.folder / "results.csv").is_file():
-            notes.append("results.csv: the run has not ended; these are the results of the cells that have")
-        if not self.config_record:
-            notes.append(f"{RECORD}: cannot be read; how the run was made is not known")
-        members = self.first_rule.members
-        planned = planned_members(self.config_record, stored=len(members))
-        if len(members) < planned:
-            notes.append(f"{planned - len(members)} of the {planned} planned members have no results")
-        for status in LEFT_OUT:
-            names = members["member"][members["status"] == status]
-            if status != NOT_LEARNT and len(names):
-                notes.append(f"{status}, and left out of all means: {listed(names)}")
-        if len(members) > MOST_SCORED_MEMBERS:
-            reason = f"left out for more than {MOST_SCORED_MEMBERS} members"
-            notes.append(f"scores.csv: {reason}; flipjax.results.scores makes it")
-        return notes
-
 
 def load(run: str | Path) -> StoredRun:
     """Reads a run folder: `.results`, `.images`, `.scores`, `.history` and `.summary` are pandas data frames.
@@ -237,7 +215,7 @@ def load(run: str | Path) -> StoredRun:
 
 
 def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
-    """Yields each cell of a run folder with its path below `cells/`, or its parts if it is not merged yet."""
+    """Yields each cell of a run folder with its path below `cells/`; of one not merged yet, each stored part."""
     for cell_folder in sorted(folder.glob("cells/*/")):
         merged = cell_folder / STORED
         if merged.exists():
@@ -251,7 +229,7 @@ def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
 
 def _require_same_config(cell: Cell, config_record: Mapping[str, object]) -> None:
     """Raises DamagedError if a cell belongs to another configuration than that of config.json."""
-    # The identity of a program begins with the digest of its configuration.
+    # The identity of a program begins with the digest of its configuration. Results that no sweep made have none.
     identity = str(cell.results.program)
     config = config_record.get("config")
     if identity and isinstance(config, dict) and not identity.startswith(f"{digest_of(config)}/"):

@@ -4,7 +4,7 @@ Everything is computed from the stored cells, without JAX. An image's loss is it
 0.5. Images without predicted foreground have no scores, so that all scores rank the same images.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -81,7 +81,7 @@ def ensembles_of(rows: pd.DataFrame, *, rule: str) -> list[list[str]]:
     return [names for names in members if len(names) > 1]
 
 
-def score_rows(cells: Iterable[Cell], rows: pd.DataFrame) -> pd.DataFrame:
+def score_rows(cells: Mapping[str, Cell], rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of scores.csv, one per member and score under the first selection rule.
 
     Columns: `member`, its axes, `selection`, `score`, `passes`, `threshold`, then `SCORE_COLUMNS` for all,
@@ -91,7 +91,7 @@ def score_rows(cells: Iterable[Cell], rows: pd.DataFrame) -> pd.DataFrame:
     table = []
     records = {row["member"]: row for row in records_of(kept_records(rows).drop_duplicates("member"))}
     axes = [name for name in axes_of(rows) if name != "selection"]
-    for cell in cells:
+    for cell in cells.values():
         rule = cell.rules[0]
         of_cell = rows[rows["member"].isin(cell.results.index_of_member)]
         ensemble_sizes = {}

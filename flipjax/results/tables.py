@@ -112,7 +112,7 @@ def make_results(
 def results_table(results: MemberResults) -> pd.DataFrame:
     """Returns the rows of results.csv, one per member, rule, part and group; '' where an axis or a count has no value.
 
-    `typed` makes numbers of its columns.
+    `with_dtypes` makes numbers of its columns.
     """
     members = len(results.member)
     rules = len(results.rule)
@@ -156,12 +156,12 @@ def _counts(values: np.ndarray) -> np.ndarray:
     return counts
 
 
-def typed(table: pd.DataFrame) -> pd.DataFrame:
+def with_dtypes(table: pd.DataFrame) -> pd.DataFrame:
     """Returns a table with columns of int64, float64 with NaN for blanks, or text with '' for blanks."""
-    return pd.DataFrame({name: _typed(values, text=name in TEXTS) for name, values in table.items()})
+    return pd.DataFrame({name: _with_dtype(values, text=name in TEXTS) for name, values in table.items()})
 
 
-def _typed(values: pd.Series, *, text: bool) -> pd.Series:
+def _with_dtype(values: pd.Series, *, text: bool) -> pd.Series:
     """Returns a column with one type: text, int64 or float64."""
     if text:
         return values.astype("str")
@@ -215,7 +215,7 @@ def texts_of(settings: Sequence[Mapping[str, object]]) -> np.ndarray:
     return np.array([[json.dumps(value) for value in setting.values()] for setting in settings], np.str_)
 
 
-def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Returns tables below each other; a column that only some have keeps its place after the column before it."""
     if not tables:
         return pd.DataFrame()

@@ -32,7 +32,7 @@ from flipjax.results.frames import write_csv
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run import StoredRun, load, write_images
 from flipjax.results.store import BLANK, write
-from flipjax.results.tables import blank_results, history_table, join, results_table
+from flipjax.results.tables import blank_results, concatenate, history_table, results_table
 from flipjax.support.terminal import Bar, Signals, listed, say
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish
@@ -222,7 +222,7 @@ class Sweep:
                 tables.append(history_table(results))
             if program.name in self.live:
                 tables.append(history_table(self.live[program.name]))
-        write_csv(self.workdir.folder / "history.csv", join(tables))
+        write_csv(self.workdir.folder / "history.csv", concatenate(tables))
 
     def results(self) -> list[MemberResults]:
         """Returns the stored members' results, program by program."""
@@ -244,7 +244,7 @@ class Sweep:
             self.cells[program.name] = merge_parts(self.workdir, program, self.cells[program.name])
         results = self.results()
         blank = self._write_blank(results[0])
-        write_csv(folder / "results.csv", join([results_table(table) for table in (*results, *blank)]))
+        write_csv(folder / "results.csv", concatenate([results_table(table) for table in (*results, *blank)]))
         self._write_history()
         trim()
         run = load(folder)

@@ -11,7 +11,7 @@ from flipjax.results.arrays import EVALUATED, Curves, ImageResults
 from flipjax.results.cells import Cell
 from flipjax.results.frames import to_frame
 from flipjax.results.rows import COMPARED
-from flipjax.results.tables import compute_values, make_results, results_table, typed
+from flipjax.results.tables import compute_values, make_results, results_table, with_dtypes
 
 RECORDED = pathlib.Path(__file__).parents[1] / "recorded" / "run"
 """The run of tests/recorded/config.py."""
@@ -101,4 +101,4 @@ def cell_of(
 
 def rows_of(cell):
     """The rows of results.csv of a cell."""
-    return typed(results_table(cell.results))
+    return with_dtypes(results_table(cell.results))

@@ -17,7 +17,7 @@ from flipjax.report.gallery.items import member_items
 from flipjax.results import quantities
 from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
 from flipjax.results.rows import member_quantities
-from flipjax.results.tables import image_tables, join, results_table, typed
+from flipjax.results.tables import concatenate, image_tables, results_table, with_dtypes
 from flipjax.results.verdicts import CORRECTION
 from flipjax.support.files import DamagedError
 from results.tables import CLASSES, END, MEASURES, cell_of, random_decomposition, rows_of
@@ -97,7 +97,7 @@ def test_csv_round_trip_is_the_same_byte_for_byte(tmp_path):
     first, second = tmp_path / "deep" / "a.csv", tmp_path / "b.csv"
     write_csv(first, table)
     read = read_csv(first)
-    pd.testing.assert_frame_equal(read, typed(table), check_dtype=False)
+    pd.testing.assert_frame_equal(read, with_dtypes(table), check_dtype=False)
     write_csv(second, read)
     assert first.read_bytes() == second.read_bytes() and b"\r" not in first.read_bytes()
     assert (read["member"][0], read["size"][0], read["iou_hopper"].dtype) == ("12", "NA", np.float64)
@@ -129,7 +129,7 @@ def test_cells_of_pools_with_other_classes_share_a_table(tmp_path):
         cell_with(random_decomposition(16, seed), member=f"m{seed}", settings=[{"seed": seed}], classes=names)
         for seed, names in enumerate(classes)
     ]
-    table = typed(join([results_table(cell.results) for cell in cells]))
+    table = with_dtypes(concatenate([results_table(cell.results) for cell in cells]))
     names = list(table)
     assert names.index("n_images") < names.index("iou_cat") < names.index("iou_foreground") < names.index("status")
     assert np.isnan([table["iou_cat"].iloc[0], table["iou_hopper"].iloc[-1]]).all()
