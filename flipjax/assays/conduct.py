@@ -81,6 +81,7 @@ def assay(data: Source, *, attribute: str, **options: Any) -> Assay:
 def _signature_with_options() -> inspect.Signature:
     """Returns the signature of `assay` with every option, which `Options` alone declares, for `help` and Tab."""
     data = inspect.signature(assay).parameters["data"]
+    # All of them are keyword-only, as in the record.
     options = inspect.signature(Options).parameters.values()
     return inspect.Signature([data, *options], return_annotation=Assay)
 
@@ -96,34 +97,38 @@ def conduct(data: Source, options: Options) -> Assay:
     folder = out_folder(data, options)
     _start_devices()
     images = read_images(data, options)
+    # It keeps training within the budget, with the time of earlier calls in this folder.
     journal = open_journal(folder, images, options)
     make_folder(folder)
     journal.write()
     association = associate(images.units, images.catalog.groups.usual, seed=options.seed)
     say(f"{options.attribute}: Cramer's V {association.cramers_v:.2f} with the class (p {association.p:.3g})")
-    experiment = AssayExperiment(data, images, options, journal, association)
+    experiment = AssayExperiment(
+        data=data,
+        images=images,
+        options=options,
+        journal=journal,
+        association=association,
+    )
     untrained = _without_networks(experiment)
     obstacle = find_obstacle(images, association)
     if obstacle is not None:
-        return _write(dataclasses.replace(untrained, verdict=obstacle), begun)
+        return _finish(dataclasses.replace(untrained, verdict=obstacle), begun)
     trial = choose_network(experiment)
     if trial.ended_early:
-        reason = f"The budget of {duration(options.budget)} ended before the networks of the first fold were trained."
-        verdict = AssayVerdict(UNKNOWN, reason, "A larger --budget goes on in this folder.")
-        notes = (*untrained.notes, *trial.notes)
-        return _write(dataclasses.replace(untrained, verdict=verdict, notes=notes), begun)
+        return _finish(_with_ended_trial(untrained, trial, options), begun)
     network = trial.network
     population = train_population(experiment, trial)
     judged = _with_verdict(untrained, experiment, trial, population)
-    stages = [*population.stages]
+    trained = [*population.stages]
     if judged.used:
         planned = _remedy_stages(journal, network)
         remedies = train_in_order(journal, network, planned)
         judged = _with_remedies(judged, experiment, network, planned, remedies)
-        stages += remedies
-    write_image_rows(folder, image_rows(network.images, stages))
+        trained += remedies
+    write_image_rows(folder, image_rows(network.images, trained))
     # The first stage trains on all counter-examples without a method, as the verdict's networks do.
-    return _write(judged, begun, shown=stages[0].run)
+    return _finish(judged, begun, shown=trained[0].run)
 
 
 def outline(data: Source, options: Options) -> Iterator[str]:
@@ -188,8 +193,18 @@ def _without_networks(experiment: AssayExperiment) -> Assay:
     )
 
 
+def _with_ended_trial(untrained: Assay, trial: Trial, options: Options) -> Assay:
+    """Returns the assay whose budget ended before its first networks were trained."""
+    reason = f"The budget of {duration(options.budget)} ended before the networks of the first fold were trained."
+    verdict = AssayVerdict(UNKNOWN, reason, "A larger --budget goes on in this folder.")
+    return dataclasses.replace(untrained, verdict=verdict, notes=(*untrained.notes, *trial.notes))
+
+
 def _with_verdict(untrained: Assay, experiment: AssayExperiment, trial: Trial, population: AssayPopulation) -> Assay:
-    """Returns the assay with the verdict on its population, and what would tell where it cannot be told."""
+    """Returns the assay with the verdict on its population, and what would tell where it cannot be told.
+
+    It has one level, that of the population (EVERYTHING), which trained on all counter-examples; remedies add others.
+    """
     association = experiment.association
     network = trial.network
     # At the size of the network that was chosen, which may be larger than the first one's.
@@ -219,7 +234,7 @@ def _with_verdict(untrained: Assay, experiment: AssayExperiment, trial: Trial, p
     if judged.verdict.word != UNKNOWN:
         return judged
     seeds, budget = seeds_that_tell(experiment, network, population)
-    advice = advise(judged, population.step, seeds=seeds, budget=budget)
+    advice = advise(judged, population.next_step, seeds=seeds, budget=budget)
     return dataclasses.replace(judged, verdict=dataclasses.replace(judged.verdict, help=advice))
 
 
@@ -227,9 +242,9 @@ def _remedy_stages(journal: Journal, network: Network) -> list[Stage]:
     """Returns the stages of the remedies: each setting has a wave before any has a second, up to FEWEST_SEEDS."""
     settings = remedy.settings_of(network.images.catalog.kind, network.name)
     stages = []
-    for number in range(journal.waves_of(FEWEST_SEEDS)):
+    for wave in range(journal.wave_count(FEWEST_SEEDS)):
         for setting in settings:
-            stages.append(make_wave(setting, number, size=journal.wave_size, folds=network.folds))
+            stages.append(make_wave(setting, wave, size=journal.wave_size, folds=network.folds))
     return stages
 
 
@@ -292,12 +307,12 @@ def _training_with_remedies(
         judged.training,
         seconds=journal.spent,
         left_out=tuple(titles),
-        budget_for_all=journal.budget_with(missing_seconds),
+        budget_for_all=journal.budget_to_train_for(missing_seconds),
     )
 
 
-def _write(assay: Assay, begun: float, *, shown: Run | None = None) -> Assay:
-    """Writes the page and, last, the record of an assay, and returns it with its duration.
+def _finish(assay: Assay, begun: float, *, shown: Run | None = None) -> Assay:
+    """Notes the duration of an assay, writes its page and, last, its record, and returns it.
 
     Args:
         assay: the assay with its verdict.

@@ -62,13 +62,13 @@ class Journal:
         """Seconds that are left for training."""
         return self.training_budget - self.spent
 
-    def waves_of(self, seeds: int) -> int:
+    def wave_count(self, seeds: int) -> int:
         """Returns how many waves hold a number of seeds."""
         return math.ceil(seeds / self.wave_size)
 
-    def budget_with(self, more: float) -> float:
-        """Returns the budget, in seconds, that has room for `more` seconds of training than were spent."""
-        return PAGE_SECONDS + self.spent + more
+    def budget_to_train_for(self, seconds: float) -> float:
+        """Returns the budget, in seconds, that has room for so many more seconds of training."""
+        return PAGE_SECONDS + self.spent + seconds
 
     def train(self, network: Network, stage: Stage) -> TrainedStage:
         """Trains what is missing of a stage within the time that is left, and notes the time that it took."""

@@ -67,29 +67,29 @@ def cue_sentence(assay: Assay) -> str:
     return f"The cue that tells {assay.attribute} best is {cue.name} ({auroc}); it tells the class with {of_class}."
 
 
-def advise(assay: Assay, step: Step, *, seeds: int, budget: float) -> str:
+def advise(assay: Assay, next_step: Step, *, seeds: int, budget: float) -> str:
     """Returns a sentence on what would make the verdict clear: options as they are typed, or more images.
 
     Args:
         assay: whose contrast cannot be told.
-        step: after its last wave.
+        next_step: after its last wave.
         seeds: the number that would tell, in all.
         budget: the seconds that these seeds need.
     """
     training = assay.training
     outlook = assay.outlook
     assert training is not None
-    if step == Step.NOT_LEARNT:
+    if next_step == Step.NOT_LEARNT:
         return _advise_learning(training.network)
     typed = f"--budget {duration(budget)}"
-    if step == Step.OUT_OF_SEEDS:
+    if next_step == Step.OUT_OF_SEEDS:
         typed = f"--seeds {seeds} {typed}"
     goes_on = f"{typed} goes on in this folder, to {seeds} seeds"
     if training.tested < assay.images:
         return f"So far {training.tested} of {assay.images} images were tested: {goes_on}."
     if outlook is None or math.isnan(outlook.image_share) or training.seeds < FEWEST_SEEDS:
         return f"{goes_on}."
-    if step == Step.MORE_IMAGES:
+    if next_step == Step.MORE_IMAGES:
         share = f"{outlook.image_share:.0%} of its variance is over {assay.unit}, not seeds"
         return f"{share}: {_advise_images(assay, outlook.collect)}"
     return f"{1 - outlook.image_share:.0%} of its variance is over seeds: {goes_on}."

@@ -91,7 +91,7 @@ class AssayPopulation:
         learnt: whether the networks learnt the classes.
         verdict: so far.
         outlook: what would tell; None without a contrast.
-        step: what comes next.
+        next_step: what comes next.
     """
 
     stages: Sequence[TrainedStage]
@@ -101,7 +101,7 @@ class AssayPopulation:
     learnt: Learnt
     verdict: AssayVerdict
     outlook: Outlook | None
-    step: Step
+    next_step: Step
 
 
 def choose_network(experiment: AssayExperiment) -> Trial:
@@ -150,13 +150,13 @@ def train_population(experiment: AssayExperiment, trial: Trial) -> AssayPopulati
     others = journal.train(network, other_folds(first))
     population = _measure(experiment, network, [trial.stage, others], waves=1)
     if not others.whole:
-        return dataclasses.replace(population, step=Step.OUT_OF_BUDGET)
-    while population.step == Step.MORE_SEEDS:
+        return dataclasses.replace(population, next_step=Step.OUT_OF_BUDGET)
+    while population.next_step == Step.MORE_SEEDS:
         say(f"after {population.outcomes.seeds} seeds: {population.verdict.reason} More can tell.")
         further = make_wave(EVERYTHING, population.waves, size=journal.wave_size, folds=network.folds)
         trained = journal.train(network, further)
         if not trained.whole:
-            return dataclasses.replace(population, step=Step.OUT_OF_BUDGET)
+            return dataclasses.replace(population, next_step=Step.OUT_OF_BUDGET)
         stages = [*population.stages, trained]
         population = _measure(experiment, network, stages, waves=population.waves + 1)
     return population
@@ -188,7 +188,7 @@ def _measure(
             learnt,
             outlook,
             seeds=journal.wave_size * waves,
-            allowed=journal.wave_size * journal.waves_of(options.seeds),
+            allowed=journal.wave_size * journal.wave_count(options.seeds),
             affordable=journal.wave_size * (waves + _affordable_waves(journal, network, waves)),
         )
     return AssayPopulation(
@@ -199,7 +199,7 @@ def _measure(
         learnt=learnt,
         verdict=verdict,
         outlook=outlook,
-        step=step,
+        next_step=step,
     )
 
 
@@ -226,12 +226,12 @@ def seeds_that_tell(experiment: AssayExperiment, network: Network, population: A
     if population.outcomes.seeds >= FEWEST_SEEDS and population.outlook is not None:
         seeds = max(seeds, population.outlook.seeds)
     missing = 0.0
-    for number in range(journal.waves_of(seeds)):
+    for number in range(journal.wave_count(seeds)):
         stage = make_wave(EVERYTHING, number, size=journal.wave_size, folds=network.folds)
         if number == 0:
             stage = other_folds(stage)
         missing += journal.cost(network, stage)
-    return journal.wave_size * journal.waves_of(seeds), journal.budget_with(missing)
+    return journal.wave_size * journal.wave_count(seeds), journal.budget_to_train_for(missing)
 
 
 def train_in_order(journal: Journal, network: Network, stages: Sequence[Stage]) -> list[TrainedStage]:
