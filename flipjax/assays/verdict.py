@@ -19,6 +19,8 @@ UNKNOWN = "cannot be told"
 """Verdict: it cannot be told."""
 ERRORS = 2.0
 """Standard errors by which a contrast must be off 0, or within the margin, to be told."""
+OVERESTIMATE = 2
+"""Factor by which the number of seeds that would tell may be too large: it rests on the spread of a few."""
 MOST_IMAGES = 20.0
 """The largest multiple of the images that is advised."""
 
@@ -236,6 +238,8 @@ def next_step(
 ) -> Step:
     """Returns what comes after a wave.
 
+    The seeds that are allowed are trained unless more than `OVERESTIMATE` times as many would tell.
+
     Args:
         verdict: of the waves so far.
         learnt: whether the networks learnt the classes.
@@ -254,8 +258,8 @@ def next_step(
         needed = outlook.seeds
     if needed == 0:
         return Step.MORE_IMAGES
-    if needed > allowed:
+    if seeds >= allowed or needed > OVERESTIMATE * allowed:
         return Step.OUT_OF_SEEDS
-    if needed > affordable:
+    if min(needed, allowed) > affordable:
         return Step.OUT_OF_BUDGET
     return Step.MORE_SEEDS
