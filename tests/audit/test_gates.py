@@ -1,16 +1,21 @@
 """Limits of an audit: which fail, how they are written, and that no failed call leaves an old pass."""
 
 import json
+import pathlib
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from audited import audit, save_masks
 
+import flipjax.audit
 from flipjax.audit import stream, try_limits
 from flipjax.audit.__main__ import main
+from flipjax.audit.gates import FORMS
+from flipjax.audit.objects import SegmentCounts
 from flipjax.audit.problems import AuditError
 from flipjax.metrics import FlipMetric
+from flipjax.results.quantities import find_quantity
 
 NAMES = ("background", "cat", "dog")
 """Of the classes."""
@@ -104,6 +109,16 @@ def test_limits_on_regions_of_a_group(tmp_path, without_pictures, key):
     limit = f"group/True/{key}"
     result = audit(tmp_path / "out", *files, *groups, f"--fail_above={limit}=0.9")
     assert result["gates"][0]["value"] == pytest.approx(result["summary"][limit])
+
+
+def test_the_page_on_audits_lists_the_forms_of_keys():
+    page = pathlib.Path(flipjax.audit.__file__).with_name("README.md").read_text()
+    assert [form for form in FORMS.split(", ") if f"`{form}`" not in page] == [], "audit/README.md: Limits"
+
+
+def test_every_rate_of_segments_has_a_title():
+    rates = SegmentCounts.empty(len(NAMES)).ratios(NAMES, [1, 2])
+    assert [key for key in rates if find_quantity(key) is None] == [], "results.quantities.OBJECT_QUANTITIES"
 
 
 def test_sites_that_are_called_by_numbers_keep_their_names(tmp_path, flipped):
