@@ -236,6 +236,15 @@ def test_many_images_take_xlas_own_where_oneDNN_is_absent(gains_at_once, monkeyp
     assert model_module._library_of(SPECS[0], images(3, 4, 6)) == "xla"
 
 
+@pytest.mark.parametrize(("network", "library"), [("smp_resnet50", "onednn"), ("smp_mit_b2", "xla")])
+def test_predictions_of_a_large_network_take_the_library_that_is_faster_for_it(
+    network, library, gains_at_once, monkeypatch
+):
+    monkeypatch.setattr(convolutions, "LEAST_WORK_LARGE", 1)
+    monkeypatch.setattr(model_module, "has_onednn", lambda: True)
+    assert model_module._library_of(ModelSpec(network), images(1, 4, 6)) == library
+
+
 def test_it_is_pure_and_a_pytree():
     models = [drawn(SPECS[0], seed) for seed in range(2)]
     sample = images(2, 4, 4)
