@@ -21,11 +21,11 @@ from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as waterb
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `files`, with ranges unless `ranges` is False, at most `cut` bytes a connection and `left` in all."""
+    """Serves `files`, at most `cut` bytes a connection and `left` in all; by default with ranges and their lengths."""
 
     files: dict
     cut = left = 1 << 30
-    ranges = True
+    ranges = lengths = True
 
     def url(self, name):
         return f"http://127.0.0.1:{self.server_port}/{name}"
@@ -42,7 +42,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         self.server.starts.append(start)
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        if self.server.lengths:
+            self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         sent = content[start : start + min(self.server.cut, self.server.left)]
         self.server.left -= len(sent)
@@ -103,6 +104,13 @@ def test_coco_from_archives(server, tmp_path, monkeypatch):
     assert main(["prepare", "coco_cd", "--download", "--split", "free", "--data_dir", str(tmp_path / "tfds")]) == 0
     assert len(open_coco(tmp_path / "tfds")[0].images) == 16
     assert len(list((tmp_path / "tfds/downloads/coco_cd/unpacked/annotations").iterdir())) == 4
+
+
+def test_an_archive_of_unknown_length(server, tmp_path, capsys):
+    server.files, server.lengths = {"a.tgz": packed(TREE, ["metadata.csv"])}, False
+    unpacked = fetch([Archive(server.url("a.tgz"))], tmp_path)
+    assert (unpacked / "metadata.csv").read_bytes() == (TREE / "metadata.csv").read_bytes()
+    assert "a.tgz.part: 0 MB" in capsys.readouterr().err
 
 
 BAD = {

@@ -229,6 +229,11 @@ def test_a_program_of_oneDNN_that_is_absent_is_refused(absent):  # noqa: N802
         fast_jit(jnp.sin, convolutions="onednn")
 
 
+def test_a_program_of_an_unknown_library_is_refused():
+    with pytest.raises(ConfigError, match=r"^convolutions: expected xla or onednn; found 'oneDNN'"):
+        fast_jit(jnp.sin, convolutions="oneDNN")
+
+
 def test_auto_is_todays_path_where_oneDNN_is_absent(absent, monkeypatch):  # noqa: N802
     monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
     (program,) = plan(faults.read_config({"model.width": "16"})).programs

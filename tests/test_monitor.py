@@ -320,6 +320,11 @@ NO_NUMBERS = {
     "a table": (lambda: monitor.watch(FITTED, pd.DataFrame({"score": [1.0]})), r"scores: expected \(n,\), found shape"),
     "no scores": (lambda: monitor.alarm_delay(FITTED, []), "scores: expected at least one"),
     "regions of a row": (lambda: monitor.region_scores(np.zeros((4, 5, 3))), r"logits: expected \(B, H, W, C\)"),
+    "regions of one class": (lambda: monitor.region_scores(np.zeros((1, 4, 5, 2))), "logits: expected two classes or"),
+    "other axes": (
+        lambda: monitor.region_scores(np.zeros((1, 4, 5, 3)), spatial_ndim=4),
+        "spatial_ndim: expected 2 or 3",
+    ),
     "a mapping": (lambda: monitor.flag(FITTED, {"a": 1}), "scores: expected an array, found a mapping"),
 }
 

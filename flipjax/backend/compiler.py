@@ -21,13 +21,13 @@ def fast_jit(function: Callable, *, brief: bool = False, convolutions: str = "xl
 
     Args:
         function: to be jitted.
-        brief: whether to compile in less time.
+        brief: whether to compile in less time; ignored with oneDNN, which is for long runs.
         convolutions: the library of its convolutions on a CPU, xla or onednn. A program of oneDNN is compiled anew in
             each process: it is never written to JAX's compilation cache.
         **options: of `jax.jit`.
 
     Raises:
-        ConfigError: oneDNN is asked for and absent.
+        ConfigError: another library, or oneDNN where it is absent.
 
     Example:
         >>> double = fast_jit(lambda x: 2 * x)
@@ -36,18 +36,24 @@ def fast_jit(function: Callable, *, brief: bool = False, convolutions: str = "xl
     """
     import jax
 
-    from flipjax.backend.convolutions import ONEDNN, OPTIONS, Uncached, check_library, with_library
+    from flipjax.backend.convolutions import ONEDNN, OPTIONS, XLA, Uncached, check_library, with_library
+    from flipjax.config import ConfigError
 
-    if convolutions != ONEDNN:
-        compiler_options = fast_compile() if brief else fast_runtime()
-        return jax.jit(function, compiler_options=compiler_options, **options)
+    if convolutions not in (XLA, ONEDNN):
+        raise ConfigError("convolutions", expected=f"{XLA} or {ONEDNN}", found=repr(convolutions))
     check_library(convolutions)
-    compiler_options = {**fast_runtime(), **OPTIONS}
-    return Uncached(jax.jit(with_library(function, ONEDNN), compiler_options=compiler_options, **options))
+    if convolutions == ONEDNN:
+        compiler_options = {**fast_runtime(), **OPTIONS}
+        return Uncached(jax.jit(with_library(function, ONEDNN), compiler_options=compiler_options, **options))
+    compiler_options = fast_compile() if brief else fast_runtime()
+    return jax.jit(function, compiler_options=compiler_options, **options)
 
 
 program = functools.cache(fast_jit)
-"""`fast_jit` of a function that lives as long as the process, the same each time."""
+"""`fast_jit` that returns the same jitted function for the same arguments.
+
+Pass functions of a module alone: it keeps every function, and what the function encloses, until the process ends.
+"""
 
 
 @functools.cache
@@ -55,15 +61,16 @@ def fast_runtime() -> Options:
     """Returns the compiler options of a sweep on a CPU, those that XLA has; none on other devices.
 
     Independent operations run side by side. From JAX 0.11 on LLVM also optimises less, and convolutions are Eigen's,
-    which are faster there than YNNPACK's (sweeps/benchmarks/throughput/upstream.py); programs that are compiled
-    otherwise round otherwise.
+    which are faster there than YNNPACK's (sweeps/benchmarks/throughput/upstream.py). A program compiled with other
+    options rounds otherwise: what is to equal a sweep bit by bit needs these.
     """
     import jax
 
     options: Options = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_RUNTIME"}
     if jax.__version_info__ >= (0, 11):
-        libraries = ("DOT", "INDIVIDUAL_DOT", "REDUCE")
-        options["xla_cpu_experimental_ynn_fusion_type"] = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in libraries)
+        # What YNNPACK computes: all but convolutions.
+        kinds = ("DOT", "INDIVIDUAL_DOT", "REDUCE")
+        options["xla_cpu_experimental_ynn_fusion_type"] = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in kinds)
         options["xla_backend_optimization_level"] = 1
     return known_options(options)
 
@@ -85,10 +92,11 @@ def known_options(options: Mapping[str, str | int | bool]) -> Options:
         return {}
     supported: Options = {}
     for name, value in options.items():
+        # XLA lists no options, but refuses to compile with one that it does not know.
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
             supported[name] = value
-    # An option would override the configuration.
+    # This flag of JAX sets the level, too, and lower; the option would override it.
     if jax.config.read("jax_disable_most_optimizations"):
         supported.pop("xla_backend_optimization_level", None)
     return supported

@@ -23,7 +23,7 @@ from flipjax.support.terminal import Bar, say
 BLOCK = 1 << 20
 """Bytes that are read at once."""
 ATTEMPTS = 5
-"""Consecutive connections without data after which the download fails."""
+"""Consecutive connections without new data after which the download fails. If none can be made, it fails at once."""
 TIMEOUT = 60
 """Seconds without data after which a connection ends."""
 
@@ -83,7 +83,11 @@ def _download(archive: Archive, path: Path) -> Path:
 
 
 def _complete(url: str, part: Path) -> None:
-    """Downloads the missing bytes of a file; raises OSError after ATTEMPTS connections without any."""
+    """Downloads the missing bytes of a file, and connects again where it is cut off.
+
+    Raises:
+        OSError: no connection can be made, or ATTEMPTS of them bring no new bytes.
+    """
     fruitless = 0
     total = -1
     size = part.stat().st_size
@@ -110,7 +114,7 @@ def _check_archive(archive: Archive, part: Path) -> None:
     expected = "a zip or tar archive"
     if archive.md5:
         expected += f" with the MD5 {archive.md5}"
-    raise ConfigError("--download", expected, f"{md5} of {archive.url}; nothing of it was kept")
+    raise ConfigError("--download", expected=expected, found=f"{md5} of {archive.url}; nothing of it was kept")
 
 
 def _append(url: str, part: Path) -> int:
@@ -127,7 +131,7 @@ def _append(url: str, part: Path) -> int:
             length = answer.headers.get("Content-Length")
             if length is None:
                 # What comes until the connection ends is taken to be all.
-                _write(answer, part, present=present, total=present)
+                _write(answer, part, present=present, total=None)
                 return part.stat().st_size
             total = present + int(length)
             _write(answer, part, present=present, total=total)
@@ -139,16 +143,28 @@ def _append(url: str, part: Path) -> int:
         raise OSError(f"{url}: {error}") from error
 
 
-def _write(answer: http.client.HTTPResponse, part: Path, *, present: int, total: int) -> None:
-    """Writes what a server sends behind the `present` bytes of a file of `total` bytes, until the connection ends."""
+def _write(answer: http.client.HTTPResponse, part: Path, *, present: int, total: int | None) -> None:
+    """Appends an answer to the first `present` bytes of a file, until the connection ends.
+
+    Args:
+        answer: the server's.
+        part: the file, of `present` bytes; without any it is written anew.
+        present: the bytes before those of the answer.
+        total: the bytes of the whole file; None where the server does not say.
+    """
     mode = "wb"
     if present:
         mode = "ab"
+    of_total = ""
+    missing = 1
+    if total is not None:
+        of_total = f" of {total / 1e6:,.0f}"
+        missing = max(1, total - present)
     cut_off = contextlib.suppress(http.client.IncompleteRead, ConnectionError, TimeoutError)
-    with part.open(mode) as stream, Bar(total=max(1, total - present)) as bar, cut_off:
+    with part.open(mode) as stream, Bar(total=missing) as bar, cut_off:
         while block := answer.read(BLOCK):
             stream.write(block)
-            note = f"{part.name}: {stream.tell() / 1e6:,.0f} of {total / 1e6:,.0f} MB"
+            note = f"{part.name}: {stream.tell() / 1e6:,.0f}{of_total} MB"
             bar.advance(len(block), note, last=stream.tell() == total)
 
 
@@ -159,6 +175,7 @@ def _unpack(archive: Archive, path: Path, target: Path) -> None:
             with zipfile.ZipFile(path) as opened:
                 opened.extractall(target, [name for name in opened.namelist() if re.search(archive.members, name)])
         else:
+            # As a stream: seeking back in a compressed archive would decompress it again from its beginning.
             with tarfile.open(path, "r|*") as opened:
                 members = (entry for entry in opened if entry.isfile() and re.search(archive.members, entry.name))
                 opened.extractall(target, members, filter="data")

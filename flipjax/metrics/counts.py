@@ -23,7 +23,7 @@ from flipjax.metrics.quantities import EVALUATORS
 
 LOW_BITS = 16
 """Bits of the low part of a `LongSum`."""
-MOST_TERMS = 1 << 31 - LOW_BITS
+MOST_TERMS = 1 << (31 - LOW_BITS)
 """Most `LongSum`s that are summed at once, so that no sum of low parts exceeds an int32."""
 SHARE_BITS = 24
 """Bits after the point of a flip share: as precise as float32, and the sum does not depend on the order."""
@@ -79,8 +79,8 @@ class FlipCounts:
     """Sums over images, with the interface of `clu.metrics` and metrax.
 
     A pytree of int32 arrays of a fixed size, for `jit`, `scan`, `vmap` over seeds and `psum`. Counts are exact in any
-    order, up to 2^47 pixels of a kind and eight million images. The results of `compute` have the leading axes of the
-    leaves, such as seeds.
+    order, up to 2^47 pixels of a kind and 2^23 images, eight million, whose flip shares of up to 2^24 units then sum to
+    2^47. The results of `compute` have the leading axes of the leaves, such as seeds.
 
     `compute` returns the keys of `flipjax.metrics.summarize` that follow from sums; rankings by flip-risk do not.
 
@@ -128,6 +128,7 @@ class FlipCounts:
         LabelSpec(**options)
         if "class_names" in options:
             raise TypeError("class_names: expected by compute, found in the options.")
+        # A `Collection` holds a class and passes it no options, so the class has them: a subclass made here.
         bound = type(cls.__name__, (cls,), {"options": {**cls.options, **options}, "__doc__": cls.__doc__})
         return _registered(bound)
 
@@ -177,6 +178,12 @@ class FlipCounts:
             TypeError: an unknown option, or arrays of other types.
             ValueError: invalid arrays or options, as in `decompose`.
         """
+        options = cls._options_with(others)
+        return cls._of_images(decompose(logits, labels, **options), mask)
+
+    @classmethod
+    def _options_with(cls, others: dict[str, object]) -> dict[str, Any]:
+        """Returns the options of the class with those among others; raises TypeError for an unknown one."""
         options: dict[str, Any] = dict(cls.options)
         for name, value in others.items():
             if name in OPTIONS:
@@ -184,7 +191,7 @@ class FlipCounts:
             # A `clu.metrics.Collection` passes all arrays of a model's output, so other names of arrays are no error.
             elif not hasattr(value, "dtype"):
                 raise TypeError(f"{name}: expected one of {', '.join(OPTIONS)}, or an array, found {value!r}.")
-        return cls._of_images(decompose(logits, labels, **options), mask)
+        return options
 
     @classmethod
     def _of_images(cls, decomposition: Decomposition, mask: ArrayLike | None) -> Self:
@@ -233,6 +240,7 @@ class FlipCounts:
         if not other.num_classes:
             return self
         if not self.num_classes:
+            # The values of `other` in the class of `self`, which may have other options.
             return type(self)(**{field.name: getattr(other, field.name) for field in dataclasses.fields(other)})
         for name in ("num_classes", "background"):
             expected = getattr(self, name)
@@ -279,8 +287,8 @@ class FlipCounts:
             class_names: names of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
 
         Returns:
-            Exact integers and float64: numbers, or NumPy arrays (...) where the leaves have leading axes. Under jit
-            float32 arrays.
+            Exact integers and float64: numbers, and lists for `flip_matrix`; NumPy arrays (...) where the leaves have
+            leading axes, and (..., C, C). Under jit float32 arrays.
 
         Raises:
             ValueError: no image, or class names that do not fit.
@@ -291,12 +299,7 @@ class FlipCounts:
         names = class_names_of(class_names, classes=self.num_classes, background=self.background)
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
             return _summarize(self, names, pixels=self.pixels.to_float(), flip_shares=self.flip_shares.to_float())
-        counts = dataclasses.replace(
-            self,
-            images=np.asarray(self.images),
-            foreground_images=np.asarray(self.foreground_images),
-            flipped_images=np.asarray(self.flipped_images),
-        )
+        counts = self._with_images_in_numpy()
         if not counts.images.any():
             raise ValueError("FlipCounts: expected at least one image, found none.")
         values = _summarize(counts, names, pixels=self.pixels.to_numpy(), flip_shares=self.flip_shares.to_numpy())
@@ -304,12 +307,21 @@ class FlipCounts:
             return values
         return {name: np.asarray(value).tolist() for name, value in values.items()}
 
+    def _with_images_in_numpy(self) -> Self:
+        """Returns the counts with numbers of images as NumPy arrays, whose quotients are float64."""
+        return dataclasses.replace(
+            self,
+            images=np.asarray(self.images),
+            foreground_images=np.asarray(self.foreground_images),
+            flipped_images=np.asarray(self.flipped_images),
+        )
+
 
 def _summarize(counts: FlipCounts, names: Sequence[str], *, pixels: Array, flip_shares: Array) -> Summary:
     """Returns the summary of counts.
 
     Args:
-        counts: the number of images, with and without foreground and flips.
+        counts: of which it reads the background and the numbers of images, arrays of the same kind as `pixels`.
         names: of all C classes.
         pixels: `counts.pixels` as an array (..., C, C), NumPy's or JAX's.
         flip_shares: `counts.flip_shares` as an array (...).
@@ -319,6 +331,7 @@ def _summarize(counts: FlipCounts, names: Sequence[str], *, pixels: Array, flip_
     from_images = {
         "n_images": counts.images,
         "flip_image_mean": divide(flip_shares, counts.foreground_images) / (1 << SHARE_BITS),
+        # A share under this key, though the field of this name is a number of images.
         "flipped_images": divide(counts.flipped_images, counts.foreground_images),
         "mean_iou": mean_over_classes(ratios.iou),
     }
@@ -327,6 +340,7 @@ def _summarize(counts: FlipCounts, names: Sequence[str], *, pixels: Array, flip_
         key = evaluator.quantity.key
         if key in from_images:
             summary[key] = from_images[key]
+        # All others need single images: their flip-risk, group or scene.
         elif evaluator.of_pixels is not None:
             value = evaluator.of_pixels(ratios).value
             if is_per_class(evaluator.quantity):

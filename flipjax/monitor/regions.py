@@ -28,11 +28,11 @@ class RegionScores(NamedTuple):
     label: np.ndarray
     """Its most frequent label, int64 (N,)."""
     flip_risk: np.ndarray
-    """Its mean flip-risk in nats, float64 (N,)."""
+    """Its mean flip-risk in nats, float64 (N,): -sum(p * log p) over the softmax p of the foreground classes alone."""
     flip_risk_share: np.ndarray
-    """The fraction of log F, the largest flip-risk with F foreground classes, float64 (N,)."""
+    """Its `flip_risk` over log F, the largest with F foreground classes, float64 (N,)."""
     max_softmax: np.ndarray
-    """1 minus the largest probability, float64 (N,)."""
+    """1 minus its mean maximum softmax, the largest probability over all classes, float64 (N,)."""
 
 
 def region_scores(
@@ -41,9 +41,9 @@ def region_scores(
     """Returns flip-risk and maximum softmax of each predicted region, averaged over its pixels.
 
     Args:
-        logits: (B, H, W, C) floating point, of volumes (B, D, H, W, C).
+        logits: (B, H, W, C) floating point, of volumes (B, D, H, W, C); two foreground classes or more.
         regions: 'objects', the connected components of predicted foreground; 'image', all of it; or numbers
-            (B, H, W) of instances (`flipjax.intervene.find_regions`).
+            (B, H, W) of instances (`flipjax.intervene.find_regions`), of volumes (B, D, H, W).
         background: the class that is background, several in a tuple, or None.
         spatial_ndim: 2 for images, 3 for volumes.
 
@@ -51,27 +51,42 @@ def region_scores(
         `RegionScores`, image by image; an image without predicted foreground has no row.
 
     Raises:
-        TypeError, ValueError: logits or regions that do not fit.
+        TypeError, ValueError: logits or regions that do not fit, or another `spatial_ndim`.
 
     Example:
         >>> scores = region_scores(np.array([[[[0.0, 2.0, 2.0], [9.0, 0.0, 0.0], [0.0, 1.0, 9.0]]]]))
         >>> scores.label.tolist(), scores.flip_risk_share.round(3).tolist(), scores.max_softmax.round(3).tolist()
         ([1, 2], [1.0, 0.004], [0.532, 0.0])
     """
+    LabelSpec(background, spatial_ndim=spatial_ndim)  # Raises for other numbers of axes.
     scores = np.asarray(check_logits(logits, background=background))
     if spatial_ndim == 3:
         scores, regions = _flatten_volumes(scores, regions, background)
-    numbers = find_regions(scores, regions=regions, background=background)
-    if numbers is None:
-        numbers = np.asarray(foreground(scores, background=background), np.int32)
-    region, labels = count_labels(scores, regions=numbers, background=background)
-    pixels = labels.sum(1)
+    numbers = _number_regions(scores, regions, background)
+    rows, label_counts = count_labels(scores, regions=numbers, background=background)
     maps = read_pixels(scores, LabelSpec(background))
-    inside = region >= 0
-    risk = np.bincount(region[inside], maps.risk[inside]) / pixels
-    softmax = np.bincount(region[inside], maps.probability[inside]) / pixels
-    share = risk / math.log(is_foreground(scores.shape[-1], background).sum())
-    return RegionScores(region_images(numbers), labels.argmax(1), risk, share, 1 - softmax)
+    inside = rows >= 0
+    pixels = label_counts.sum(1)
+    risk = np.bincount(rows[inside], maps.risk[inside]) / pixels
+    softmax = np.bincount(rows[inside], maps.probability[inside]) / pixels
+    # `check_logits` refuses fewer than two foreground classes, so the logarithm is not 0.
+    largest_risk = math.log(is_foreground(scores.shape[-1], background).sum())
+    return RegionScores(
+        image=region_images(numbers),  # In the order of `rows`.
+        label=label_counts.argmax(1),
+        flip_risk=risk,
+        flip_risk_share=risk / largest_risk,
+        max_softmax=1 - softmax,
+    )
+
+
+def _number_regions(logits: np.ndarray, regions: ArrayLike, background: Background) -> np.ndarray:
+    """Returns the number of each pixel's region within its image: int (B, H, W), 0 for none."""
+    numbers = find_regions(logits, regions=regions, background=background)
+    if numbers is None:
+        # Of 'image', which has no numbers: all foreground is region 1.
+        return np.asarray(foreground(logits, background=background), np.int32)
+    return numbers
 
 
 def _flatten_volumes(logits: np.ndarray, regions: ArrayLike, background: Background) -> tuple[np.ndarray, ArrayLike]:
@@ -97,5 +112,6 @@ def _label_volumes(inside: np.ndarray) -> np.ndarray:
     """Returns the number of each voxel's 26-connected component in its volume, 0 outside: int32 (B, D, H, W)."""
     numbers = np.zeros(inside.shape, np.int32)
     for volume, components in zip(inside, numbers, strict=True):
+        # `components` is a view, through which the numbers are written.
         ndimage.label(volume, np.ones((3, 3, 3)), output=components)
     return numbers

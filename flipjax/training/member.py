@@ -14,6 +14,9 @@ from flipjax.support.arrays import PyTree
 from flipjax.training import optimise
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat
 
+INITIAL_WEIGHTS = 0
+"""What is folded into a member's key to draw initial weights; epochs fold in 1, 2, ... (`training.step`)."""
+
 # `flipjax.config` declares these parts of a member without JAX.
 for part in (Recipe, Knobs, Augmentation, Cue):
     jax.tree_util.register_dataclass(part)
@@ -39,12 +42,12 @@ class Status(enum.IntEnum):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """The traced half of a run."""
+    """The traced half of a member's run, arrays and numbers; `Experiment` is the static half."""
 
     key: jax.Array
     """PRNG key, from which all draws of the member split."""
     rows: jax.Array
-    """Training rows, int32 (n, 2): object or photo, and scene."""
+    """Training images, int32 (n, 2): indices of object (or photo) and scene photo in the `Pool`."""
     groups: jax.Array
     """Group of each row, int32 (n,)."""
     recipe: Recipe
@@ -79,7 +82,7 @@ class State:
     """The training state: a pytree of arrays, which maps, shards and checkpoints handle generically."""
 
     weights: Weights
-    """The network's weights; `flat`, as all weights of a state."""
+    """The network's weights. All weights of a state are `flat`: short parts as one vector each."""
     average: Weights | None
     """The moving average of the weights; None unless a method of the experiment averages them."""
     opt_state: PyTree
@@ -95,7 +98,7 @@ class State:
     status: jax.Array
     """A `Status`, int32."""
     lost: jax.Array
-    """Number of the latest consecutive epochs whose losses exceed `run.MARGIN` times that of a uniform guess."""
+    """Number of the latest consecutive epochs with losses far above that of a uniform guess (`training.run.settle`)."""
     best: dict[str, Best]
     """What each selection rule kept; the first one's epoch is for patience."""
 
@@ -119,7 +122,7 @@ def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGH
         >>> state.group_weights.shape, state.epoch.dtype, list(state.best)
         ((4,), dtype('int32'), ['val_loss'])
     """
-    weights = flat(first_weights(experiment, jax.random.fold_in(member.key, 0), start))
+    weights = flat(first_weights(experiment, jax.random.fold_in(member.key, INITIAL_WEIGHTS), start))
     averages = "ema" in experiment.active_knobs or "swa" in experiment.active_knobs
     draws_unevenly = "jtt_epochs" in experiment.active_knobs
     none_yet = Best(weights, score=jnp.float32(jnp.inf), epoch=jnp.int32(0))

@@ -39,32 +39,51 @@ def settle(experiment: Experiment, member: Member, state: State, loss: jax.Array
     `flipjax.losses.guess_loss` for `LOST_EPOCHS` consecutive epochs or at the end. Selection and patience start only
     once SWA's average begins.
     """
-    spec = experiment.train
     epoch = state.epoch + 1
-    finite = jnp.isfinite(loss) & jnp.isfinite(validation.loss)
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(validation.loss)
     limit = MARGIN * losses.guess_loss(member.knobs, num_classes=experiment.num_classes)
     lost = jnp.where((loss > limit) & (validation.loss > limit), state.lost + 1, 0)
-    selection_begins = state.restart + member.knobs.swa * spec.epochs
-    is_eligible = finite & (epoch > selection_begins)
-    scores = validation.scores(epoch)
+    # `swa` is the fraction of a run's epochs before its average begins.
+    selection_begins = state.restart + member.knobs.swa * experiment.train.epochs
+    is_eligible = is_finite & (epoch > selection_begins)
+    state = dataclasses.replace(state, epoch=epoch, lost=lost.astype(jnp.int32))
+    best = _keep_best(state, validation.scores(epoch), is_eligible)
+    epochs_without_gain = epoch - jnp.maximum(best[experiment.train.selection[0]].epoch, selection_begins)
+    status = _status_after(experiment, member, state, epochs_without_gain=epochs_without_gain, is_finite=is_finite)
+    return dataclasses.replace(state, status=status, best=best)
 
-    def better_of(rule: str, kept: Best) -> Best:
+
+def _keep_best(state: State, scores: dict[str, jax.Array], is_eligible: jax.Array) -> dict[str, Best]:
+    """Returns what each rule keeps: the weights of this epoch, if they are eligible and score lower than those kept."""
+    best = {}
+    for rule, kept in state.best.items():
         is_better = is_eligible & (scores[rule] < kept.score)
-        new = Best(state.evaluated, scores[rule], epoch)
-        return jax.tree.map(functools.partial(jnp.where, is_better), new, kept)
+        new = Best(state.evaluated, scores[rule], state.epoch)
+        best[rule] = jax.tree.map(functools.partial(jnp.where, is_better), new, kept)
+    return best
 
-    best = {rule: better_of(rule, kept) for rule, kept in state.best.items()}
-    waited = epoch - jnp.maximum(best[spec.selection[0]].epoch, selection_begins)
+
+def _status_after(
+    experiment: Experiment, member: Member, state: State, *, epochs_without_gain: jax.Array, is_finite: jax.Array
+) -> jax.Array:
+    """Returns the `Status` after an epoch, int32.
+
+    Args:
+        experiment: with the most epochs and the patience.
+        member: the one that trains.
+        state: after the epoch, of which it reads `epoch`, `restart` and `lost`.
+        epochs_without_gain: epochs since the first rule last kept weights, or since selection began.
+        is_finite: whether the losses of the epoch are.
+    """
     # Each line overrides those before.
-    status = jnp.where(epoch - state.restart >= spec.epochs, Status.FINISHED, Status.RUNNING)
-    status = jnp.where(waited >= spec.patience, Status.STOPPED, status)
+    status = jnp.where(state.epoch - state.restart >= experiment.train.epochs, Status.FINISHED, Status.RUNNING)
+    status = jnp.where(epochs_without_gain >= experiment.train.patience, Status.STOPPED, status)
+    # JTT's first run ends by `jtt_epochs` alone.
     status = jnp.where((member.knobs.jtt_epochs > 0) & (state.restart == 0), Status.RUNNING, status)
-    ended = status != Status.RUNNING
-    status = jnp.where((lost >= LOST_EPOCHS) | (ended & (lost > 0)), Status.DIVERGED, status)
-    status = jnp.where(finite, status, Status.DIVERGED)
-    return dataclasses.replace(
-        state, epoch=epoch, status=status.astype(jnp.int32), lost=lost.astype(jnp.int32), best=best
-    )
+    has_ended = status != Status.RUNNING
+    status = jnp.where((state.lost >= LOST_EPOCHS) | (has_ended & (state.lost > 0)), Status.DIVERGED, status)
+    status = jnp.where(is_finite, status, Status.DIVERGED)
+    return status.astype(jnp.int32)
 
 
 def run_epoch(
@@ -72,11 +91,14 @@ def run_epoch(
 ) -> tuple[State, dict[str, jax.Array]]:
     """Trains for one epoch, validates (see `validate`) and settles the member.
 
+    `pool` is as it was loaded: `train_epoch` and `validate` set the strength of the member's cue themselves.
+
     Returns:
       The state and the epoch's record: scalars `train_loss`, `learning_rate` (of the last step) and `valid_` with each
       field of `Validation`, and `group_weights` (G,).
     """
     state, train_loss = train_epoch(experiment, member, pool, state)
+    # The reference's GroupDRO moves its group weights by the validation losses.
     validation, group_weights = validate(experiment, member, pool, state, table)
     state = dataclasses.replace(state, group_weights=group_weights)
     rate = optimise.rate_at(state.opt_state.count - 1, member.recipe, total=total_steps(experiment, member))
@@ -94,6 +116,7 @@ def second_run(experiment: Experiment, member: Member, pool: Pool, state: State,
     patience are reset.
     """
     pool = at_strength(pool, member.cue_strength)
+    # The early model is the network as trained, not its average.
     flip = evaluate(experiment, state.weights, pool, member.rows).flip
     image_weights = jnp.where(flip > FLIPPED, member.knobs.jtt_weight, 1.0)
     fresh = init_state(experiment, member, start)
@@ -101,7 +124,10 @@ def second_run(experiment: Experiment, member: Member, pool: Pool, state: State,
 
 
 def refit(experiment: Experiment, member: Member, state: State, pool: Pool, halves: tuple[Array, Array]) -> State:
-    """Refits the head of each rule's weights for a member with DFR; `halves` are as in `Data`."""
+    """Refits the head of each rule's weights if the member has DFR; `halves` are as in `Data`.
+
+    Not for an experiment without DFR in its `active_knobs`: its program is to leave the refit out.
+    """
     pool = at_strength(pool, member.cue_strength)
 
     def refit_all(best: dict[str, Best]) -> dict[str, Best]:
@@ -154,7 +180,6 @@ class Progress(NamedTuple):
     history: dict[str, jax.Array]
     """Curves by name, as in `Trained`."""
 
-    @property
     def is_running(self) -> jax.Array:
         """Whether another epoch follows, bool."""
         return self.state.status == Status.RUNNING
@@ -176,15 +201,10 @@ def train_member(experiment: Experiment, member: Member, data: Data, start: Weig
     # Keep the compiler from folding constant members into the program, which would round differently.
     member = jax.lax.optimization_barrier(member)
     state = init_state(experiment, member, start)
-    # Traced once, for its shapes and for the loops.
+    # `jit` remembers its trace, for the shapes and for each loop; inline, it leaves no call in the program.
     one_epoch = jax.jit(functools.partial(run_epoch, experiment), inline=True)
     _, record_shapes = jax.eval_shape(one_epoch, member, data.pool, state, data.val)
-    runs_twice = "jtt_epochs" in experiment.active_knobs
-    most_epochs = experiment.train.epochs
-    if runs_twice:
-        most_epochs = 2 * most_epochs
-    # NaN for epochs that are not run.
-    history = jax.tree.map(lambda leaf: jnp.full((most_epochs, *leaf.shape), jnp.nan, leaf.dtype), record_shapes)
+    progress = Progress(state, _empty_history(experiment, record_shapes))
 
     def train(progress: Progress) -> Progress:
         epoch = progress.state.epoch
@@ -192,20 +212,17 @@ def train_member(experiment: Experiment, member: Member, data: Data, start: Weig
         history = jax.tree.map(lambda rows, row: rows.at[epoch].set(row), progress.history, record)
         return Progress(state, history)
 
-    def is_running(progress: Progress) -> jax.Array:
-        return progress.is_running
-
     def is_in_first_run(progress: Progress) -> jax.Array:
-        return progress.is_running & (progress.state.epoch < member.knobs.jtt_epochs)
+        return progress.is_running() & (progress.state.epoch < member.knobs.jtt_epochs)
 
-    progress = Progress(state, history)
-    if runs_twice:
+    # `active_knobs` says of all members what the program holds; a traced knob then decides for this one.
+    if "jtt_epochs" in experiment.active_knobs:
         # A separate loop, so that under vmap the second run starts once for all members, not in every epoch.
         progress = jax.lax.while_loop(is_in_first_run, train, progress)
-        due = progress.is_running & (member.knobs.jtt_epochs > 0)
+        due = progress.is_running() & (member.knobs.jtt_epochs > 0)
         start_again = functools.partial(second_run, experiment, member, data.pool, start=start)
         progress = progress._replace(state=jax.lax.cond(due, start_again, _unchanged, progress.state))
-    progress = jax.lax.while_loop(is_running, train, progress)
+    progress = jax.lax.while_loop(Progress.is_running, train, progress)
     state = progress.state
     if "dfr" in experiment.active_knobs:
         state = refit(experiment, member, state, data.pool, data.halves)
@@ -215,11 +232,19 @@ def train_member(experiment: Experiment, member: Member, data: Data, start: Weig
     return Trained(state.status, state.epoch, progress.history, best, test)
 
 
+def _empty_history(experiment: Experiment, record_shapes: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    """Returns curves of NaN, for the most epochs that any member of the experiment runs."""
+    most_epochs = experiment.train.epochs
+    if "jtt_epochs" in experiment.active_knobs:
+        most_epochs = 2 * most_epochs
+    return jax.tree.map(lambda leaf: jnp.full((most_epochs, *leaf.shape), jnp.nan, leaf.dtype), record_shapes)
+
+
 def _test(experiment: Experiment, kept: Best, pool: Pool, rows: Array) -> metrics.Decomposition:
     """Returns the decomposition of pool rows; without pixels where a rule kept no weights."""
     decomposition = evaluate(experiment, kept.weights, pool, rows)
 
-    def without_pixels(leaf: jax.Array) -> jax.Array:
+    def zero_unless_kept(leaf: jax.Array) -> jax.Array:
         return jnp.where(kept.epoch > 0, leaf, jnp.zeros_like(leaf))
 
-    return jax.tree.map(without_pixels, decomposition)
+    return jax.tree.map(zero_unless_kept, decomposition)

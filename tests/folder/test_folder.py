@@ -250,6 +250,13 @@ def test_unknown_class_and_missing_column_in_metadata(tmp_path):
     assert "no column class, scene" in problems_of(root)[0]
 
 
+def test_metadata_without_rows_is_refused(tmp_path):
+    root = tmp_path / "data"
+    photos(root)
+    write_metadata(root, [])
+    assert "metadata.csv: no row below its header" in problems_of(root)[0]
+
+
 @pytest.mark.parametrize("asked", [PoolSpec(size=SIZE), spec("absent")], ids=["none", "absent"])
 def test_no_folder_is_refused(asked):
     with pytest.raises(ConfigError, match=r"config\.pool\.root: expected a folder"):

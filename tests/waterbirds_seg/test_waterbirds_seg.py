@@ -380,7 +380,7 @@ BAD = {  # Lines below each other, and what is named.
     "a row that is cut off": (f"{HEAD}\n{ROW}\n1,a/e.j", "line 3: y"),
     "columns that are missing": ("img_id,y\n1,0\n", "img_filename"),
     "a column twice": (HEAD.replace("place,", "y,") + "\n", "y"),
-    "no row": (HEAD, "rows"),
+    "no row": (HEAD, "no row below its header"),
     "a field too long": (HEAD + "\n1," + "a" * (csv.field_size_limit() + 1), "field"),
 }
 
