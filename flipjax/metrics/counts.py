@@ -340,7 +340,7 @@ def _summarize(counts: FlipCounts, names: Sequence[str], *, pixels: Array, flip_
         key = evaluator.quantity.key
         if key in from_images:
             summary[key] = from_images[key]
-        # All others need single images: their flip-risk, group or scene.
+        # What is no rate of pixels is left out: it needs each image, with its flip-risk, group or scene.
         elif evaluator.of_pixels is not None:
             value = evaluator.of_pixels(ratios).value
             if is_per_class(evaluator.quantity):
