@@ -13,9 +13,11 @@ from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.problems import AuditError, BrokenFileError, naming
 
 SCORES = ("logits", "probabilities")
-"""Kinds of arrays with an axis of classes beside the axes of space; the others hold class indices."""
+"""Kinds of arrays with an axis of classes beside the axes of space."""
+CLASS_INDICES = ("masks", "labels")
+"""Kinds of arrays that hold class indices, as predictions and as truth."""
 INTENSITIES = "images"
-"""Kind of volumes that a model sees: any numbers."""
+"""Kind of volumes that a model sees: any numbers. An array is of one of these five kinds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +37,9 @@ class StoredArray:
     affine: np.ndarray | None = None
     """Place in the scanner, float64 (4, 4), of a NIfTI header."""
     of_model: bool = False
-    """Whether a model computes the values, whose errors are its own."""
+    """Whether `load` runs a model."""
     of_nnunet: bool = False
-    """Whether it is an array as nnU-Net stores its probabilities, (C, Z, Y, X)."""
+    """Whether it is an array as nnU-Net stores its probabilities, (C, Z, Y, X), which `axes.fit_axes` asks."""
 
     def __str__(self) -> str:
         """Returns its origin."""
@@ -46,6 +48,7 @@ class StoredArray:
     def read(self) -> np.ndarray:
         """Returns the stored values; raises BrokenFileError if the file is damaged or missing."""
         if self.of_model:
+            # An error of the model does not mean that a file is damaged.
             return np.asarray(self.load())
         with naming(self):
             return np.asarray(self.load())
@@ -61,7 +64,9 @@ class StoredArray:
         return self.label_map.apply(values, source=self, ignore_index=ignore_index)
 
     def transposed(self, order: Sequence[int]) -> "StoredArray":
-        """Returns the array with its axes in this order; it must have no spacing and affine, which would not fit."""
+        """Returns the array with its axes in this order; one without spacing and affine, which would not fit."""
+        assert self.spacing is None
+        assert self.affine is None
         axes = tuple(order)
 
         def load() -> np.ndarray:
@@ -100,13 +105,15 @@ def check_dtype(path: Path, dtype: np.dtype, kind: str) -> None:
         raise AuditError(f"{path}: {problem}")
 
 
-def checked_values(path: Path, values: np.ndarray, kind: str) -> np.ndarray:
+def convert_indices(path: Path, values: np.ndarray, kind: str) -> np.ndarray:
     """Returns class indices that are stored as floats or bool as int32, and all other values unchanged.
 
+    Integers keep their type, wide ones too: a label map may give such values classes.
+
     Raises:
-        BrokenFileError: class indices are expected, and floats are not whole.
+        BrokenFileError: class indices are expected, and floats are not whole, or too large for int32.
     """
-    if kind in (*SCORES, INTENSITIES) or values.dtype.kind not in "fb":
+    if kind not in CLASS_INDICES or values.dtype.kind not in "fb":
         return values
     return class_indices(path, values)
 
@@ -122,11 +129,9 @@ def _are_int32(values: np.ndarray) -> bool:
     """Returns whether values are whole numbers that int32 holds."""
     if values.dtype.kind == "b":
         return True
-    if values.dtype.kind in "iu":
-        if values.dtype.itemsize < 4:
-            return True
-        return bool(values.min(initial=0) >= -(1 << 31) and values.max(initial=0) < 1 << 31)
-    # Some tools store class indices as floating point.
-    if values.dtype.kind != "f" or not (values == np.rint(values)).all():
+    if values.dtype.kind not in "iuf":
         return False
-    return bool(np.abs(values).max(initial=0) < 1 << 31)
+    # Some tools store class indices as floating point.
+    if values.dtype.kind == "f" and not (values == np.rint(values)).all():
+        return False
+    return bool(values.min(initial=0) >= -(1 << 31) and values.max(initial=0) < 1 << 31)

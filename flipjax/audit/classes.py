@@ -7,7 +7,7 @@ from flipjax.audit import coco
 from flipjax.audit.arrays import StoredArray
 from flipjax.audit.coco import Coco
 from flipjax.audit.label_maps import IGNORED, LabelMap
-from flipjax.audit.organs import AS_IMAGES
+from flipjax.audit.organs import IMAGES_HINT
 from flipjax.audit.pairs import Pair
 from flipjax.audit.problems import AuditError, in_options
 from flipjax.audit.sources import Source
@@ -100,7 +100,7 @@ def _names_with_organs(names: tuple[str, ...], predictions: Source, labels: Sour
             without_organs = predictions
         raise AuditError(
             f"{with_organs.path}: holds a mask for each organ ({listed(organs)}), so expected --class_names, which "
-            f"name the classes of {without_organs.path} in order; {AS_IMAGES}"
+            f"name the classes of {without_organs.path} in order; {IMAGES_HINT}"
         )
     unnamed = [organ for organ in organs if organ not in names]
     if unnamed:

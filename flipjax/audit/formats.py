@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flipjax.audit import numpy_files
-from flipjax.audit.arrays import INTENSITIES, SCORES, Header, class_indices
+from flipjax.audit.arrays import CLASS_INDICES, INTENSITIES, SCORES, Header, class_indices
 from flipjax.audit.names import suffix_of
 from flipjax.audit.problems import BrokenFileError, naming
 
@@ -161,7 +161,7 @@ def suffixes_of(kind: str) -> tuple[str, ...]:
         >>> ".png" in suffixes_of("logits"), ".png" in suffixes_of("masks")
         (False, True)
     """
-    entries = [entry for entry in FORMATS if entry.scores or kind not in (*SCORES, INTENSITIES)]
+    entries = [entry for entry in FORMATS if entry.scores or kind in CLASS_INDICES]
     return tuple(suffix for entry in entries for suffix in entry.suffixes)
 
 

@@ -1,7 +1,9 @@
 """How flips divide: by the class that is predicted (its mirror image, its chain, another), and by place in a segment.
 
-`count_kinds` also finds the fault of each image: the exchange of left and right, or the shift along a chain, that
-explains most of its flips.
+A *chain* holds classes in the order of the body, such as vertebrae. A *renaming* gives predicted classes other names:
+it exchanges left and right, or shifts a chain by some places. The *fault* of an image is what its best renaming mends,
+in words such as `labelled one vertebra too high`; it explains as many flips as the renaming mends. `count_kinds` finds
+the fault of each image.
 """
 
 import dataclasses
@@ -25,7 +27,7 @@ LEAST_EXPLAINED = 0.5
 TITLES = {"flip_mirror": "mirror", "flip_shift": "shift along a chain", "flip_other": "other"}
 """Kinds of flips by the class that is predicted, in words, by the key of their rate."""
 PLACES = {"whole": "whole segments", "rim": "near borders", "inside": "inside segments"}
-"""Kinds of `metrics.segment_tables` that are flips, in words; each flipped pixel has one of them."""
+"""Where in its segment a flipped pixel lies, in words, by the `kind` of its row in `metrics.segment_tables`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +37,16 @@ class AnatomyFlips:
     anatomy: Anatomy
     """Mirror pairs and chains of the foreground classes."""
     pixels: FlipKinds
-    """Flipped pixels of each image by kind, leaves (n, ...)."""
+    """Flipped pixels of each image by kind, leaves (n, ...); `mirror`, `shift` and `other` are shares, (n,)."""
     weighted: FlipKinds
-    """The same, with pixels that count by their size if that differs between images; shares of all images are of these.
+    """The same, with pixels that count by their size if that differs between images.
+
+    Use these for rates over all images.
     """
     best: Relabelling
-    """The renaming that mends most of each image's flips, leaves (n,); pixels count by their size."""
+    """The best renaming of each image, which mends most of its flips, leaves (n,); pixels count by their size."""
     faults: tuple[str, ...]
-    """The fault of each image, which its renaming mends, in words; `none` where there is none."""
+    """The fault of each image; `none` where no renaming mends a flip."""
     rates: dict[str, Estimate]
     """`flip_mirror`, `flip_shift` and `flip_other` of all images, with intervals; they sum to Flip."""
 
@@ -65,7 +69,8 @@ class AnatomyFlips:
 
     def images_with(self, fault: str) -> np.ndarray:
         """Returns the images whose flips this fault explains, int64, in order."""
-        return np.flatnonzero(self.is_explained & (np.array(self.faults, object) == fault))
+        has_fault = np.array([name == fault for name in self.faults], bool)
+        return np.flatnonzero(self.is_explained & has_fault)
 
     @functools.cached_property
     def fault_table(self) -> pd.DataFrame:
@@ -102,12 +107,12 @@ def count_kinds(measured: Measurements, anatomy: Anatomy) -> AnatomyFlips:
 
 def _flips_by_key(kinds: FlipKinds) -> dict[str, np.ndarray]:
     """Returns the flips (n,) of each of TITLES; they sum to all flips."""
-    mirrored = np.asarray(kinds.mirrored)
-    shifted = np.asarray(kinds.shifted).sum(-1)
+    mirrored_pixels = np.asarray(kinds.mirrored)
+    shifted_pixels = np.asarray(kinds.shifted).sum(-1)
     return {
-        "flip_mirror": mirrored,
-        "flip_shift": shifted,
-        "flip_other": np.asarray(kinds.flipped) - mirrored - shifted,
+        "flip_mirror": mirrored_pixels,
+        "flip_shift": shifted_pixels,
+        "flip_other": np.asarray(kinds.flipped) - mirrored_pixels - shifted_pixels,
     }
 
 
@@ -126,8 +131,8 @@ def kinds_table(measured: Measurements, flips: AnatomyFlips | None) -> pd.DataFr
 def class_table(flips: AnatomyFlips, class_names: Sequence[str]) -> pd.DataFrame:
     """Returns the rows of `kinds_table` by the class that is predicted.
 
-    Mirrored labels have a row if there are mirror pairs, shifts if there are chains; these have one more for each
-    number of places, without an interval.
+    Mirrored labels have a row if there are mirror pairs. Shifts have one if there are chains, and below it a row
+    without an interval for each number of places by which labels are shifted.
     """
     rows: list[dict[str, object]] = []
     for key, pixels in _flips_by_key(flips.pixels).items():
@@ -148,6 +153,7 @@ def _shift_rows(flips: AnatomyFlips, class_names: Sequence[str]) -> list[dict[st
     """Returns a row for each number of places by which labels are shifted; their shares sum to that of all shifts."""
     shares = divide(flips.weighted.shifted.sum(0), np.asarray(flips.weighted.foreground).sum())
     images = (flips.pixels.shifted > 0).sum(0)
+    # A chain holds None where a place in the body has no class.
     in_chains = [class_names[c] for chain in flips.anatomy.chains for c in chain if c is not None]
     rows: list[dict[str, object]] = []
     for step, share, image_count in zip(flips.anatomy.steps, shares, images, strict=True):

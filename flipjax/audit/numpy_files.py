@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax.audit.arrays import Header, check_dtype, checked_values
+from flipjax.audit.arrays import Header, check_dtype, convert_indices
 from flipjax.audit.names import suffix_of
 from flipjax.audit.problems import BrokenFileError
 from flipjax.support.terminal import listed
@@ -48,7 +48,7 @@ class Stack:
 
     def row(self, index: int) -> np.ndarray:
         """Reads an image."""
-        return checked_values(self._path, np.array(self.values[index]), self._kind)
+        return convert_indices(self._path, np.array(self.values[index]), self._kind)
 
 
 def _unpacked_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -88,7 +88,7 @@ def npy_header(path: Path, kind: str) -> Header:
 
 def read_npy(path: Path, kind: str) -> np.ndarray:
     """Reads the array of an npy."""
-    return checked_values(path, np.load(path, allow_pickle=False), kind)
+    return convert_indices(path, np.load(path, allow_pickle=False), kind)
 
 
 def npz_header(path: Path, kind: str) -> Header:
@@ -105,4 +105,4 @@ def npz_header(path: Path, kind: str) -> Header:
 def read_npz(path: Path, kind: str) -> np.ndarray:
     """Reads the array of this kind in an npz."""
     with zipfile.ZipFile(path) as archive, archive.open(array_name(path, archive, kind) + SUFFIX) as stream:
-        return checked_values(path, np.lib.format.read_array(stream, allow_pickle=False), kind)
+        return convert_indices(path, np.lib.format.read_array(stream, allow_pickle=False), kind)

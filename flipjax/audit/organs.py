@@ -22,8 +22,8 @@ MOST_OVERLAP = 0.01
 """Largest fraction of a case's foreground that may lie in several organs."""
 CaseMasks = Mapping[str, Mapping[str, Path]]
 """The masks of each case by organ; all cases have the same organs, in alphabetical order."""
-AS_IMAGES = "if each file is an image of its own, pass --names '(.+)'"
-"""How files of this layout are read as images."""
+IMAGES_HINT = "if each file is an image of its own, pass --names '(.+)'"
+"""What errors advise: how files of this layout are read as images."""
 
 
 @dataclasses.dataclass
@@ -57,28 +57,23 @@ def find_organs(folder: Path, files: Sequence[Path]) -> CaseMasks | None:
         AuditError: cases have different organs.
     """
     by_case = _files_by_case(files)
-    if not by_case:
-        return None
-    organs_of_cases = [{*files_of_case} for files_of_case in by_case.values()]
-    # Two files a case, and one that all cases have, may be organs. Whether they are, the values of the first case say.
-    if min(map(len, organs_of_cases)) < 2 or not set.intersection(*organs_of_cases):
+    if not _may_be_organs(by_case):
         return None
     first_case = next(iter(by_case.values()))
     if not all(_is_binary(folder / file) for file in first_case.values()):
         return None
-    organs = sorted(set.union(*organs_of_cases))
+    organs = sorted(set.union(*({*files_of_case} for files_of_case in by_case.values())))
+    masks = {}
     for case, files_of_case in by_case.items():
         lacking = [organ for organ in organs if organ not in files_of_case]
         if lacking:
             raise AuditError(f"{folder}: expected a mask of each organ in each case, {case} lacks {listed(lacking)}")
-    masks = {}
-    for case, files_of_case in by_case.items():
         masks[case] = {organ: folder / files_of_case[organ] for organ in organs}
     return masks
 
 
 def _files_by_case(files: Sequence[Path]) -> dict[str, dict[str, Path]]:
-    """Returns the files of each subfolder by their names without suffix; none if one is no volume in a subfolder."""
+    """Returns the files of each subfolder by their names without suffix; none unless all are volumes in subfolders."""
     # TotalSegmentator's data set has other volumes beside the folders of masks.
     masks = [file for file in files if file.parent.name == FOLDER]
     by_case: dict[str, dict[str, Path]] = defaultdict(dict)
@@ -92,8 +87,16 @@ def _files_by_case(files: Sequence[Path]) -> dict[str, dict[str, Path]]:
     return by_case
 
 
+def _may_be_organs(by_case: Mapping[str, Mapping[str, Path]]) -> bool:
+    """Returns whether there are cases, of two files or more each, with a name that all have."""
+    if not by_case:
+        return False
+    names_of_cases = [{*files_of_case} for files_of_case in by_case.values()]
+    return min(map(len, names_of_cases)) >= 2 and bool(set.intersection(*names_of_cases))
+
+
 def _is_binary(path: Path) -> bool:
-    """Returns whether a volume holds a mask."""
+    """Returns whether a volume, which may be damaged, holds a mask."""
     try:
         with naming(path):
             return _foreground(formats.format_of(path).read_values(path, "labels")) is not None
@@ -113,29 +116,20 @@ def _foreground(values: np.ndarray) -> np.ndarray | None:
 def read_case(
     masks: Sequence[Path], numbers: Sequence[int], shape: tuple[int, ...], *, case: str, overlaps: Overlaps
 ) -> np.ndarray:
-    """Reads the label map of a case, int32.
+    """Reads the label map of a case, int32; voxels in several organs become the last of them.
 
     Args:
         masks: a file an organ.
-        numbers: the class of each organ.
+        numbers: the class of each organ, 1 or more.
         shape: of the label map.
         case: its name, for messages.
-        overlaps: notes how many voxels lie in several organs, which become the last of them.
+        overlaps: notes how many voxels lie in several organs.
 
     Raises:
-        AuditError: more than `MOST_OVERLAP` of the foreground does; a file is no mask or has another shape.
+        AuditError: more than the fraction MOST_OVERLAP of the foreground lies in several organs.
+        BrokenFileError: a file is no mask.
     """
-    label_map = np.zeros(shape, np.int32)
-    several = np.zeros(shape, bool)
-    for path, number in zip(masks, numbers, strict=True):
-        values = formats.read_values(path, "labels", shape)
-        inside = _foreground(values)
-        if inside is None:
-            found = listed(np.unique(values).tolist())
-            raise BrokenFileError(f"{path}: expected a mask of one organ, 0 and 1, found {found}; {AS_IMAGES}")
-        several |= inside & (label_map > 0)
-        label_map[inside] = number
-    overlapping = int(several.sum())
+    label_map, overlapping = _merge_masks(masks, numbers, shape)
     share = overlapping / max(1, np.count_nonzero(label_map))
     if share > MOST_OVERLAP:
         raise AuditError(
@@ -144,3 +138,19 @@ def read_case(
         )
     overlaps.voxels[case] = overlapping
     return label_map
+
+
+def _merge_masks(masks: Sequence[Path], numbers: Sequence[int], shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
+    """Returns the label map of masks, and the number of voxels that lie in several of them."""
+    label_map = np.zeros(shape, np.int32)
+    several = np.zeros(shape, bool)
+    for path, number in zip(masks, numbers, strict=True):
+        # `StoredArray.read`, which calls this, names the case if a file is damaged or has another shape.
+        values = formats.read_values(path, "labels", shape)
+        inside = _foreground(values)
+        if inside is None:
+            found = listed(np.unique(values).tolist())
+            raise BrokenFileError(f"{path}: expected a mask of one organ, 0 and 1, found {found}; {IMAGES_HINT}")
+        several |= inside & (label_map > 0)
+        label_map[inside] = number
+    return label_map, int(several.sum())

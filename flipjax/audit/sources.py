@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flipjax.audit import formats, shapes
-from flipjax.audit.arrays import Header, StoredArray, class_axes_of
+from flipjax.audit.arrays import CLASS_INDICES, Header, StoredArray, class_axes_of
 from flipjax.audit.coco import Coco, find_images, read_categories
 from flipjax.audit.label_maps import LabelMap
 from flipjax.audit.names import check_names, files_below, is_hidden, name_files, suffix_of
@@ -135,7 +135,7 @@ def _open_folder(
     files = [file for file in below if not is_hidden(file)]
     hidden = tuple(file for file in below if is_hidden(file))
     usable = [file for file in files if (path / file).is_file() and suffix_of(file) in formats.suffixes_of(kind)]
-    if pattern is None and label_map is None and kind in ("labels", "masks"):
+    if pattern is None and label_map is None and kind in CLASS_INDICES:
         cases = find_organs(path, usable)
         if cases is not None:
             return _open_organs(path, cases)
