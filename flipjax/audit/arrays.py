@@ -134,4 +134,7 @@ def _are_int32(values: np.ndarray) -> bool:
     # Some tools store class indices as floating point.
     if values.dtype.kind == "f" and not (values == np.rint(values)).all():
         return False
-    return bool(values.min(initial=0) >= -(1 << 31) and values.max(initial=0) < 1 << 31)
+    # Numbers of Python, because float16 does not hold the limits.
+    lowest = values.min(initial=0).item()
+    highest = values.max(initial=0).item()
+    return lowest >= -(1 << 31) and highest < 1 << 31
