@@ -1,9 +1,12 @@
 """Opens the predictions and labels of an audit: finds out from headers alone how to read them.
 
 `open_pairs` opens both arguments as `flipjax.audit.sources.Source`, pairs their images by name, and returns them with
-one `Encoding`. What the encoding says is taken from the options, then from the labels' file (a COCO file has classes of
-its own), then from the label map, then from the shapes. Which classes there are is found by `flipjax.audit.classes`;
-their number may stay open until values are read.
+one `Encoding`: first which files there are, then which prediction is of which labels, then which classes there are.
+
+Classes are found by `flipjax.audit.classes`: their names in the options, in the labels' file (a COCO file has classes of
+its own) or in the label map, in this order; their number likewise, but that of scores in their shapes. Where a folder
+has a mask for each organ, organs become the classes of their names. The number of classes of masks may stay open until
+values are read; then `settle_classes` says it.
 """
 
 import dataclasses
@@ -22,7 +25,7 @@ from flipjax.audit.predictions import Predict, predicted_source
 from flipjax.audit.problems import AuditError, in_options, raise_broken
 from flipjax.audit.records import Encoding
 from flipjax.audit.sources import Source, check_colours, open_source
-from flipjax.metrics.classes import LabelSpec, check_background
+from flipjax.metrics.classes import Background, LabelSpec, background_classes, check_background
 from flipjax.support.terminal import listed
 
 MOST_BYTES = 1 << 32
@@ -40,9 +43,10 @@ class OpenedPairs:
     class_names: tuple[str, ...] | None = None
     """Names of the classes, from an option, a COCO file or a label map."""
     facts: tuple[str, ...] = ()
-    """Sentences on files that were left out, and on how axes are read."""
+    """Sentences on files that were left out, and on how axes are read; some are empty."""
     overlaps: tuple[Overlaps, ...] = ()
-    """Counts of voxels in several organs, complete once all images were read."""
+    """Voxels in several organs, of the arguments that have a mask for each organ. Reading an image adds its voxels, so
+    that they are complete once all images were read."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,35 +68,23 @@ def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> Open
     label_map = None
     if options.label_map:
         label_map = read_label_map(options.label_map)
-
-    # Which files there are. Broken files are named before misfits.
-    labels = _open_labels(options, label_map)
-    predictions = _open_predictions(options, asked.kind, labels, predict)
-    raise_broken((*predictions.broken, *labels.broken))
-
-    # Which prediction is of which labels, and how their axes lie.
-    check_colours(predictions, labels)
+    predictions, labels = _open_both(options, asked.kind, label_map, predict)
     unit = _unit_of_segments(options.unit, labels)
     paired = pair_images(predictions, labels)
     fitted = fit_axes(paired, asked.kind, channels=options.channels, axis_order=options.axes)
     spacing = _read_spacing(options.spacing, labels)
     check_spacing(fitted.pairs, spacing)
 
-    # Which classes there are. Scores, an option or a label map say how many; else their names may.
+    # What the options leave open of the classes, the labels say.
     spec = complete_spec(asked, labels, label_map)
     class_names = find_class_names(spec.class_names, predictions, labels, label_map)
     classes = _count_classes(spec, fitted.classes, label_map)
     unresolved_names = 0
     if not classes and class_names:
-        classes = len(class_names)
-        if spec.background is not None and not name_all_classes(class_names):
-            classes += len(spec.background_classes)
-            unresolved_names = len(class_names)
+        classes, unresolved_names = _count_named(class_names, spec.background)
     if classes:
         check_matrices(len(fitted.pairs), classes)
-        with in_options():
-            check_background(spec.background, classes, name=str(options.predictions or "--model"))
-        spec = dataclasses.replace(spec, num_classes=classes)
+        spec = _with_classes(spec, classes, predictions_in_errors=str(options.predictions or "--model"))
     pairs = fitted.pairs
     if class_names and (predictions.organs or labels.organs):
         pairs = [with_organ_classes(pair, predictions, labels, class_names, spec.background) for pair in pairs]
@@ -112,6 +104,29 @@ def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> Open
         facts=(*_facts(predictions), *_facts(labels), fitted.fact),
         overlaps=tuple(source.overlaps for source in (predictions, labels) if source.overlaps is not None),
     )
+
+
+def _count_named(class_names: Sequence[str], background: Background) -> tuple[int, int]:
+    """Returns the number of classes by their names, and how many names leave it open until values are read, or 0.
+
+    Names of which one is the background are of all classes. Others may be of all, or of the foreground alone, which is
+    taken for true at first, as it asks for more classes; `settle_classes` ends this.
+
+    Example:
+        >>> _count_named(["background", "cat", "dog"], 0), _count_named(["cat", "dog", "cow"], 0)
+        ((3, 0), (4, 3))
+    """
+    outside = background_classes(background)
+    if not outside or name_all_classes(class_names):
+        return len(class_names), 0
+    return len(class_names) + len(outside), len(class_names)
+
+
+def _with_classes(spec: LabelSpec, classes: int, *, predictions_in_errors: str) -> LabelSpec:
+    """Returns the spec with the number of classes; raises AuditError if the background does not fit it."""
+    with in_options():
+        check_background(spec.background, classes, name=predictions_in_errors)
+    return dataclasses.replace(spec, num_classes=classes)
 
 
 def _read_spec(options: AuditOptions) -> LabelSpec:
@@ -151,18 +166,35 @@ def settle_classes(opened: OpenedPairs, classes_needed: int) -> Encoding:
         classes_needed: the fewest classes that hold all values; the number of classes if nothing else says it.
 
     Raises:
-        AuditError: the background leaves fewer than two of them, or their confusion matrices are too large.
+        AuditError: the background is none of them or leaves fewer than two foreground classes, or their confusion
+            matrices are too large.
     """
     encoding = opened.encoding
     classes = classes_needed
     if encoding.unresolved_names and classes_needed <= encoding.unresolved_names:
-        # The names are of all classes.
+        # No value lies beyond the names, so they are of all classes: of the foreground alone, the last would be in no
+        # image.
         classes = encoding.unresolved_names
     elif encoding.classes:
         classes = encoding.classes
     check_matrices(len(opened.pairs), classes)
     with in_options():
         return encoding.with_classes(classes)
+
+
+def _open_both(
+    options: AuditOptions, kind: str, label_map: LabelMap | None, predict: Predict | None
+) -> tuple[Source, Source]:
+    """Finds the predictions and the labels.
+
+    Raises:
+        AuditError: either is missing or unusable; broken files of both are listed together, before misfits are named.
+    """
+    labels = _open_labels(options, label_map)
+    predictions = _open_predictions(options, kind, labels, predict)
+    raise_broken((*predictions.broken, *labels.broken))
+    check_colours(predictions, labels)
+    return predictions, labels
 
 
 def _open_labels(options: AuditOptions, label_map: LabelMap | None) -> Source:
@@ -202,7 +234,7 @@ def _open_predictions(options: AuditOptions, kind: str, labels: Source, predict:
         kind=kind,
         spatial_ndim=labels.spatial_ndim,
         label_map=prediction_map,
-        truth=labels.coco,
+        coco_labels=labels.coco,
         pattern=pattern,
     )
 
@@ -234,7 +266,7 @@ def _read_spacing(spacing: Sequence[float] | None, labels: Source) -> tuple[floa
 
 
 def _count_classes(spec: LabelSpec, score_classes: int, label_map: LabelMap | None) -> int:
-    """Returns the number of classes that scores, an option or a label map say, in this order; 0 if none does."""
+    """Returns the number of classes that scores say, of masks an option, a COCO file or a label map; 0 if none does."""
     if score_classes:
         return score_classes
     if spec.num_classes:

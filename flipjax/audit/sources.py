@@ -57,7 +57,7 @@ def open_source(
     kind: str,
     spatial_ndim: int | None = None,
     label_map: LabelMap | None = None,
-    truth: Coco | None = None,
+    coco_labels: Coco | None = None,
     pattern: re.Pattern[str] | None = None,
 ) -> Source:
     """Finds the images of a folder (one file per image) or of a file (one image, a stack, or COCO's JSON).
@@ -70,7 +70,7 @@ def open_source(
         spatial_ndim: 2 or 3; None: as the shapes say, where three axes of class indices in one file are a stack of
             images.
         label_map: of the values; a JSON has its own.
-        truth: for COCO predictions, the categories of the labels.
+        coco_labels: for COCO predictions, the categories of the labels.
         pattern: of `read_pattern`; the names of files.
 
     Raises:
@@ -78,9 +78,9 @@ def open_source(
             broken are listed in the result.
     """
     if path.suffix.lower() == ".json":
-        if kind != "labels" and not (kind == "masks" and truth):
+        if kind != "labels" and not (kind == "masks" and coco_labels):
             raise AuditError(f"{path}: expected --kind masks and --labels in COCO's panoptic or instances format, too")
-        return _open_coco(path, truth)
+        return _open_coco(path, coco_labels)
     if path.is_dir():
         return _open_folder(path, kind=kind, spatial_ndim=spatial_ndim, label_map=label_map, pattern=pattern)
     if pattern is not None:
@@ -105,12 +105,12 @@ def open_source(
     return dataclasses.replace(source, path=path)
 
 
-def _open_coco(path: Path, truth: Coco | None) -> Source:
+def _open_coco(path: Path, coco_labels: Coco | None) -> Source:
     """Opens a JSON of labels, or of predictions beside labels of these categories."""
     with naming(f"{path}: expected COCO's panoptic, instances or results JSON"):
         content = read_json(path)
-        categories = truth or read_categories(path, content)
-        return Source(path, find_images(path, content, categories, predicted=truth is not None), coco=categories)
+        categories = coco_labels or read_categories(path, content)
+        return Source(path, find_images(path, content, categories, predicted=coco_labels is not None), coco=categories)
 
 
 def _open_stack(path: Path, stack: Stack, *, spatial_ndim: int, label_map: LabelMap | None) -> Source:
