@@ -3,10 +3,10 @@
 `open_pairs` opens both arguments as `flipjax.audit.sources.Source`, pairs their images by name, and returns them with
 one `Encoding`: first which files there are, then which prediction is of which labels, then which classes there are.
 
-Classes are found by `flipjax.audit.classes`: their names in the options, in the labels' file (a COCO file has classes of
-its own) or in the label map, in this order; their number likewise, but that of scores in their shapes. Where a folder
-has a mask for each organ, organs become the classes of their names. The number of classes of masks may stay open until
-values are read; then `settle_classes` says it.
+Classes are found by `flipjax.audit.classes`: their names in the options, in the labels' file (a COCO file has its own)
+or in the label map, in this order; their number likewise, but that of scores in their shapes. Where a folder has a mask
+for each organ, organs become the classes of their names. The number of classes of masks may stay open until values are
+read; then `settle_classes` says it.
 """
 
 import dataclasses
