@@ -6,8 +6,9 @@ POOL_NAMES = ("synthetic", "flips-1", "folder", "tfds", "waterbirds_seg", "coco_
 """Where images may come from: values of `config.pool.name`.
 
 Example:
-    >>> from flipjax.config import default_config
-    >>> default_config().pool.name in POOL_NAMES
+    >>> from flipjax import configure
+    >>> config = configure("smoke", {"pool.name": "folder", "pool.root": "photos"})
+    >>> config.pool.name in POOL_NAMES
     True
 """
 SMALL = ("unet",)
@@ -15,31 +16,34 @@ SMALL = ("unet",)
 
 Example:
     >>> from flipjax.config import ModelSpec
-    >>> ModelSpec("unet", width=16).name in SMALL
-    True
+    >>> [ModelSpec(name, width=16, depth=4).stride for name in SMALL]  # Sides of images are multiples of it.
+    [8]
 """
 LARGE = ("smp_resnet50", "smp_mit_b2", "smp_efficientnet_lite0")
 """Networks of fixed size, which may start from weights of segmentation_models_pytorch.
 
 Example:
     >>> from flipjax.config import ModelSpec
-    >>> {ModelSpec(name).stride for name in LARGE}
-    {32}
+    >>> [ModelSpec(name).stride for name in LARGE]  # Sides of images are multiples of it.
+    [32, 32, 32]
 """
 FROZEN = "frozen"
 """The decoder of features that are computed once an image; see `flipjax.models.frozen`.
 
 Example:
-    >>> from flipjax.config import ModelSpec
-    >>> ModelSpec(FROZEN).stride
-    32
+    >>> from flipjax import configure
+    >>> configure("smoke", {"model.name": FROZEN, "pool.size": 64}).model.name
+    'frozen'
 """
 MODEL_NAMES = (*SMALL, *LARGE, FROZEN)
 """All networks by name: values of `config.model.name`.
 
 Example:
-    >>> set(MODEL_NAMES) == {*SMALL, *LARGE, FROZEN}
-    True
+    >>> from flipjax import configure
+    >>> from flipjax.config.plan import plan
+    >>> config = configure("smoke", {"grid.model.name": MODEL_NAMES[:2], "pool.size": 64})
+    >>> [program.experiment.model.name for program in plan(config).programs]  # One run compares networks.
+    ['unet', 'smp_resnet50']
 """
 SELECTIONS = (
     "val_loss",
@@ -54,7 +58,8 @@ SELECTIONS = (
 
 Example:
     >>> from flipjax.config import TrainSpec
-    >>> set(TrainSpec().selection) <= set(SELECTIONS)
+    >>> rules = TrainSpec(selection=("val_loss", "last")).selection  # Both are tested.
+    >>> set(rules) <= set(SELECTIONS)
     True
 """
 DTYPES = ("float32", "bfloat16")
@@ -62,7 +67,7 @@ DTYPES = ("float32", "bfloat16")
 
 Example:
     >>> from flipjax.config import ModelSpec
-    >>> ModelSpec().dtype in DTYPES
+    >>> ModelSpec(dtype="bfloat16").dtype in DTYPES  # Parameters stay float32.
     True
 """
 
@@ -72,6 +77,10 @@ Example:
 
 def _is_anything(value: object) -> bool:
     return True
+
+
+def _is_not_empty(text: str) -> bool:
+    return text != ""
 
 
 def _is_rho(rho: float) -> bool:
@@ -87,8 +96,8 @@ def _are_names(names: tuple[object, ...]) -> bool:
     return all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
 
 
-def _are_two_names_or_none(names: tuple[object, ...]) -> bool:
-    """Whether these are different names, and not a single one."""
+def _are_several_names_or_none(names: tuple[object, ...]) -> bool:
+    """Whether these are different names: none, or more than one."""
     return len(names) != 1 and _are_names(names)
 
 
@@ -114,19 +123,34 @@ def _are_scenes(scenes: object) -> bool:
 
 
 ANY = Range(_is_anything, "")
+"""Keys whose value another module checks, or that take any text, such as `pool.root`."""
 SEED = within(0, 2**31 - 1)
+"""Seeds, such as `split.seed`."""
 RHO = Range(_is_rho, "a number in (0, 1]")
+"""The levels of `axes.rho`: the fraction of a class's training images that show its usual scene."""
 FOLDS = Range(_is_fold_count, "0, or 2 to 1000")
-COLUMN = Range(bool, "the name of a column")
-# `flipjax.config.checks` checks the names: a configuration may bring methods of its own.
-METHOD = Range(bool, "a method, or several joined by +")
+"""`split.folds`; 0 is a split without folds."""
+COLUMN = Range(_is_not_empty, "the name of a column")
+"""`pool.scene_column`, a column of metadata.csv."""
+METHOD = Range(_is_not_empty, "a method, or several joined by +")
+"""The values of `axes.method`. `flipjax.config.checks` checks their names: a configuration may bring its own."""
 CUES = one_of("scene", "marker", "tint", "texture")
+"""`pool.cue`: what correlates with the class in synthetic images."""
 SCENES_OF_SWAPS = one_of("mean", "sampled", "both", "none")
-NAMES = Range(_are_two_names_or_none, "two or more different names, or none")
+"""`intervene.scenes`: the scenes that objects are moved onto."""
+NAMES = Range(_are_several_names_or_none, "two or more different names, or none")
+"""`pool.classes` and `pool.scene_kinds`, in order; none are as found."""
 FEATURES = Range(_are_four_names, "four names, of image, mask, class and scene")
-USUAL = Range(_are_usual_scenes, "a scene, or a tuple of scenes, each")
+"""`pool.features`: what a data set of TFDS calls them."""
+USUAL = Range(_are_usual_scenes, "for each class a scene or a tuple of scenes")
+"""`pool.usual`: the usual scene or scenes of each class, in the order of classes."""
 RULES = Range(_are_rules, "a tuple of one or more different names among " + ", ".join(SELECTIONS))
-LOSS = functions("(logits, labels, groups)", "(B,)")
-AUGMENT = functions("(key, images, labels)", "(images, labels)")
-BUILD = functions("(num_classes, rngs)", "nnx.Module")
-QUANTITIES = functions("(logits, labels)", "(numerator, denominator), (B,) each")
+"""`train.selection`, of `SELECTIONS`."""
+LOSS = functions(takes="(logits, labels, groups)", returns="(B,)")
+"""`train.loss`: losses of your own."""
+AUGMENT = functions(takes="(key, images, labels)", returns="(images, labels)")
+"""`train.augment`: augmentations of your own."""
+BUILD = functions(takes="(num_classes, rngs)", returns="nnx.Module")
+"""`model.build`: a network of your own."""
+QUANTITIES = functions(takes="(logits, labels)", returns="(numerator, denominator), (B,) each")
+"""`quantities`: quantities of your own, which are tested beside the built-in ones."""

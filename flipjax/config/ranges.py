@@ -49,10 +49,10 @@ def multiple(divisor: int, low: int, high: int = MANY) -> Range:
     return Range(accepts, f"a multiple of {divisor} in [{low}, {high}]")
 
 
-def functions(arguments: str, result: str) -> Range:
+def functions(*, takes: str, returns: str) -> Range:
     """Returns the range of None, a function, and tuples of functions with distinct names.
 
-    `arguments` and `result` are those of the functions, for errors.
+    `takes` and `returns` are the arguments and the result of the functions, for errors.
     """
 
     def accepts(value: object) -> bool:
@@ -61,7 +61,7 @@ def functions(arguments: str, result: str) -> Range:
         names = [name_of(function) for function in functions_of(value)]
         return bool(names) and all(map(str.isidentifier, names)) and len(set(names)) == len(names)
 
-    return Range(accepts, f"a named function {arguments} -> {result}, given in a configuration file")
+    return Range(accepts, f"a named function {takes} -> {returns}, given in a configuration file")
 
 
 def functions_of(value: object) -> tuple[Callable, ...]:

@@ -71,7 +71,10 @@ class Engine(Protocol[Handle]):
         ...
 
     def close(self, handles: Collection[Handle], /) -> None:
-        """Asks the jobs, which run as far as is known, to stop after their epoch."""
+        """Asks the jobs, which run as far as is known, to stop after their epoch.
+
+        `Local` and `Ray` also wait for their end, which nothing else would see to; SLURM ends its jobs itself.
+        """
         ...
 
 
@@ -91,6 +94,16 @@ class ShardState(Generic[Handle]):
     """Times that it was started again."""
     last_line: str = ""
     """The line of the log that was reported last."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a job is to be started for it, for the first time or again."""
+        return self.handle is None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended for good."""
+        return self.code is not None
 
 
 def shard_commands(arguments: Sequence[str], count: int) -> list[list[str]]:
@@ -124,18 +137,20 @@ def launch(kind: str, plan: ShardPlan, *, say: Callable[[str], object]) -> dict[
     try:
         engine = LAUNCHERS[kind](plan)
     except (ValueError, RuntimeError) as error:
+        # ValueError: no option of the engine, or no number. RuntimeError: of submitit, where there is no SLURM.
         raise ConfigError("--launcher_option", f"options of {kind}", f"{dict(plan.options)} ({error})") from error
     shards = [ShardState(number, plan.log(number)) for number in range(len(plan.commands))]
     plan.logs.mkdir(parents=True, exist_ok=True)
     try:
-        while any(shard.code is None for shard in shards):
-            _start(engine, [shard for shard in shards if shard.handle is None], plan)
+        while not all(shard.has_ended for shard in shards):
+            _start(engine, [shard for shard in shards if shard.is_waiting], plan)
             time.sleep(SECONDS_BETWEEN_LOOKS)
             for shard in shards:
-                if shard.code is None:
+                if not shard.has_ended:
                     _look(engine, shard, say)
     finally:
         engine.close(_running_handles(shards))
+    # All have ended; the condition tells type checkers that each has a code.
     return {shard.number: shard.code for shard in shards if shard.code is not None}
 
 
@@ -156,7 +171,7 @@ def _running_handles(shards: Sequence[ShardState[Handle]]) -> list[Handle]:
     """Returns the handles of the shards that have started and, as far as is known, not ended."""
     handles = []
     for shard in shards:
-        if shard.handle is not None and shard.code is None:
+        if shard.handle is not None and not shard.has_ended:
             handles.append(shard.handle)
     return handles
 
@@ -164,23 +179,34 @@ def _running_handles(shards: Sequence[ShardState[Handle]]) -> list[Handle]:
 def _look(engine: Engine[Handle], shard: ShardState[Handle], say: Callable[[str], object]) -> None:
     """Reports what a started shard last wrote, or how it ended; marks it to be started again if it was killed."""
     assert shard.handle is not None
-    code = engine.poll(shard.handle)
-    if code is None:
+    polled = engine.poll(shard.handle)
+    if polled is None:
         _report_progress(shard, say)
         return
-    if code < 0:
-        # As in a shell: 128 plus the number of the signal that ended the process.
-        code = 128 - code
+    code = _exit_code_of_shell(polled)
+    job = engine.name_of(shard.handle)
+    # A sweep that was asked to stop ends with INTERRUPTED; a process that a signal ended, with 128 or more.
     was_killed = code == command.INTERRUPTED or code >= 128
     if was_killed and shard.restarts < RETRIES:
-        say(f"shard {shard.number} was ended with {code} ({engine.name_of(shard.handle)}); started again")
+        say(f"shard {shard.number} was ended with {code} ({job}); started again")
         shard.restarts += 1
         shard.handle = None
-        return
-    shard.code = code
+    else:
+        shard.code = code
+        _report_end(shard, code, job, say)
+
+
+def _exit_code_of_shell(code: int) -> int:
+    """Returns an exit code as in a shell: 128 plus the number of the signal, where `code` is minus that number."""
+    if code < 0:
+        return 128 - code
+    return code
+
+
+def _report_end(shard: ShardState[Handle], code: int, job: str, say: Callable[[str], object]) -> None:
+    """Reports the exit code of a shard; if it failed, also its job, its log and the last line of that."""
     if code:
-        cause = f"({engine.name_of(shard.handle)}), see {shard.log}: {_last_line(shard.log)}"
-        say(f"shard {shard.number} ended with {code} {cause}")
+        say(f"shard {shard.number} ended with {code} ({job}), see {shard.log}: {_last_line(shard.log)}")
     else:
         say(f"shard {shard.number} ended with 0")
 
@@ -194,7 +220,10 @@ def _report_progress(shard: ShardState[Handle], say: Callable[[str], object]) ->
 
 
 def _last_line(path: Path) -> str:
-    """Returns the last line of a log that is not blank, of the end of the file alone: a long run has a long log."""
+    """Returns the last line of a log that is not blank, or `waiting` if there is none.
+
+    Reads only the file's end, since a long run has a long log.
+    """
     if not path.is_file():
         return "waiting"
     with path.open("rb") as stream:
@@ -212,7 +241,7 @@ class Local:
     def __init__(self, plan: ShardPlan):
         """Starts nothing yet."""
         if plan.options:
-            raise ValueError("there are none")
+            raise ValueError("local processes take no options")
 
     def submit(self, lines: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
         """Starts the processes, one as each is asked for."""
@@ -259,7 +288,7 @@ class Slurm:
         from submitit.core.utils import FailedJobError
 
         try:
-            # Return the exit code as the job's result, since submitit turns failing commands into tracebacks.
+            # The result of a job is the wait status of its command: submitit would make a traceback of a failing one.
             return self._executor.map_array(os.system, lines)
         except FailedJobError as error:
             raise ConfigError("--launcher_option", "options that sbatch takes", str(error)) from error
@@ -272,7 +301,7 @@ class Slurm:
                 return -signal.SIGKILL
             return None
         try:
-            # Waits up to 15 s for its file, since file systems show other machines' files late.
+            # `result` waits up to 15 s for its file, since file systems show other machines' files late.
             return os.waitstatus_to_exitcode(job.result())
         except Exception:
             # Killed, timed out or out of memory: the engine's log has the cause.
@@ -300,6 +329,27 @@ class Slurm:
                 job.cancel()
 
 
+def _make_worker() -> Callable[[str], int]:
+    """Returns the function of a Ray task.
+
+    A nested function is pickled by value, so that workers need only the standard library.
+    """
+
+    def run(line: str) -> int:
+        """Returns the exit code of a shell line; if the task is cancelled, its process is asked to stop."""
+        process = subprocess.Popen(["sh", "-c", line])
+        try:
+            # Ray cancels a task by an interrupt, which reaches Python code and no system call.
+            while process.poll() is None:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        finally:
+            process.terminate()
+            process.wait()
+        return process.returncode
+
+    return run
+
+
 class Ray:
     """Runs tasks of a Ray cluster; the run folder must be on a disk shared by all nodes.
 
@@ -315,21 +365,8 @@ class Ray:
         address = options.pop("address")
         resources: dict[str, Any] = {f"num_{name}": float(count) for name, count in options.items()}
 
-        def run(line: str) -> int:
-            """Returns the exit code of a shell line; if the task is cancelled, its process is asked to stop."""
-            process = subprocess.Popen(["sh", "-c", line])
-            try:
-                # Ray cancels a task by an interrupt, which reaches Python code and no system call.
-                while process.poll() is None:
-                    time.sleep(SECONDS_BETWEEN_LOOKS)
-            finally:
-                process.terminate()
-                process.wait()
-            return process.returncode
-
-        # A nested function is pickled by value, so that workers need only the standard library. Ray restarts no task
-        # itself: `launch` counts the restarts.
-        self._task = ray.remote(max_calls=1, max_retries=0, **resources)(run)
+        # Ray restarts no task itself: `launch` counts the restarts.
+        self._task = ray.remote(max_calls=1, max_retries=0, **resources)(_make_worker())
         ray.init(address=address, log_to_driver=False, include_dashboard=False)
 
     def submit(self, lines: Sequence[str]) -> list[Any]:
