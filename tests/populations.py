@@ -21,7 +21,7 @@ def train(experiment, members, pool, validation, *, spec=LOOP, states=None, epoc
     current = population.create(experiment, layout, members, states)
     states, records = [copied(current)], []
     while (current.status == Status.RUNNING).any() and len(records) < epochs:
-        current, record = population.run_epoch(current, *shared)
+        current, record = population.run_next_epoch(current, *shared)
         current = population.start_second_runs(current, pool)
         states.append(copied(current))
         records.append(record)

@@ -61,9 +61,9 @@ def epoch_seconds(program: Program, spec: PopulationSpec, task: Task) -> float:
     shared = devices.replicate(layout, (task.pool, task.tables["val"]))
 
     def run() -> float:
-        current = population.create(program.experiment, layout, members, initial_weights=weights)
+        current = population.create(program.experiment, layout, members, start=weights)
         begun = time.perf_counter()
-        population.run_epoch(current, *shared)
+        population.run_next_epoch(current, *shared)
         return time.perf_counter() - begun
 
     run()  # Compiles.

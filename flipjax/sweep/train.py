@@ -83,7 +83,7 @@ def train_members(
         if signals.stop:
             raise InterruptedRunError
         active = current.status == Status.RUNNING
-        current, record = population.run_epoch(current, *shared)
+        current, record = population.run_next_epoch(current, *shared)
         history[:, epoch] = np.column_stack([*(record[name] for name in MEASURES), record["group_weights"]])
         epoch += 1
         if "jtt_epochs" in experiment.active_knobs:

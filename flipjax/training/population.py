@@ -5,6 +5,8 @@ side in channels (`flipjax.models.pack`) or under vmap. The loop's trip count is
 cost nothing and the program compiles once for any number of them. In float32 a member under the loop equals the same
 member trained alone bit for bit; the other forms agree to rounding. With more devices than members, several share each
 batch (`flipjax.training.network.deal_batch`).
+
+Programs take what is dealt to the devices first, then what all of them read.
 """
 
 import dataclasses
@@ -66,31 +68,36 @@ def create(
     layout: Layout,
     members: Sequence[Member],
     states: State | None = None,
-    initial_weights: Weights = NO_WEIGHTS,
+    start: Weights = NO_WEIGHTS,
 ) -> Population:
     """Stacks members, padded to a multiple of the devices.
 
-    States are taken from `states`, leaves (K, ...) in member order, or initialised, with `initial_weights` as `start`
-    in `flipjax.training.member.init_state`.
+    States are taken from `states`, leaves (K, ...) in member order, or initialised; see
+    `flipjax.training.member.init_state` for `start`.
     """
     count = len(members)
     slot_count = count + -count % layout.devices
-    # Slots past the members hold copies of the last one, which are stopped.
+    # Slots past the members hold copies of the last one.
     member_of_slot = np.minimum(np.arange(slot_count), count - 1)
-    is_padding = np.arange(slot_count) >= count
     stacked_members = stacks.put(layout, stacks.stack([members[number] for number in member_of_slot]))
     if states is None:
-        # Initialise each member with the same program as alone: under a map its last bits may differ.
-        initialised = (start_program()(experiment, member, initial_weights) for member in members)
-        states = stacks.fill(state_shapes(experiment, members, initial_weights), initialised)
-    status = np.asarray(states.status)[member_of_slot]
-    status[is_padding] = Status.STOPPED
+        states = _initial_states(experiment, members, start)
     leaves, structure = jax.tree.flatten(states)
     # The list alone holds the leaves now, unless the caller does.
     del states
     placed = jax.tree.unflatten(structure, _place_leaf_by_leaf(layout, leaves, member_of_slot))
-    placed = dataclasses.replace(placed, status=stacks.put(layout, status.astype(np.int32)))
+    # The copies never run.
+    status = np.array(placed.status)
+    status[count:] = Status.STOPPED
+    placed = dataclasses.replace(placed, status=stacks.put(layout, status))
     return Population(experiment, layout, stacked_members, placed, slots=np.arange(count))
+
+
+def _initial_states(experiment: Experiment, members: Sequence[Member], start: Weights) -> State:
+    """Initialises members one by one, and stacks their states on the host."""
+    # With the same program as alone: under a map a member's last bits may differ.
+    initialised = (start_program()(experiment, member, start) for member in members)
+    return stacks.fill(state_shapes(experiment, members, start), initialised)
 
 
 def _place_leaf_by_leaf(layout: Layout, leaves: list[Array], member_of_slot: np.ndarray) -> list[Array]:
@@ -102,7 +109,7 @@ def _place_leaf_by_leaf(layout: Layout, leaves: list[Array], member_of_slot: np.
     return placed
 
 
-def state_shapes(experiment: Experiment, members: Sequence[Member], initial_weights: Weights = NO_WEIGHTS) -> State:
+def state_shapes(experiment: Experiment, members: Sequence[Member], start: Weights = NO_WEIGHTS) -> State:
     """Returns the shapes of the members' states, leaves (K, ...), as in `states_of`.
 
     Example:
@@ -114,7 +121,7 @@ def state_shapes(experiment: Experiment, members: Sequence[Member], initial_weig
         >>> state_shapes(Experiment(model=ModelSpec(width=4, depth=1)), [member] * 3).group_weights.shape
         (3, 4)
     """
-    state = jax.eval_shape(functools.partial(init_state, experiment), members[0], initial_weights)
+    state = jax.eval_shape(functools.partial(init_state, experiment), members[0], start)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(members), *leaf.shape), leaf.dtype), state)
 
 
@@ -123,7 +130,7 @@ def start_program() -> Jitted:
     return compiler.program(init_state, static_argnums=0)
 
 
-def run_epoch(population: Population, pool: Pool, table: Table) -> tuple[Population, dict[str, np.ndarray]]:
+def run_next_epoch(population: Population, pool: Pool, table: Table) -> tuple[Population, dict[str, np.ndarray]]:
     """Trains every running member for one epoch and validates it on an evaluation table.
 
     Returns:
@@ -144,6 +151,7 @@ def _dealt(population: Population) -> Population:
     running = np.asarray(population.states.status) == Status.RUNNING
     old_slot_of = deal(running, devices=layout.devices)
     if old_slot_of is None:
+        # They are spread evenly already.
         return population
     # The inverse permutation: the new slot of each old one.
     new_slot_of = np.argsort(old_slot_of)
@@ -212,11 +220,10 @@ def _epoch_of_device(
     return jax.lax.fori_loop(0, turns, train_next, (states, records))
 
 
-def start_second_runs(population: Population, pool: Pool, initial_weights: Weights = NO_WEIGHTS) -> Population:
+def start_second_runs(population: Population, pool: Pool, start: Weights = NO_WEIGHTS) -> Population:
     """Starts the second run of every member whose first one (JTT) is over; leaves the others unchanged.
 
-    If any starts, the old population's arrays are freed. `initial_weights`: `start` of
-    `flipjax.training.member.init_state`.
+    If any starts, the old population's arrays are freed. See `flipjax.training.member.init_state` for `start`.
     """
     states = population.states
     layout = population.layout
@@ -229,14 +236,14 @@ def start_second_runs(population: Population, pool: Pool, initial_weights: Weigh
     program = compiler.program(run.second_run, convolutions=layout.convolutions, static_argnums=0)
     restarted = []
     for turn, slot in enumerate(due):
-        # One program per member, as in `create`; devices work in parallel.
+        # One program per member, as in `_initial_states`; devices work in parallel.
         device = layout.mesh.devices.flat[turn % layout.devices]
         member, state = host_row((population.members, states), slot)
-        inputs = jax.device_put((member, pool, state, initial_weights), device)
+        inputs = jax.device_put((member, pool, state, start), device)
         restarted.append(program(population.experiment, *inputs))
 
     def write_restarted(rows: np.ndarray, *restarted_rows: jax.Array) -> np.ndarray:
-        """Writes one leaf of each restarted member, in the order of `due`, into that leaf's rows by slot."""
+        """Writes a leaf of each of `restarted` into its rows by slot, a copy that `stacks.replace` made."""
         rows[due] = jax.device_get(restarted_rows)
         return rows
 
@@ -264,20 +271,24 @@ def _refit(
     experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, halves: tuple[Array, Array]
 ) -> State:
     """Refits the heads of the members of every device; `halves` are as in `flipjax.training.run.Data`."""
-
-    def of_device(members: Member, states: State, pool: Pool, halves: tuple[Array, Array]) -> State:
-        def refit_one(inputs: tuple[Member, State]) -> State:
-            # One member at a time: no networks are side by side, so that there is nothing to pack.
-            member, state = inputs
-            return run.refit(experiment, member, state, pool, halves)
-
-        return jax.lax.map(refit_one, (members, states))
-
+    of_device = functools.partial(_refit_of_device, experiment)
     return shard(layout, of_device, P(AXIS), P(AXIS), P(), P())(members, states, pool, halves)
 
 
+def _refit_of_device(
+    experiment: Experiment, members: Member, states: State, pool: Pool, halves: tuple[Array, Array]
+) -> State:
+    """Refits the heads of a device's members, one at a time: no networks are side by side, so none are packed."""
+
+    def refit_one(inputs: tuple[Member, State]) -> State:
+        member, state = inputs
+        return run.refit(experiment, member, state, pool, halves)
+
+    return jax.lax.map(refit_one, (members, states))
+
+
 def states_of(population: Population) -> State:
-    """Returns the states in member order, leaves (K, ...) of `Rows`, which are lost when the population is donated."""
+    """Returns the states in member order, leaves (K, ...) of lazy `Rows`: copy them before the next epoch."""
     return jax.tree.map(lambda leaf: Rows(leaf, population.slots), population.states)
 
 
@@ -300,39 +311,77 @@ def map_selected(
       Numpy leaves (S, K, ...), with rules in the order of `experiment.train.selection`; (1, K, ...) for those that
       `later` omits.
     """
-    experiment = population.experiment
-    layout = population.layout
-    strengths = population.members.cue_strength
-    best = [population.states.best[rule] for rule in experiment.train.selection]
+    best = [population.states.best[rule] for rule in population.experiment.train.selection]
     computed_by = _first_rule_of_same_epoch(np.stack([np.asarray(kept.epoch) for kept in best]))
-    functions = [function] * len(best)
-    if later is not None:
-        functions[1:] = [later] * (len(best) - 1)
-    program = selected_program(layout)
-    slot_count = computed_by.shape[1]
-    calls = _slots_of_calls(layout, slot_count)
     results = []
     for rule, kept in enumerate(best):
-        results_of_calls = []
-        for slots in calls:
-            computes = np.zeros(slot_count, bool)
-            computes[slots] = computed_by[rule, slots] == rule
-            of_members = (kept.weights, stacks.put(layout, computes), strengths)
-            result = program(experiment, layout, functions[rule], *of_members, pool, *arguments)
-            results_of_calls.append(_on_host(result, slots))
-        results.append(jax.tree.map(_join, *results_of_calls))
+        function_of_rule = function
+        if rule > 0 and later is not None:
+            function_of_rule = later
+        is_computed = computed_by[rule] == rule
+        results.append(_map_rule(population, function_of_rule, kept.weights, is_computed, pool, *arguments))
+    gather = functools.partial(_gather_rules, computed_by[:, population.slots])
+    # The first rule's tree leads: where it has a leaf, those of later rules may have None, which `gather` is given.
+    return jax.tree.map(gather, *results)
+
+
+def _map_rule(
+    population: Population,
+    function: Callable,
+    weights: Weights,
+    is_computed: np.ndarray,
+    pool: Pool,
+    *arguments: PyTree,
+) -> PyTree:
+    """Evaluates a function on the weights that one rule kept, call by call.
+
+    Args:
+      population: trained.
+      function: as in `map_selected`.
+      weights: leaves (slots, ...).
+      is_computed: the slots whose weights are evaluated, (slots,) bool.
+      pool: as in `map_selected`.
+      *arguments: as in `map_selected`.
+
+    Returns:
+      Numpy leaves (K, ...) in member order, zeros for members that are not evaluated.
+    """
+    layout = population.layout
+    program = selected_program(layout)
+    strengths = population.members.cue_strength
+    calls = _slots_of_calls(layout, len(is_computed))
+    results_of_calls = []
+    for slots in calls:
+        is_in_call = np.zeros(len(is_computed), bool)
+        is_in_call[slots] = True
+        dealt = weights, stacks.put(layout, is_computed & is_in_call), strengths
+        result = program(population.experiment, layout, function, *dealt, pool, *arguments)
+        results_of_calls.append(_on_host(result, slots))
     # The place of each member in the order of the calls.
     places = np.argsort(np.concatenate(calls))[population.slots]
 
-    def gather(*leaves: np.ndarray | None) -> np.ndarray:
-        """Returns one leaf by rule and member, each from the rule that computed it."""
-        by_rule = np.stack([leaf[places] for leaf in leaves if leaf is not None])
-        rule_of_member = computed_by[: len(by_rule), population.slots]
-        members = np.arange(len(population.slots))
-        return by_rule[rule_of_member, members]
+    def join(*rows_of_calls: np.ndarray) -> np.ndarray:
+        return np.concatenate(rows_of_calls)[places]
 
-    # The first rule's tree leads: where it has a leaf, those of later rules may have None, which `gather` is given.
-    return jax.tree.map(gather, *results)
+    return jax.tree.map(join, *results_of_calls)
+
+
+def _gather_rules(computed_by: np.ndarray, *leaves: np.ndarray | None) -> np.ndarray:
+    """Returns one leaf by rule and member, (S, K, ...), each row from the rule in `computed_by` (S, K).
+
+    `leaves` are (K, ...), a rule each. Where those of rules after the first are None, the result is (1, K, ...).
+
+    Example:
+        >>> rules = np.array([[0, 0], [1, 0]])  # The second rule kept the same epoch of the second member.
+        >>> _gather_rules(rules, np.array([3, 5]), np.array([4, 0])).tolist()
+        [[3, 5], [4, 5]]
+        >>> _gather_rules(rules, np.array([3, 5]), None).tolist()
+        [[3, 5]]
+    """
+    by_rule = np.stack([leaf for leaf in leaves if leaf is not None])
+    # The first rule computes all of its members itself.
+    rule_of_row = computed_by[: len(by_rule)]
+    return by_rule[rule_of_row, np.arange(by_rule.shape[1])]
 
 
 def _slots_of_calls(layout: Layout, count: int) -> list[np.ndarray]:
@@ -359,10 +408,6 @@ def _on_host(tree: PyTree, slots: np.ndarray) -> PyTree:
     return rows
 
 
-def _join(*rows: np.ndarray) -> np.ndarray:
-    return np.concatenate(rows)
-
-
 def _first_rule_of_same_epoch(epochs: np.ndarray) -> np.ndarray:
     """Returns the first rule that kept the same epoch as each rule, of epochs (S, slots) and in their shape.
 
@@ -370,9 +415,9 @@ def _first_rule_of_same_epoch(epochs: np.ndarray) -> np.ndarray:
         >>> _first_rule_of_same_epoch(np.array([[3, 5], [4, 5], [3, 5]])).tolist()
         [[0, 0], [1, 0], [0, 0]]
     """
-    # (S, S, slots): whether a rule, on the first axis, and another, on the second, kept one epoch.
+    # (S, S, slots): whether a rule, on the first axis, and a rule, on the second, kept one epoch.
     is_same_epoch = epochs[:, None] == epochs[None]
-    # The first True among the other rules.
+    # The first True: each rule is among those of its epoch.
     return is_same_epoch.argmax(axis=1)
 
 
@@ -387,33 +432,46 @@ def _map_selected(
     layout: Layout,
     function: Callable,
     weights: Weights,
-    computes: jax.Array,
+    is_computed: jax.Array,
     strengths: jax.Array,
     pool: Pool,
     *arguments: PyTree,
 ) -> PyTree:
-    """Maps a function over the stacked weights that `computes` chooses, each with its cue; the others give zeros."""
-    call = jax.jit(functools.partial(function, _as_laid_out(experiment, layout)), inline=True)
+    """Maps a function over the stacked weights where `is_computed`, each with its cue; the others give zeros."""
+    of_device = functools.partial(_map_selected_of_device, _as_laid_out(experiment, layout), layout.width, function)
+    dealt = P(AXIS), P(AXIS), P(AXIS)
+    shared = P(), *(P() for _ in arguments)
+    return shard(layout, of_device, *dealt, *shared)(weights, is_computed, strengths, pool, *arguments)
 
-    def of_device(
-        weights: Weights, computes: jax.Array, strengths: jax.Array, pool: Pool, *arguments: PyTree
-    ) -> PyTree:
-        shapes = jax.eval_shape(call, take_member(weights, 0), pool, *arguments)
 
-        def call_one(inputs: tuple[Weights, jax.Array, jax.Array]) -> PyTree:
-            member_weights, computes_it, strength = inputs
+def _map_selected_of_device(
+    experiment: Experiment,
+    width: int,
+    function: Callable,
+    weights: Weights,
+    is_computed: jax.Array,
+    strengths: jax.Array,
+    pool: Pool,
+    *arguments: PyTree,
+) -> PyTree:
+    """Maps a function over a device's weights, `width` at a time; see `_map_selected`."""
+    # Traced once, for its shapes and for the loop.
+    call = jax.jit(functools.partial(function, experiment), inline=True)
+    shapes = jax.eval_shape(call, take_member(weights, 0), pool, *arguments)
 
-            def answer() -> PyTree:
-                return call(member_weights, at_strength(pool, strength), *arguments)
+    def call_one(inputs: tuple[Weights, jax.Array, jax.Array]) -> PyTree:
+        member_weights, is_member_computed, strength = inputs
 
-            def zeros() -> PyTree:
-                return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        def answer() -> PyTree:
+            return call(member_weights, at_strength(pool, strength), *arguments)
 
-            return jax.lax.cond(computes_it, answer, zeros)
+        def zeros() -> PyTree:
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-        at_once = layout.width if layout.width > 1 else None
-        return jax.lax.map(call_one, (weights, computes, strengths), batch_size=at_once)
+        # In a loop it skips the others. Of several at once it is a select, which computes all.
+        return jax.lax.cond(is_member_computed, answer, zeros)
 
-    sharded = [P(AXIS)] * len((weights, computes, strengths))
-    replicated = [P()] * len((pool, *arguments))
-    return shard(layout, of_device, *sharded, *replicated)(weights, computes, strengths, pool, *arguments)
+    batch_size = None
+    if width > 1:
+        batch_size = width
+    return jax.lax.map(call_one, (weights, is_computed, strengths), batch_size=batch_size)
