@@ -103,9 +103,7 @@ class Questions:
             images, labels = gather(pool, batch)
             scene_layers = []
             if scenes is not None:
-                # In one list: draw d of kind k is scene k * D + d.
-                for draws_of_kind in scenes.images:
-                    scene_layers += [jnp.broadcast_to(scene, images.shape) for scene in draws_of_kind]
+                scene_layers = scenes.layers(images)
             fill_layers = []
             if self.mirror_and_fills:
                 fill_layers = [fill(images) for fill in FILLS.values()]
@@ -117,6 +115,7 @@ class Questions:
             else:
                 # Of stored features, as in training: those made anew may round otherwise, and cost the encoder's pass.
                 logits = logits_of(experiment, weights, inputs_of(pool, batch, images))
+                # Without the score `mirror` nobody reads them.
                 mirrored_logits = logits
                 if self.mirror_and_fills:
                     mirrored_logits = _logits_of_mirror_images(experiment, weights, pool, batch, images)
@@ -124,6 +123,7 @@ class Questions:
             scores_by_name = self._scores(logits, mirrored_logits)
             decomposition = metrics.decompose(logits, labels)
             regions = metrics.region_sums(logits, labels)
+            # Those on scenes come first, then those on fills.
             scene_log_odds = None
             if scenes is not None:
                 # From (B, K * D, F) to (B, K, F).
@@ -213,6 +213,13 @@ class _Scenes(NamedTuple):
     draw_weights: Array
     """Weights of the draws in the mean of a kind, (D,)."""
 
+    def layers(self, images: jax.Array) -> list[jax.Array]:
+        """Lists the scenes, each in the shape of images (B, H, W, 3): draw d of kind k is number k * D + d."""
+        layers = []
+        for draws_of_kind in self.images:
+            layers += [jnp.broadcast_to(scene, images.shape) for scene in draws_of_kind]
+        return layers
+
 
 class _Passes(NamedTuple):
     """The P passes of a batch through the model, in order: int (P,) each."""
@@ -268,9 +275,9 @@ def _make_passes(
         mirror: whether to pass the mirrored images.
 
     Returns:
-        Three arrays: the logits (B, H, W, C) of the images; the logits of their mirror images, or without `mirror`
-        again those of the images, which nobody reads; and the log-odds (B, L, F) of the regions pasted on each of the L
-        scenes and fills, scenes first.
+        Three arrays: the logits (B, H, W, C) of the images; the logits of their mirror images, in mirrored coordinates,
+        or without `mirror` again those of the images, which nobody reads; and the log-odds (B, L, F) of the regions
+        pasted on each of the L scenes and fills, scenes first.
     """
     layers = jnp.stack([images, *scenes, *fills])
     # Unless the mirrored images come first, the images as they are do.
@@ -283,17 +290,19 @@ def _make_passes(
 
     def make_pass(regions: _Regions, this_pass: _Passes) -> tuple[_Regions, tuple[jax.Array, jax.Array]]:
         pasted = intervene.paste(images, regions.cover, layers[this_pass.layer])
-        logits = model(jnp.where(this_pass.direction < 0, pasted[:, :, ::-1], pasted))
+        is_mirrored = this_pass.direction < 0
+        logits = model(jnp.where(is_mirrored, pasted[:, :, ::-1], pasted))
         # The pass with the unchanged images finds the regions and their cover; the other passes keep what they got.
-        mask = jnp.where(this_pass.number == unchanged, intervene.foreground(logits), regions.mask)
-        cover = jax.lax.cond(this_pass.number == unchanged, intervene.soft_edge, lambda _: regions.cover, mask)
-        mask_as_seen = jnp.where(this_pass.direction < 0, mask[:, :, ::-1], mask)
+        finds_regions = this_pass.number == unchanged
+        mask = jnp.where(finds_regions, intervene.foreground(logits), regions.mask)
+        cover = jax.lax.cond(finds_regions, intervene.soft_edge, lambda _: regions.cover, mask)
+        mask_as_seen = jnp.where(is_mirrored, mask[:, :, ::-1], mask)
         return _Regions(mask=mask, cover=cover), (logits, intervene.region_log_odds(logits, mask_as_seen))
 
     not_found = _Regions(mask=jnp.zeros(images.shape[:3], bool), cover=jnp.ones(images.shape[:3]))
     all_passes = jax.tree.map(jnp.asarray, passes)
     _, (logits, log_odds) = jax.lax.scan(make_pass, not_found, all_passes)
-    # Log-odds up to the pass with the unchanged images are of no pasted region.
+    # The passes up to the one with the unchanged images are of whole images.
     of_layers = _mean_of_directions(log_odds[unchanged + 1 :], scenes=len(scenes))
     mirrored = unchanged
     if mirror:
@@ -340,6 +349,7 @@ def pack_classes(labels: jax.Array, *, classes: int, side: int = MASK_SIDE) -> j
         [[[80], [32]]]
     """
     step = math.ceil(max(labels.shape[1:]) / side)
+    # From the middle of the first step on, row by row: (n, 1, pixels), an axis for the planes.
     kept = labels[:, step // 2 :: step, step // 2 :: step].reshape(len(labels), 1, -1)
     planes = jnp.arange((classes - 1).bit_length())[:, None]
     return jnp.packbits((kept >> planes) & 1 == 1, axis=-1)
