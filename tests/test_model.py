@@ -240,7 +240,7 @@ def test_many_images_take_xlas_own_where_oneDNN_is_absent(gains_at_once, monkeyp
 def test_predictions_of_a_large_network_take_the_library_that_is_faster_for_it(
     network, library, gains_at_once, monkeypatch
 ):
-    monkeypatch.setattr(convolutions, "LEAST_WORK_LARGE", 1)
+    monkeypatch.setattr(convolutions, "LEAST_PIXELS_LARGE", 1)
     monkeypatch.setattr(model_module, "has_onednn", lambda: True)
     assert model_module._library_of(ModelSpec(network), images(1, 4, 6)) == library
 
