@@ -75,7 +75,7 @@ class Spread:
     images: Variance
     """Over images, or clusters."""
     of_groups: np.ndarray
-    """The part of each group in that over images, float64 (F, V)."""
+    """What each group adds to the variance over images, float64 (F, V)."""
 
     @property
     def total(self) -> float:
@@ -186,6 +186,11 @@ def contrast_weights(counts: np.ndarray, usual: tuple[tuple[int, ...], ...]) -> 
     return weights
 
 
+def _group_of_images(units: AssayUnits) -> np.ndarray:
+    """Returns the group of each image, class * V + value of V values, int (n,)."""
+    return units.class_ * units.values + units.value
+
+
 def group_flips(units: AssayUnits, outcomes: Outcomes, numerator: np.ndarray) -> np.ndarray:
     """Returns the share of each group's true foreground that a numerator covers, (S, F, V).
 
@@ -197,7 +202,7 @@ def group_flips(units: AssayUnits, outcomes: Outcomes, numerator: np.ndarray) ->
     Returns:
         float64, NaN for groups without tested images.
     """
-    group = units.class_ * units.values + units.value
+    group = _group_of_images(units)
     in_group = np.zeros((len(group), units.classes * units.values))
     in_group[np.arange(len(group)), group] = 1
     was_tested = np.isfinite(numerator)
@@ -292,7 +297,7 @@ def _image_variance(units: AssayUnits, outcomes: Outcomes, weights: np.ndarray) 
     A group of G images or clusters is a sample with G - 1 degrees of freedom. Where a group is one cluster, such as the
     only patient of a scanner, nothing tells the variance.
     """
-    group = units.class_ * units.values + units.value
+    group = _group_of_images(units)
     groups = units.classes * units.values
     names, cluster = np.unique(units.cluster, return_inverse=True)
     # Influence and presence of each cluster in each group, (groups, clusters).
@@ -324,7 +329,7 @@ def _influences(units: AssayUnits, outcomes: Outcomes, weights: np.ndarray) -> n
     flip = mean_over_seeds(outcomes.flip)
     share = group_flips(units, outcomes, flip[None])[0][units.class_, units.value]
     pixels = np.where(np.isfinite(flip), np.nan_to_num(outcomes.foreground), 0.0)
-    group = units.class_ * units.values + units.value
+    group = _group_of_images(units)
     pixels_of_group = np.bincount(group, pixels, minlength=units.classes * units.values)[group]
     with np.errstate(invalid="ignore", divide="ignore"):
         influence = weights[units.class_, units.value] * (np.nan_to_num(flip) - share * pixels) / pixels_of_group

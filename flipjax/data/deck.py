@@ -84,6 +84,7 @@ def draw_deck(catalog: Catalog, split: Split, *, seed: Integer, n_train: int) ->
     else:
         drawn = draw(seed)
     xp = _namespace(drawn[0])
+    # In the order of `sets`: the objects come first.
     objects = None
     if object_sets:
         n = n_train // groups.classes
@@ -160,6 +161,7 @@ def _slots(groups: Groups, scene: Array, is_common: Array, *, n: int) -> Array:
         common_rows = (scene == s) & is_common
         slots = xp.where(common_rows, xp.cumsum(common_rows) - 1, slots)
         rare_rows = (scene == s) & ~is_common
+        # The last slot of a scene is the last of the n F / S that it has if all scenes are used equally.
         first_rare = n * groups.classes // groups.scenes - rare_rows.sum()
         slots = xp.where(rare_rows, xp.cumsum(rare_rows) - 1 + first_rare, slots)
     return slots

@@ -182,7 +182,7 @@ class Walk:
             self.lines.append(text)
             parts += [text, *self._files(function.__globals__)]
             read = {key: function.__globals__[key] for key in _names_in(code) if key in function.__globals__}
-            # An object whose content cannot be digested is made by code in the file.
+            # Where there is a file, an object that cannot be digested counts by its type: code in the file makes it.
             parts += self._values(read, name, lenient="__file__" in function.__globals__)
         held: dict[str, object] = {}
         for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
@@ -206,6 +206,7 @@ class Walk:
             return parts
         parts += self._files(module)
         parts += [self.digest(base, name) for base in value.__bases__]
+        # Without the texts that Python itself adds, such as `__doc__`.
         attributes = {key: content for key, content in vars(value).items() if callable(content) or key[:2] != "__"}
         return parts + self._values(attributes, name, lenient=True)
 

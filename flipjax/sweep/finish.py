@@ -39,7 +39,7 @@ from flipjax.training.scenes import split_evenly, training_scenes
 from flipjax.training.task import Task
 
 MASK_BYTES = 2**28
-"""Most bytes of a run's predicted classes; beyond, they are not stored and seeds not compared."""
+"""Most bytes of a run's predicted classes; beyond, they are not stored, and seeds are not compared."""
 PIXELS_PER_MASK_BYTE = 4
 """Predicted classes in a byte of stored masks, at two bits a pixel."""
 MOST_SHOWN_MEMBERS = 6
@@ -53,11 +53,11 @@ class Evaluation:
     first: Questions
     """What is asked of the weights that the first selection rule kept."""
     later: Questions
-    """What is asked of those of later rules: no extra forward passes, six of which would dominate the evaluation."""
+    """What is asked of the weights of later rules: nothing that needs more forward passes, which take long."""
     pool: Pool
     """The pool of the program."""
     rows: np.ndarray
-    """Pool rows (n, 2) of both parts, which so share one program."""
+    """Pool rows (n, 2) of the validation and then of the test images; one compiled program takes both."""
     scenery: Scenery
     """The scenes of `first`, as `Questions` takes them."""
 
@@ -255,7 +255,7 @@ def _scores(questions: Questions, answer: Assessed, is_validation: np.ndarray) -
 
 
 def _pass_shares(evaluation: Evaluation) -> np.ndarray | None:
-    """Returns the weights of the passes of each kind of scene, (2 D,): each draw's, shared with its mirror image."""
+    """Returns the weight of each forward pass on other scenes, (2 D,): half of its draw's, as its mirror image's is."""
     if not isinstance(evaluation.scenery, tuple):
         return None
     _, shares = evaluation.scenery

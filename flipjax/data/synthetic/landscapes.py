@@ -362,7 +362,10 @@ def _snow(u: Draw, x: Line, y: Line, horizon: jax.Array, sky: jax.Array, patches
 
 
 def _offshore(bearing: jax.Array, x: Line, y: Line, bays: jax.Array, lean: jax.Array) -> jax.Array:
-    """Returns the distance beyond the shore (H, W); about a fraction (1 + lean) / 2 of the frame lies beyond it."""
+    """Returns the distance beyond the shore (H, W); about (1 + lean) / 2 of the frame lies beyond it.
+
+    `bearing` () is in turns, `bays` (H, W) noise that bends the shore, and `lean` () in [-1, 1].
+    """
     angle = 2 * jnp.pi * bearing
     along = (x - 0.5) * jnp.cos(angle) + 0.35 * (y[:, None] - 0.65) * jnp.sin(angle) + 0.14 * (bays - 0.5)
     return 0.70 * lean - along

@@ -24,7 +24,7 @@ from flipjax.report.charts import Chart, Panel
 from flipjax.report.gallery.store import StoredImages, load_gallery
 from flipjax.report.style import EMPTY, INK, OUTCOMES, class_colours, plain
 from flipjax.results.first_rule import FirstRule
-from flipjax.results.frames import records_of
+from flipjax.results.frames import Row, records_of
 from flipjax.results.run import StoredRun
 from flipjax.results.store import GALLERY
 from flipjax.results.text import setting_label, varying_axes
@@ -36,7 +36,7 @@ SMALL_SIDE = 96
 OUTLINED = 256
 """Pixels of the longer side that an image with contours has at least, so that they are thin lines."""
 CONTOUR = 2
-"""Pixels of the width of a contour, of such an image."""
+"""Width of the contours on such an image, in pixels."""
 FADE = 0.3
 """How much of a photo shows below flip-risk."""
 LEAST_ERROR = 0.05
@@ -271,11 +271,6 @@ def items_of(run: StoredRun, tables: FirstRule) -> tuple[list[Item], list[str]]:
             damaged.append(f"{error}; its images are left out")
             continue
         for member in dict.fromkeys(stored.member.tolist()):
-            label = member
-            record = records.get(member, {})
-            setting = setting_label(record, [axis for axis in axes if axis in record])
-            if setting:
-                label = f"{member}: {setting}"
             images = cell.images_of(member, "test")
             swap = None
             if images.log_odds is not None:
@@ -286,11 +281,19 @@ def items_of(run: StoredRun, tables: FirstRule) -> tuple[list[Item], list[str]]:
                 images.pair,
                 class_names=cell.class_names,
                 scene_names=cell.results.scene_name.tolist(),
-                label=label,
+                label=_label_of(member, records.get(member, {}), axes),
                 swap=swap,
                 all_groups=cell.groups,
             )
     return items, damaged
+
+
+def _label_of(member: str, record: Row, axes: Sequence[str]) -> str:
+    """Returns the name of a member, with its setting if `record` holds any of the axes."""
+    setting = setting_label(record, [axis for axis in axes if axis in record])
+    if not setting:
+        return member
+    return f"{member}: {setting}"
 
 
 def member_items(
