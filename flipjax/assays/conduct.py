@@ -19,7 +19,15 @@ from flipjax.assays.network import first_network
 from flipjax.assays.obstacles import cluster_counts, find_obstacle, notes_on_empty_groups
 from flipjax.assays.options import Options, check_options, out_folder
 from flipjax.assays.population import EVERYTHING, Network, Stage, TrainedStage, by_setting, make_wave, outcomes_of
-from flipjax.assays.results import Assay, Training, group_rows, image_rows, write_image_rows, write_record
+from flipjax.assays.results import (
+    UNNAMED_CLUSTERS,
+    Assay,
+    Training,
+    group_rows,
+    image_rows,
+    write_image_rows,
+    write_record,
+)
 from flipjax.assays.sentences import advise, duration, findings
 from flipjax.assays.verdict import UNKNOWN, AssayVerdict
 from flipjax.assays.waves import (
@@ -180,7 +188,7 @@ def _without_networks(experiment: AssayExperiment) -> Assay:
         value_names=images.catalog.scene_names,
         images=images.count,
         clusters=len(np.unique(units.cluster)),
-        cluster_name=options.clusters or "clusters",
+        cluster_name=options.clusters or UNNAMED_CLUSTERS,
         cluster_counts=cluster_counts(images),
         size=images.size,
         association=experiment.association,

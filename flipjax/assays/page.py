@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from flipjax.assays.association import usual_mask
-from flipjax.assays.contrast import FlipEstimate
+from flipjax.assays.contrast import Contrast, FlipEstimate
 from flipjax.assays.looks import level_of_look, spent_level
-from flipjax.assays.results import Assay, to_plain
+from flipjax.assays.results import UNNAMED_CLUSTERS, Assay, to_plain
 from flipjax.assays.sentences import findings
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.gallery.items import Item, items_of, palette_of
@@ -34,7 +34,7 @@ def write_assay(assay: Assay, shown: StoredRun | None) -> str:
     if assay.levels:
         title = "Flip"
         if assay.used:
-            title = "What ends it"
+            title = "What ends the use"
         sections.append(Section(title, _remedy_blocks(assay)))
         sections.append(Section("Groups", [Numbers("What the networks made of each group", _group_table(assay))]))
     sections.append(Section("Class and attribute", [_count_block(assay)]))
@@ -62,7 +62,7 @@ def _facts(assay: Assay) -> list[str]:
     clusters = ""
     if assay.clustered:
         clusters = f", {assay.clusters} clusters"
-        if assay.cluster_name != "clusters":
+        if assay.cluster_name != UNNAMED_CLUSTERS:
             clusters += f" ({assay.cluster_name})"
     facts = [f"{assay.source}: {assay.images} images{clusters}, read at {assay.size} x {assay.size} pixels"]
     if assay.training is not None:
@@ -76,33 +76,51 @@ def _facts(assay: Assay) -> list[str]:
 def _verdict_block(assay: Assay) -> Numbers:
     """Returns the table of the numbers that the verdict rests on."""
     rows = []
-    contrast = assay.contrast
-    if contrast is not None:
-        p = f"one-sided p {_probability(contrast.estimate.p)}"
-        meaning = f"how much more the rare groups flip than the common ones, classes and values cancelled; {p}"
-        rows.append(["contrast", contrast.estimate.text, meaning])
-        after = ", ".join(map(str, contrast.looks))
-        level = f"{level_of_look(contrast.looks):.3f}"
-        rows.append(["looks", f"{len(contrast.looks)}", f"after {after} seeds; p of the last may be {level}"])
-        rows.append(["spread", *_spread_row(assay)])
-        spent = f"{spent_level(contrast.looks[-1]):.3f}"
-        permuted = f"at most, in 95% of cases with the attribute permuted over {contrast.unit}"
-        p = _probability(contrast.p)
-        rows.append(["permuted", f"{contrast.permuted:.2f}", f"{permuted}; p {p}, which may be {spent}"])
-        rows.append(["margin", f"{assay.margin:g}", "a contrast within it does not matter"])
+    if assay.contrast is not None:
+        rows += _contrast_rows(assay, assay.contrast)
     if assay.learnt is not None:
-        needed = (
+        meaning = (
             "of the class among the object pixels that are found, mean over the common groups and seeds; "
             f"{assay.learnt.needed:.2f} is needed"
         )
-        rows.append(["accuracy", f"{assay.learnt.accuracy:.2f}", needed])
+        rows.append(["accuracy", f"{assay.learnt.accuracy:.2f}", meaning])
     if not rows:
         rows.append(["nothing trained", "-", assay.verdict.reason])
     return Numbers("What the verdict rests on", TextTable(["", "value", "meaning"], rows), words=True)
 
 
+def _contrast_rows(assay: Assay, contrast: Contrast) -> list[list[str]]:
+    """Returns the rows of the contrast; at each look it is tested, with the seeds that have been trained."""
+    p_over_seeds = _probability(contrast.estimate.p)
+    p_over_permutations = _probability(contrast.p)
+    looks = ", ".join(map(str, contrast.looks))
+    threshold_over_seeds = f"{level_of_look(contrast.looks):.3f}"
+    threshold_over_permutations = f"{spent_level(contrast.looks[-1]):.3f}"
+    return [
+        [
+            "contrast",
+            contrast.estimate.text,
+            "how much more the rare groups flip than the common ones, classes and values cancelled; one-sided p "
+            f"{p_over_seeds}",
+        ],
+        [
+            "looks",
+            f"{len(contrast.looks)}",
+            f"tests of the contrast, after {looks} seeds; the last is significant if p <= {threshold_over_seeds}",
+        ],
+        ["spread", *_spread_row(assay)],
+        [
+            "permuted",
+            f"{contrast.permuted:.2f}",
+            f"at most, in 95% of cases with the attribute permuted over {contrast.unit}; p {p_over_permutations}, "
+            f"significant if p <= {threshold_over_permutations}",
+        ],
+        ["margin", f"{assay.margin:g}", "a contrast within it does not matter"],
+    ]
+
+
 def _spread_row(assay: Assay) -> list[str]:
-    """Returns the parts of the contrast's variance, and what they are."""
+    """Returns the share of the contrast's variance that is over images or clusters, and what it is."""
     outlook = assay.outlook
     if outlook is None or np.isnan(outlook.image_share):
         return ["-", "of the contrast's variance; needs two seeds and two images of a group"]
@@ -136,7 +154,8 @@ def _definitions(assay: Assay) -> dict[str, str]:
         "contrast": "How much more the rare groups flip than the common ones, beyond what a harder class and a harder "
         f"{attribute} explain.",
         "used": f"Networks take {attribute} for the class: the contrast is above 0 over seeds and {unit}, and beyond "
-        "that of permuted attributes, with a probability of .05 at most, over all looks, where nothing is used.",
+        "that of permuted attributes. Where nothing is used, the probability of this verdict over all looks is .05 at "
+        "most.",
         "not used": f"The whole interval of the contrast lies within the margin of {assay.margin:g}: evidence that "
         f"networks of this kind do not take {attribute} for the class.",
         "cannot be told": "Networks do not learn the classes, or the interval is too wide, or no counter-example "
@@ -150,15 +169,15 @@ def _definitions(assay: Assay) -> dict[str, str]:
 def _remedy_blocks(assay: Assay) -> list[Numbers | Chart]:
     """Returns Flip with fewer counter-examples and with methods, as a table and, of several levels, a curve."""
     rows = []
-    for level in (*assay.levels, *assay.methods):
-        kept = level.kept * assay.association.counter_examples.sum()
+    for remedy in (*assay.levels, *assay.methods):
+        kept_images = remedy.kept * assay.association.counter_examples.sum()
         rows.append(
             [
-                level.name,
-                f"{kept:.0f}",
-                level.flip_rare.text,
-                level.flip_common.text,
-                f"{level.foreground_iou:.2f}",
+                remedy.name,
+                f"{kept_images:.0f}",
+                remedy.flip_rare.text,
+                remedy.flip_common.text,
+                f"{remedy.foreground_iou:.2f}",
             ]
         )
     header = ["counter-examples or method", "of the data", "Flip (rare)", "Flip (common)", "foreground IoU"]
@@ -172,25 +191,29 @@ def _remedy_blocks(assay: Assay) -> list[Numbers | Chart]:
 
 def _curve(assay: Assay) -> Chart:
     """Returns the chart of Flip over the number of counter-examples."""
-    counts = np.array([level.kept for level in assay.levels]) * assay.association.counter_examples.sum()
+    kept_images = np.array([level.kept for level in assay.levels]) * assay.association.counter_examples.sum()
+    needed = assay.counter_examples
 
     def draw_curve(axes: Axes, estimates: Sequence[FlipEstimate], *, name: str, colour: str) -> None:
         means = np.array([estimate.value for estimate in estimates])
         low = np.array([estimate.low for estimate in estimates])
         high = np.array([estimate.high for estimate in estimates])
-        axes.errorbar(counts, means, [means - low, high - means], marker="o", color=colour, label=name, capsize=2)
+        axes.errorbar(kept_images, means, [means - low, high - means], marker="o", color=colour, label=name, capsize=2)
 
     def draw(axes: Axes) -> None:
         draw_curve(axes, [level.flip_rare for level in assay.levels], name="rare groups", colour="tab:orange")
         draw_curve(axes, [level.flip_common for level in assay.levels], name="common groups", colour="tab:blue")
         dress(axes, title="Flip over counter-examples", x="counter-examples in the data", y="Flip")
         axes.set_ylim(0, 1)
-        if assay.counter_examples is not None:
-            draw_reference(axes, ReferenceLevel(assay.counter_examples.target, "target"))
+        if needed is not None:
+            draw_reference(axes, ReferenceLevel(needed.target, "target"))
         legend(axes, columns=2)
 
-    ends = [f"{count:.0f}: {level.flip_rare.value:.2f}" for count, level in zip(counts, assay.levels, strict=True)]
-    panel = Panel(draw, f"Flip in the rare groups over the number of counter-examples. {'; '.join(ends)}.", (5.2, 3.4))
+    points = []
+    for count, level in zip(kept_images, assay.levels, strict=True):
+        points.append(f"{count:.0f}: {level.flip_rare.value:.2f}")
+    text = f"Flip in the rare groups over the number of counter-examples. {'; '.join(points)}."
+    panel = Panel(draw, text, (5.2, 3.4))
     return Chart(
         "counter_examples",
         "Flip over the number of counter-examples",
@@ -247,8 +270,8 @@ def _gallery(run: StoredRun | None) -> Gallery | None:
     """Returns the most flipped images that a run kept, or None."""
     if run is None:
         return None
-    stored, _ = items_of(run, run.first_rule)
-    items = sorted(stored, key=_flip, reverse=True)[:SHOWN]
+    stored_items, _damaged = items_of(run, run.first_rule)
+    items = sorted(stored_items, key=_flip, reverse=True)[:SHOWN]
     if not items:
         return None
     return Gallery(

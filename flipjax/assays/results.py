@@ -23,6 +23,8 @@ from flipjax.support.files import replacing, write_text
 
 RECORD = "assay.json"
 """The file of the record."""
+UNNAMED_CLUSTERS = "clusters"
+"""What clusters are called that no column names."""
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 """A value that JSON can hold."""
 
@@ -100,7 +102,7 @@ class Assay:
         value_names: the names of the attribute's values.
         images: the number of images.
         clusters: the number of clusters, such as patients; as many as images if none are given.
-        cluster_name: the column that holds them, or `clusters`.
+        cluster_name: the column that holds them, or UNNAMED_CLUSTERS.
         cluster_counts: clusters of each class with each value, int64 (F, V).
         size: side in pixels at which they were read.
         association: of class and attribute.

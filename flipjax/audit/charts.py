@@ -20,6 +20,8 @@ MAP_COLUMNS = 12
 """Groups that it shows, at most."""
 WIDEST = 4.9
 """Inches of a chart that does not scroll on a narrow screen."""
+FEWEST_CELLS = 3
+"""Cells below which there is no map."""
 
 
 def note_of(audit: Audit) -> str:
@@ -28,8 +30,11 @@ def note_of(audit: Audit) -> str:
     return f"{images}, {len(audit.foreground)} foreground classes, by {audit.measured.weight_noun}."
 
 
-def ranking_charts(audit: Audit) -> list[Chart]:
-    """Returns risk-coverage, and flip by decile of flip-risk; none without a ranking, no deciles of few images."""
+def flip_risk_charts(audit: Audit) -> list[Chart]:
+    """Returns the charts of risk-coverage and of flip by decile of flip-risk.
+
+    Without a ranking there are none; of few images there is no chart of deciles.
+    """
     if not audit.risk_ranks_images:
         return []
     ranking = {
@@ -44,7 +49,9 @@ def ranking_charts(audit: Audit) -> list[Chart]:
             low, high = audit.intervals[name]
             intervals[name] = (np.asarray(low), np.asarray(high))
     mean = audit.number("flip_image_mean")
-    coverage, deciles = rankings.ranking_charts({"": {"": ranking}}, note=note, mean=mean, intervals=intervals)
+    # One panel without a title, and in it one curve without a label.
+    facets = {"": {"": ranking}}
+    coverage, deciles = rankings.ranking_charts(facets, note=note, mean=mean, intervals=intervals)
     if not audit.has_tenths:
         return [coverage]
     if intervals:
@@ -55,31 +62,41 @@ def ranking_charts(audit: Audit) -> list[Chart]:
 def heat_chart(audit: Audit) -> Chart | None:
     """Returns Flip of each class in each group as a map, those that flip significantly more framed; None of few cells.
 
-    Of many classes or groups those with the largest differences are shown.
+    Of many classes or groups those with the largest differences are shown, MAP_ROWS and MAP_COLUMNS of them.
     """
-    shown = [row for row in audit.compared if row.flips]
-    shown.sort(key=_size_of_difference, reverse=True)
-    classes = list(dict.fromkeys(row.class_name for row in shown))
-    groups = list(dict.fromkeys(row.group for row in shown))
-    if not classes or len(classes) * len(groups) < 3:
+    flipping = [row for row in audit.compared if row.flips]
+    flipping.sort(key=_size_of_difference, reverse=True)
+    all_classes = list(dict.fromkeys(row.class_name for row in flipping))
+    all_groups = list(dict.fromkeys(row.group for row in flipping))
+    if len(all_classes) * len(all_groups) < FEWEST_CELLS:
         return None
-    classes = sorted(classes[:MAP_ROWS], key=audit.class_names.index)
-    groups = sorted(groups[:MAP_COLUMNS])
-    frames = []
-    for row in groups_with_sentence(audit):
-        flips_more = row.difference.value > 0
-        if flips_more and row.class_name in classes and row.group in groups:
-            frames.append((classes.index(row.class_name), groups.index(row.group)))
-    panel = heat_panel(flip_cells(audit.compared, classes, groups), classes, groups, framed=frames)
+    classes = sorted(all_classes[:MAP_ROWS], key=audit.class_names.index)
+    groups = sorted(all_groups[:MAP_COLUMNS])
+    cells = flip_cells(audit.compared, classes, groups)
+    panel = heat_panel(cells, classes, groups, framed=_framed_cells(audit, classes, groups))
     note = note_of(audit)
-    if len(classes) < len(audit.foreground):
+    if len(classes) < len(all_classes):
+        note = f"{note} Shown are {len(classes)} of {len(all_classes)} that flip, with the largest differences."
+    elif len(classes) < len(audit.foreground):
         note = f"{note} Shown are {len(classes)} that flip."
+    if len(groups) < len(all_groups):
+        note = f"{note} Shown are {len(groups)} of {len(all_groups)} groups, with the largest differences."
     caption = "Framed: significantly more flips than in the other groups."
     return Chart("flip_by_group", "Flip by class and group", caption, note, [panel], columns=1)
 
 
 def _size_of_difference(row: GroupFlip) -> float:
     return abs(float(row.difference.value))
+
+
+def _framed_cells(audit: Audit, classes: Sequence[str], groups: Sequence[str]) -> list[tuple[int, int]]:
+    """Returns row and column of the cells whose class flips significantly more in their group."""
+    cells = []
+    for row in groups_with_sentence(audit):
+        flips_more = row.difference.value > 0
+        if flips_more and row.class_name in classes and row.group in groups:
+            cells.append((classes.index(row.class_name), groups.index(row.group)))
+    return cells
 
 
 def flip_cells(compared: Sequence[GroupFlip], classes: Sequence[str], groups: Sequence[str]) -> np.ndarray:
@@ -95,10 +112,7 @@ def heat_panel(
     shares: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, framed: Sequence[tuple[int, int]] = ()
 ) -> Panel:
     """Returns a panel of shares (R, C) as cells that are redder for a larger share, grey where there is none."""
-    tint = 1 - np.array(to_rgb(FLIP))
-    has_share = ~np.isnan(shares)
-    # The square root makes small shares visible.
-    colours = np.where(has_share[..., None], 1 - np.sqrt(np.nan_to_num(shares))[..., None] * tint, to_rgb(EMPTY))
+    colours = _cell_colours(shares)
 
     def draw(axes: Axes) -> None:
         axes.imshow(colours, aspect="auto")
@@ -108,11 +122,11 @@ def heat_panel(
         axes.hlines(np.arange(len(rows) - 1) + 0.5, -0.5, len(columns) - 0.5, color=LIGHT, linewidth=1.5)
         axes.vlines(np.arange(len(columns) - 1) + 0.5, -0.5, len(rows) - 0.5, color=LIGHT, linewidth=1.5)
         for row, column in framed:
-            axes.add_patch(panels.frame(row, column))
+            axes.add_patch(panels.frame(row=row, column=column))
         if len(columns) > 6:
             axes.tick_params(axis="x", rotation=90)
         for (row, column), share in np.ndenumerate(shares):
-            if has_share[row, column]:
+            if not np.isnan(share):
                 ink = LIGHT if share > 0.5 else DARK
                 axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8.5, color=ink)
 
@@ -122,3 +136,11 @@ def heat_panel(
     text = f"Flip by class and group. Significantly more: {'; '.join(words) or 'none'}."
     width = min(WIDEST, 1.9 + 0.75 * len(columns))
     return Panel(draw, text, (max(3.0, width), 1.0 + 0.36 * len(rows)))
+
+
+def _cell_colours(shares: np.ndarray) -> np.ndarray:
+    """Returns the colours (R, C, 3) of shares (R, C): from white to red, and grey where there is none."""
+    # The square root makes small shares visible.
+    redness = np.sqrt(np.nan_to_num(shares))[..., None]
+    colours = 1 - redness * (1 - np.array(to_rgb(FLIP)))
+    return np.where(np.isnan(shares)[..., None], to_rgb(EMPTY), colours)

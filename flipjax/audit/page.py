@@ -43,7 +43,7 @@ def write_audit_page(
 ) -> None:
     """Writes a self-contained index.html, and its figures as SVG and PNG."""
     # Blocks that follow the tables of a section, by its title. Deciles come before the curve of risk and coverage.
-    after: dict[str, list[PageBlock]] = {"Flip-risk": [*charts.ranking_charts(audit)[::-1]]}
+    after: dict[str, list[PageBlock]] = {"Flip-risk": [*charts.flip_risk_charts(audit)[::-1]]}
     if segments:
         after["Flips"] = [Gallery(segments, palette_of(audit, segments), CAPTION_OF_SEGMENTS, filtered=False)]
     further = items[FIRST_ITEMS:]

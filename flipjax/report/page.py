@@ -4,7 +4,8 @@
 page of the same results, it leaves the files as they are and returns the stored text of that page. `make_document` puts
 the page together: facts and findings in sentences, a chart and two images beside them, then the sections.
 
-*rho* is the fraction of a class's training images that show the usual scene of the class.
+*rho* is the fraction of a class's training images that show the usual scene of the class. The *first rule* is the first
+of the configured rules that select an epoch of each member; the page shows the results at that epoch.
 """
 
 from collections.abc import Sequence
@@ -57,9 +58,9 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
     Skips the work if the report is newer than results, pictures and configuration, unless `again`. See `flipjax.run`
     for an example.
 
-    Writes summary.csv, trend.csv, comparison.csv (of methods), selection.csv (of selection rules) and, beside
-    `report/`, scores.csv (of image scores), each if it has rows; summary.md, summary.tex, `figures/*.png`,
-    `figures/*.svg`, and a self-contained index.html. Every file is written atomically.
+    Writes summary.csv, summary.md, summary.tex, `figures/*.png`, `figures/*.svg`, and a self-contained index.html. Of
+    tables with rows, writes trend.csv, comparison.csv (of methods), selection.csv (of selection rules) and, beside
+    `report/`, scores.csv (of image scores). Every file is written atomically.
 
     Raises:
         FileNotFoundError: the folder has no results.
@@ -77,15 +78,20 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
         run = workdir
     else:
         run = load(workdir)
-    write_csv(folder / "summary.csv", run.first_rule.means)
-    write_csv(folder / "trend.csv", run.first_rule.trend)
-    write_csv(folder / "comparison.csv", run.first_rule.comparison)
-    write_csv(folder / "selection.csv", run.first_rule.selection)
-    write_csv(run_folder / "scores.csv", compared_scores(run))
+    _write_tables(run, folder)
     text = write_report(folder, make_document(run, folder / "figures"))
     # Written last, to mark the report as complete.
     write_text(folder / TEXT, text)
     return text
+
+
+def _write_tables(run: StoredRun, folder: Path) -> None:
+    """Writes the tables of a run into the folder of its report, and scores.csv beside it; none without rows."""
+    write_csv(folder / "summary.csv", run.first_rule.means)
+    write_csv(folder / "trend.csv", run.first_rule.trend)
+    write_csv(folder / "comparison.csv", run.first_rule.comparison)
+    write_csv(folder / "selection.csv", run.first_rule.selection)
+    write_csv(folder.parent / "scores.csv", compared_scores(run))
 
 
 def make_document(run: StoredRun, figures: Path) -> Document:
@@ -100,9 +106,9 @@ def make_document(run: StoredRun, figures: Path) -> Document:
     whole = run.first_rule
     shown = sample_settings(whole)
     items, damaged = items_of(run, shown)
-    charts_in_front, charts_over_rho = _place_flip_charts(shown)
-    if shown is not whole:
-        charts_over_rho = [*map_charts(whole), *charts_over_rho]
+    charts_in_front, charts_below = _place_flip_charts(shown)
+    if _is_sampled(run, shown):
+        charts_below = [*map_charts(whole), *charts_below]
     pair = None
     if items:
         palette = palette_of(run)
@@ -113,7 +119,7 @@ def make_document(run: StoredRun, figures: Path) -> Document:
         title=run.name,
         facts=_facts(run, shown),
         lines=findings(run),
-        sections=_sections(run, shown, items, charts_over_rho),
+        sections=_sections(run, shown, items, charts_below),
         missing=[*notes_on_missing(run), *damaged],
         terms=_terms(run),
         definitions=_definitions(run),
@@ -122,15 +128,22 @@ def make_document(run: StoredRun, figures: Path) -> Document:
     )
 
 
+def _is_sampled(run: StoredRun, shown: FirstRule) -> bool:
+    """Returns whether the shown settings are a sample; for all of them `sample_settings` returns the run's tables."""
+    return shown is not run.first_rule
+
+
 def _place_flip_charts(shown: FirstRule) -> tuple[list[Chart], list[Chart]]:
     """Returns the chart beside the findings, if there is one, and the charts of flips below, which do not repeat it."""
-    charts = flip_charts(shown)
-    # Of one setting, the first of these charts itself; of several, another chart that has a line for each setting.
-    in_front = front_chart(shown, charts[0])
+    flip_chart, *further_charts = flip_charts(shown)
+    in_front = front_chart(shown, flip_chart)
     if in_front is None:
-        return [], charts
-    below = [chart for chart in charts if chart is not in_front]
-    return [in_front], below
+        return [], [flip_chart, *further_charts]
+    if in_front is flip_chart:
+        # Of one setting.
+        return [in_front], further_charts
+    # Of several settings, a chart of its own with a line for each.
+    return [in_front], [flip_chart, *further_charts]
 
 
 def _facts(run: StoredRun, shown: FirstRule) -> list[str]:
@@ -140,7 +153,7 @@ def _facts(run: StoredRun, shown: FirstRule) -> list[str]:
     attribute = run.config_record.get("config", {}).get("pool", {}).get("attribute", "scene")
     if attribute != "scene":
         facts.append(f"The scene of an image is its {attribute}.")
-    if shown is not whole:
+    if _is_sampled(run, shown):
         setting_count = len(whole.means[varying_axes(whole.means)].drop_duplicates())
         facts.append(
             f"Shown one by one are {SAMPLED_SETTINGS} of {setting_count} settings, from the least to the most Flip in "
@@ -169,7 +182,8 @@ def _definitions(run: StoredRun) -> dict[str, str]:
     if is_balanced:
         rho += " In the test set all groups of class and scene are equally frequent."
     lowest = float(members["rho"].min())
-    if groups.rho_range.accepts(lowest) and lowest <= groups.independence + ROUNDING:
+    is_independent = groups.rho_range.accepts(lowest) and lowest <= groups.independence + ROUNDING
+    if is_independent:
         sides += f" At rho {level_text(lowest)} no scene was usual in training, so the two differ by chance alone."
     return {"rho": rho, "common, rare": sides}
 
@@ -193,16 +207,14 @@ def _terms(run: StoredRun) -> list[str]:
     return [*terms, "risk-coverage"]
 
 
-def _sections(
-    run: StoredRun, shown: FirstRule, items: Sequence[Item], charts_over_rho: Sequence[Chart]
-) -> list[Section]:
+def _sections(run: StoredRun, shown: FirstRule, items: Sequence[Item], charts_below: Sequence[Chart]) -> list[Section]:
     """Returns the sections below the findings, in order; the page leaves out those that are empty.
 
     Args:
         run: the run.
         shown: tables of the settings that are shown one by one.
         items: the images of the gallery.
-        charts_over_rho: maps of all settings, then charts of the flips of the shown ones; over rho if it varies.
+        charts_below: maps of all settings if only some are shown, then charts of the flips of the shown ones.
     """
     galleries = []
     if items:
@@ -211,7 +223,7 @@ def _sections(
     scores = score_tables(shown, compared_scores(run))
     return [
         Section("Results", [main_table]),
-        Section("Changes and further results", [*later_tables, *charts_over_rho], folded=True),
+        Section("Changes and further results", [*later_tables, *charts_below], folded=True),
         Section("Methods and selection", [*method_charts(shown), *difference_tables(shown)], folded=True),
         Section("Classes and groups", [*class_charts(shown), *group_tables(shown)], folded=True),
         Section("Flip-risk and other scores", [*risk_charts(shown), *scores], folded=True),
@@ -232,6 +244,7 @@ def findings(run: StoredRun) -> list[str]:
         *sentences.classes_warning(whole.members, classes=run.classes),
         *sentences.never_predicted_warning(never_predicted(run.cells.values())),
     ]
+    # The name of a configuration, without the variant that may follow a colon.
     name = str(run.config_record.get("name", "")).partition(":")[0]
     # A training that is too short explains the warnings on what was not learnt, so this is said first.
     if warnings and name in TOO_SHORT:
@@ -266,6 +279,7 @@ def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:
         common = [item for item in of_kind if item.group == "common"]
         rare = [item for item in of_kind if item.group == "rare"]
         if common and rare:
+            # A kind such as `pair 0` has the images of one object alone, so these two show it.
             candidates.append((min(common, key=_flip), max(rare, key=_flip)))
     if not candidates:
         return None
