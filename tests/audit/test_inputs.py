@@ -133,7 +133,7 @@ def test_a_model_is_audited_on_photos(tmp_path):
     photos = save_pictures(tmp_path / "photos", np.repeat(60 * MASKS[..., None], 3, -1), NAMES)
     own = {"out": tmp_path / "model", "images": photos}
     found = audit_files(None, tmp_path / "labels", model=Painted(), **own)
-    assert found.audit.weighted_confusion.tolist() == stored["flip_matrix"] and found.audit.has_scores
+    assert found.audit.pixel_confusion.tolist() == stored["flip_matrix"] and found.audit.has_scores
     assert found.audit.class_names == Painted.class_names
 
 

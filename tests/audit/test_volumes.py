@@ -125,7 +125,7 @@ def test_a_model_predicts_volumes(tmp_path):
     labels = write(tmp_path / "labels", LABELS, ".npy")
     found = audit_files(None, labels, model=Volumes(), images=images, out=tmp_path / "out").audit
     expected = metrics.decompose(MASKS, LABELS, kind="masks", spatial_ndim=3, num_classes=4)
-    assert found.confusion.tolist() == np.asarray(expected.confusion).sum(0).tolist()
+    assert found.pixel_confusion.tolist() == np.asarray(expected.confusion).sum(0).tolist()
 
 
 def test_pages_name_the_slice(tmp_path, monkeypatch):
