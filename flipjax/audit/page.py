@@ -1,6 +1,7 @@
 """Writes the page of an audit: its report with charts, and pictures of images and segments."""
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,12 +44,13 @@ def write_audit_page(
 ) -> None:
     """Writes a self-contained index.html, and its figures as SVG and PNG."""
     # Blocks that follow the tables of a section, by its title. Deciles come before the curve of risk and coverage.
-    after: dict[str, list[PageBlock]] = {"Flip-risk": [*charts.flip_risk_charts(audit)[::-1]]}
+    after: defaultdict[str, list[PageBlock]] = defaultdict(list)
+    after["Flip-risk"].extend(charts.flip_risk_charts(audit)[::-1])
     if segments:
-        after["Flips"] = [Gallery(segments, palette_of(audit, segments), CAPTION_OF_SEGMENTS, filtered=False)]
+        after["Flips"].append(Gallery(segments, palette_of(audit, segments), CAPTION_OF_SEGMENTS, filtered=False))
     further = items[FIRST_ITEMS:]
     if further:
-        after["Images"] = [Gallery(further, palette_of(audit, further), CAPTION_OF_NEXT, filtered=False)]
+        after["Images"].append(Gallery(further, palette_of(audit, further), CAPTION_OF_NEXT, filtered=False))
     sections = []
     for section in document.sections:
         if section.title == "Images" and items:
@@ -56,7 +58,7 @@ def write_audit_page(
             section = dataclasses.replace(section, blocks=[])
         blocks = [_with_links(audit, block, segments) for block in section.blocks]
         sections.append(dataclasses.replace(section, blocks=[*blocks, *after.pop(section.title, [])]))
-    if after:
+    if any(after.values()):
         raise ValueError(f"charts follow sections that `audit.tables.make_document` lacks: {', '.join(after)}")
     charts_in_front = []
     heat = charts.heat_chart(audit)

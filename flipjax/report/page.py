@@ -17,12 +17,13 @@ from flipjax.report.charts import Chart
 from flipjax.report.document import Document, Front, Section
 from flipjax.report.gallery.items import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
 from flipjax.report.html import Gallery, write_report
-from flipjax.report.missing import compared_scores, notes_on_missing
 from flipjax.report.page_tables import (
+    compared_scores,
     difference_tables,
     group_tables,
     made_of,
     members_table,
+    notes_on_missing,
     result_tables,
     score_tables,
 )

@@ -1,4 +1,4 @@
-"""The tables of a run's page, section by section; `flipjax.report.sections` has its charts."""
+"""The tables of a run's page, section by section, and notes on what it lacks; `report.sections` has its charts."""
 
 import pandas as pd
 
@@ -9,8 +9,11 @@ from flipjax.results.estimates import means_of
 from flipjax.results.first_rule import FirstRule
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import SCORES, column, own_keys, title_of
+from flipjax.results.record import RECORD, planned_members
+from flipjax.results.rows import LEFT_OUT, NOT_LEARNT
 from flipjax.results.run import StoredRun
 from flipjax.results.text import COLUMNS, FURTHER_COLUMNS, TextTable, varying_axes
+from flipjax.support.terminal import listed
 
 OF_GROUPS = {"fg_flip": "Flip", "iou/group": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
 """Quantities of the tables of groups, with their titles."""
@@ -18,6 +21,8 @@ LONG = 24
 """Rows above which a table is folded."""
 MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS, "top_decile_flip_share", "top_decile_of_ceiling")
 """Quantities of the table of members."""
+MOST_SCORED_MEMBERS = 2000
+"""Most members of a run for a page to compare scores."""
 
 
 def result_tables(tables: FirstRule) -> list[Numbers]:
@@ -148,3 +153,34 @@ def members_table(tables: FirstRule) -> Numbers:
         rows.append([record["member"], *setting, record["status"], *(text.number(record[name]) for name in quantities)])
     table = TextTable(["member", *axes, "status", *map(title_of, quantities)], rows)
     return Numbers("All members, on the test images", table, folded=True, searched=True)
+
+
+def compared_scores(run: StoredRun) -> pd.DataFrame:
+    """Returns the rows of scores.csv that a page compares; none for a run of more than MOST_SCORED_MEMBERS."""
+    if len(run.members) > MOST_SCORED_MEMBERS:
+        return pd.DataFrame()
+    return run.scores
+
+
+def notes_on_missing(run: StoredRun) -> list[str]:
+    """Returns a line for each file, member or table that a run lacks."""
+    notes = []
+    if not (run.folder / "results.csv").is_file():
+        notes.append("results.csv: the run has not ended; these are the results of the cells that have")
+    if not run.config_record:
+        notes.append(f"{RECORD}: cannot be read; how the run was made is not known")
+    members = run.first_rule.members
+    planned = planned_members(run.config_record, otherwise=len(members))
+    if len(members) < planned:
+        notes.append(f"{planned - len(members)} of the {planned} planned members have no results")
+    for status in LEFT_OUT:
+        # The findings of a run's page name these, and say why (`sentences.unlearnt_warning`).
+        if status == NOT_LEARNT:
+            continue
+        names = members["member"][members["status"] == status]
+        if len(names):
+            notes.append(f"{status}, and left out of all means: {listed(names)}")
+    if len(members) > MOST_SCORED_MEMBERS:
+        reason = f"left out for more than {MOST_SCORED_MEMBERS} members"
+        notes.append(f"scores.csv: {reason}; flipjax.results.scores makes it")
+    return notes
