@@ -337,15 +337,14 @@ def _make_worker() -> Callable[[str], int]:
 
     def run(line: str) -> int:
         """Returns the exit code of a shell line; if the task is cancelled, its process is asked to stop."""
+        interrupts = []
+        # Ray cancels a task by an interrupt. As an exception it would lose a process that is just starting.
+        signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
         process = subprocess.Popen(["sh", "-c", line])
-        try:
-            # Ray cancels a task by an interrupt, which reaches Python code and no system call.
-            while process.poll() is None:
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-        finally:
-            process.terminate()
-            process.wait()
-        return process.returncode
+        while process.poll() is None and not interrupts:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        process.terminate()
+        return process.wait()
 
     return run
 
