@@ -134,14 +134,15 @@ class Continued:
 
 def kill_in(stage, folder, out):
     """Types the command of an assay, and ends it with SIGKILL once a checkpoint of a stage is written."""
-    # On a busy machine, too, this process sees the checkpoint before the stage ends.
+    # On a busy machine, too, this process sees the checkpoint before the stage ends. One that is being written begins
+    # with a dot.
     line = ["nice", "-n", "10"]
     line += [sys.executable, "-m", "flipjax", "assay", folder, "--attribute", "scanner", "--clusters", "patient"]
     line += ["--out", out, *(f"--{name}={value}" for name, value in SMALL.items())]
     log = out.with_suffix(".log")
     with log.open("w") as stream:
         process = subprocess.Popen(line, stdout=stream, stderr=subprocess.STDOUT)
-        while process.poll() is None and not [*(out / stage).glob("checkpoints/*/*/record.json")]:
+        while process.poll() is None and not [*(out / stage).glob("checkpoints/*/[1-9]*/record.json")]:
             time.sleep(0.005)
         process.kill()
     assert process.wait() == -signal.SIGKILL, log.read_text()
