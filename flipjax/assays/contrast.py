@@ -75,7 +75,7 @@ class Spread:
     images: Variance
     """Over images, or clusters."""
     of_groups: np.ndarray
-    """What each group adds to the variance over images, float64 (F, V)."""
+    """Variance over images that each group contributes, float64 (F, V)."""
 
     @property
     def total(self) -> float:

@@ -24,7 +24,7 @@ from flipjax.support.files import replacing, write_text
 RECORD = "assay.json"
 """The file of the record."""
 UNNAMED_CLUSTERS = "clusters"
-"""What clusters are called that no column names."""
+"""Name of clusters without a column."""
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 """A value that JSON can hold."""
 

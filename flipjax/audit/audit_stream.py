@@ -55,7 +55,7 @@ class _Batch:
     names: list[str]
     """The images' names."""
     counts: list[ImageCounts]
-    """What was counted of each image."""
+    """Counts of each image."""
     groups: np.ndarray | None
     """The group of each image; None without groups."""
     clusters: list[str]

@@ -122,7 +122,7 @@ def find_changes(compared: ComparedAudits) -> list[Change]:
 
 
 def _outcomes_of(compared: ComparedAudits) -> Sequence[str]:
-    """Returns the outcomes that a class can have: without background none is missed."""
+    """Returns the possible outcomes of a class's pixels: without a background class, none can be missed."""
     if compared.new.background is None:
         return ("flip",)
     return tuple(OUTCOMES)

@@ -27,7 +27,7 @@ LEAST_EXPLAINED = 0.5
 TITLES = {"flip_mirror": "mirror", "flip_shift": "shift along a chain", "flip_other": "other"}
 """Kinds of flips by the class that is predicted, in words, by the key of their rate."""
 PLACES = {"whole": "whole segments", "rim": "near borders", "inside": "inside segments"}
-"""Where in its segment a flipped pixel lies, in words, by the `kind` of its row in `metrics.segment_tables`."""
+"""Position of a flipped pixel in its segment, in words, by the `kind` of its row in `metrics.segment_tables`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from flipjax.models.depthwise import taps
 from flipjax.models.layers import BatchNorm, Convolution, Depthwise
 
 
-class Stage(NamedTuple):
+class EfficientNetStage(NamedTuple):
     """A row of blocks with as many channels."""
 
     width: int
@@ -33,13 +33,13 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage(width=16, blocks=1, size=3, stride=1, expansion=1),
-    Stage(width=24, blocks=2, size=3, stride=2, is_feature=True),
-    Stage(width=40, blocks=2, size=5, stride=2, is_feature=True),
-    Stage(width=80, blocks=3, size=3, stride=2),
-    Stage(width=112, blocks=3, size=5, stride=1, is_feature=True),
-    Stage(width=192, blocks=4, size=5, stride=2),
-    Stage(width=320, blocks=1, size=3, stride=1, is_feature=True),
+    EfficientNetStage(width=16, blocks=1, size=3, stride=1, expansion=1),
+    EfficientNetStage(width=24, blocks=2, size=3, stride=2, is_feature=True),
+    EfficientNetStage(width=40, blocks=2, size=5, stride=2, is_feature=True),
+    EfficientNetStage(width=80, blocks=3, size=3, stride=2),
+    EfficientNetStage(width=112, blocks=3, size=5, stride=1, is_feature=True),
+    EfficientNetStage(width=192, blocks=4, size=5, stride=2),
+    EfficientNetStage(width=320, blocks=1, size=3, stride=1, is_feature=True),
 )
 """The stages."""
 STEM = 32

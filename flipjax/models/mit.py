@@ -14,7 +14,7 @@ from flax import nnx
 from flipjax.models.layers import Convolution, Depthwise, LayerNorm, Linear, gelu, softmax
 
 
-class Stage(NamedTuple):
+class MitStage(NamedTuple):
     """A row of attention blocks at one size of images."""
 
     width: int
@@ -28,10 +28,10 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage(width=64, blocks=3, heads=1, reduction=8),
-    Stage(width=128, blocks=4, heads=2, reduction=4),
-    Stage(width=320, blocks=6, heads=5, reduction=2),
-    Stage(width=512, blocks=3, heads=8, reduction=1),
+    MitStage(width=64, blocks=3, heads=1, reduction=8),
+    MitStage(width=128, blocks=4, heads=2, reduction=4),
+    MitStage(width=320, blocks=6, heads=5, reduction=2),
+    MitStage(width=512, blocks=3, heads=8, reduction=1),
 )
 """The stages, at 1/4 to 1/32 of the size."""
 MLP_RATIO = 4
