@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from flipjax.config import PopulationSpec
-from flipjax.training import devices, population
+from flipjax.training import devices, population, population_run
 from flipjax.training.member import Status
 from flipjax.training.network import nested
 
@@ -21,8 +21,8 @@ def train(experiment, members, pool, validation, *, spec=LOOP, states=None, epoc
     current = population.create(experiment, layout, members, states)
     states, records = [copied(current)], []
     while (current.status == Status.RUNNING).any() and len(records) < epochs:
-        current, record = population.run_next_epoch(current, *shared)
-        current = population.start_second_runs(current, pool)
+        current, record = population_run.run_next_epoch(current, *shared)
+        current = population_run.start_second_runs(current, pool)
         states.append(copied(current))
         records.append(record)
     return SimpleNamespace(layout=layout, shared=shared, current=current, states=states, records=records)

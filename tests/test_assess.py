@@ -23,7 +23,7 @@ from flipjax.results.cells import Cell
 from flipjax.results.frames import records_of
 from flipjax.results.scores import WANTED_RISK, disagreement, pairwise_dice, score_rows, shared_pixels, unpack_classes
 from flipjax.results.store import read, write
-from flipjax.training import devices, population
+from flipjax.training import devices, population, population_selected
 from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.member import init_state
 from flipjax.training.network import logits_of
@@ -41,7 +41,7 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
     last = intervene.choose_scenes(jax.random.key(0), photos, kinds=kinds, scenes="both", count=2)
 
     def ask(questions, last):
-        return population.map_selected(current, questions, *devices.replicate(layout, (pool, rows, last)))
+        return population_selected.map_selected(current, questions, *devices.replicate(layout, (pool, rows, last)))
 
     questions = Questions()
     mapped = ask(questions, last)

@@ -12,7 +12,7 @@ import pytest
 from flipjax.config import ModelSpec, PopulationSpec
 from flipjax.config.methods import METHODS, active_knobs
 from flipjax.models import tracing
-from flipjax.training import devices, population, run
+from flipjax.training import devices, population_run, population_selected, run
 from flipjax.training.assess import Questions
 from flipjax.training.member import init_state
 from flipjax.training.network import evaluate
@@ -56,7 +56,7 @@ def test_an_epoch_lowers(shapes, tiny, everything, form):
     # What methods add, a pack has as well.
     experiment = everything if form == "packed" else dataclasses.replace(tiny, model=everything.model)
     layout, *arguments = shapes(experiment, form)
-    check(population.epoch_program(layout), experiment, layout, *arguments)
+    check(population_run.epoch_program(layout), experiment, layout, *arguments)
 
 
 @pytest.mark.parametrize("asked", ["the decomposition", "swapped scenes", "surroundings"])
@@ -69,7 +69,7 @@ def test_evaluation_lowers(shapes, everything, asked):
         "swapped scenes": (Questions(), (scenes,)),
         "surroundings": (Questions("surroundings"), (rows,)),
     }[asked]
-    check(population.selected_program(layout), everything, layout, function, *stacked, pool, rows, *given)
+    check(population_selected.selected_program(layout), everything, layout, function, *stacked, pool, rows, *given)
 
 
 def test_the_first_weights_lower(everything, make_member):

@@ -13,7 +13,7 @@ import flipjax
 from flipjax.backend.compiler import fast_jit
 from flipjax.backend.random import key_of
 from flipjax.config import ConfigError, PopulationSpec
-from flipjax.training import population
+from flipjax.training import population, population_run, population_selected
 from flipjax.training.assess import Questions
 from flipjax.training.member import Status, init_state
 from flipjax.training.network import flat
@@ -57,7 +57,7 @@ def test_a_sharded_map_of_whole_runs_has_the_weights_counts_and_entropies_of_a_s
     setup, experiment = train.setup, train.experiment
     members = make_members(setup.program, setup.task)
     engine = populations.train(experiment, members, train.data.pool, train.data.val)
-    current = population.refit_heads(engine.current, *engine.shared)
+    current = population_run.refit_heads(engine.current, *engine.shared)
     states = population.states_of(current)
     mesh = jax.make_mesh((2,), ("members",), axis_types=(jax.sharding.AxisType.Auto,))
     of_all, spec = functools.partial(jax.lax.map, train), P("members")
@@ -74,7 +74,7 @@ def test_a_sharded_map_of_whole_runs_has_the_weights_counts_and_entropies_of_a_s
         assert np.isnan(rows[:, length:]).all()
     # All that a sweep asks, whose program differs most from that of a whole run.
     asked = Questions("none", logit_scores=True, mirror_and_fills=True, masks=True)
-    answers = population.map_selected(current, asked, train.data.pool, train.data.test, None).decomposition
+    answers = population_selected.map_selected(current, asked, train.data.pool, train.data.test, None).decomposition
     for place, rule in enumerate(experiment.train.selection):
         populations.assert_same(trained.test[rule].confusion, answers.confusion[place])
         populations.assert_same(trained.test[rule].risk_sum, answers.risk_sum[place])

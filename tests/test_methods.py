@@ -18,7 +18,7 @@ from flipjax.config.methods import METHODS, Augmentation, Knobs, active_knobs, k
 from flipjax.data import from_arrays
 from flipjax.data.pool import gather
 from flipjax.intervene import split_point
-from flipjax.training import dfr, population, run
+from flipjax.training import dfr, population, population_run, population_selected, run
 from flipjax.training.member import Status
 from flipjax.training.network import evaluate, nested
 from flipjax.training.notes import mirror_notes
@@ -167,7 +167,7 @@ def test_each_rule_keeps_the_epoch_it_prefers(trained, rule):
 
 def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, monkeypatch):
     pool, (rows, *_) = trained.shared
-    asked, plain = [], population.selected_program(trained.layout)
+    asked, plain = [], population_selected.selected_program(trained.layout)
 
     def noting(experiment, layout, function, weights, wanted, *shared):
         asked.append(np.asarray(wanted))
@@ -180,8 +180,8 @@ def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, monkeypat
     def later(*inputs):
         return evaluate(*inputs), None
 
-    monkeypatch.setattr(population, "selected_program", lambda layout: noting)
-    result, risk_sum = population.map_selected(trained.current, every, pool, rows, later=later)
+    monkeypatch.setattr(population_selected, "selected_program", lambda layout: noting)
+    result, risk_sum = population_selected.map_selected(trained.current, every, pool, rows, later=later)
     assert result.confusion.shape == (len(SELECTIONS), len(NAMES), 24, 4, 4)
     np.testing.assert_array_equal(risk_sum, result.risk_sum[:1])
     best, compiled = trained.states[-1].best, jax.jit(evaluate, static_argnums=0)
@@ -199,7 +199,7 @@ def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation
     states, rules = trained.current.states, SELECTIONS[:2]
     states = dataclasses.replace(states, best={rule: states.best[rule] for rule in rules})  # Less to compile.
     before, current = trained.states[-1], dataclasses.replace(trained.current, states=states)
-    after = population.states_of(population.refit_heads(current, pool, validation))
+    after = population.states_of(population_run.refit_heads(current, pool, validation))
     for name in NAMES:
         for rule in rules:
             old, new = (nested(rich, of(name, state.best[rule].weights)) for state in (before, after))

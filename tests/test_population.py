@@ -14,7 +14,7 @@ from networks import Net
 from populations import assert_same
 
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
-from flipjax.training import population, stacks
+from flipjax.training import population_run, population_selected, stacks
 from flipjax.training.devices import DEFAULT_WIDTH, deal, make_layout
 from flipjax.training.member import Status
 from flipjax.training.network import evaluate
@@ -66,7 +66,7 @@ def test_a_member_equals_itself_trained_alone_bit_for_bit_and_stays_as_it_stoppe
 @pytest.mark.parametrize("epoch", [1, 4])
 def test_a_continued_run_equals_an_unbroken_one_in_the_same_program(train, trained, members, epoch):
     kept = jax.tree.map(np.copy, trained.states[epoch])
-    program = population.epoch_program(trained.layout)
+    program = population_run.epoch_program(trained.layout)
     compiled = program._cache_size()
     again = train(members, states=trained.states[epoch])
     assert_same(again.states, trained.states[epoch:])
@@ -114,7 +114,7 @@ def test_packed_members_stay_close_to_the_loop_and_skip_who_stopped(two_devices,
 def test_packed_decompositions_are_those_of_the_loop(train, trained, members):
     pool, (rows, *_) = trained.shared
     made = trained.current, train(members, spec=PACKED, states=trained.states[-1]).current
-    loop, packed = (population.map_selected(each, evaluate, pool, rows) for each in made)
+    loop, packed = (population_selected.map_selected(each, evaluate, pool, rows) for each in made)
     assert (loop.confusion.shape, loop.risk_sum.shape) == ((1, 5, 24, 4, 4), (1, 5, 24))
     # Rounding may turn a pixel whose classes tie.
     assert np.abs(packed.confusion - loop.confusion).sum((2, 3, 4)).max() <= 4

@@ -16,7 +16,7 @@ from flipjax.data import POOLS
 from flipjax.results.frames import read_csv
 from flipjax.sweep import memory
 from flipjax.sweep.programs import layout_of
-from flipjax.training import devices, population
+from flipjax.training import devices, population_run
 from flipjax.training.task import make_task
 
 pytestmark = pytest.mark.usefixtures("without_page")
@@ -106,7 +106,7 @@ def test_a_member_that_no_device_holds_is_refused_by_name_and_the_others_are_tra
 
 def test_an_error_for_want_of_memory_halves_the_wave(tmp_path, monkeypatch):
     faults.whole_run()  # Made before epochs fail.
-    function, calls = population.run_next_epoch, []
+    function, calls = population_run.run_next_epoch, []
 
     def full(current, *given):
         calls.append(len(current.slots))
@@ -114,7 +114,7 @@ def test_an_error_for_want_of_memory_halves_the_wave(tmp_path, monkeypatch):
             raise FULL
         return function(current, *given)
 
-    monkeypatch.setattr(population, "run_next_epoch", full)
+    monkeypatch.setattr(population_run, "run_next_epoch", full)
     code, text = faults.run(tmp_path / "run")
     assert code == 0, text
     assert "no memory for 2 members at once; on with 1" in text

@@ -19,7 +19,7 @@ from flipjax.models import layers, mit
 from flipjax.models.pytorch_names import canonical, shapes_of
 from flipjax.models.weight_files import convert_weights, load_weights, read_weights
 from flipjax.models.weights import draw_weights
-from flipjax.training import devices, population, stacks
+from flipjax.training import devices, population, population_run, stacks
 from flipjax.training.member import Member, init_state
 from flipjax.training.model import Model
 from flipjax.training.optimise import Recipe
@@ -139,17 +139,17 @@ def test_members_start_from_one_encoder_and_train_wherever_they_stand(photos, mo
 
     table = Table(members[0].rows[:4], members[0].groups[:4], np.full(4, -1), np.arange(4) % 2 == 0)
     shared = devices.replicate(layout, (photos, table))
-    current, record = population.run_next_epoch(made, *shared)
+    current, record = population_run.run_next_epoch(made, *shared)
     result = copied(current).weights
     turned = population.create(experiment, layout, members[::-1], stacks.take_member(first, turn))
-    turned, other = population.run_next_epoch(turned, *shared)
+    turned, other = population_run.run_next_epoch(turned, *shared)
     assert_same(stacks.take_member((other, copied(turned).weights), turn), (record, result))
     assert record["train_loss"][0] != record["train_loss"][1]
     result = nested_all(experiment, result)
     for part in (result.statistics["encoder"]["bn1"], result.statistics["decoder"]["blocks"][2]["conv2"][1]):
         assert (part["running_mean"] != 0).all() and (part["running_mean"][0] != part["running_mean"][1]).any()
     assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {np.dtype("float32")}
-    _, later = population.run_next_epoch(current, *shared)
+    _, later = population_run.run_next_epoch(current, *shared)
     assert (later["train_loss"] < record["train_loss"]).all()
 
 

@@ -8,7 +8,7 @@ from flipjax.config.plan import Plan
 from flipjax.config.program import Program, restrict
 from flipjax.support.terminal import clock
 from flipjax.sweep.programs import layout_of, with_library
-from flipjax.training import devices, population
+from flipjax.training import devices, population, population_run
 from flipjax.training.task import Task, make_members, make_task, starting_weights, training_size
 
 SCENE_DRAWS = {"none": 0, "mean": 1, "sampled": 1, "both": 2}
@@ -63,7 +63,7 @@ def epoch_seconds(program: Program, spec: PopulationSpec, task: Task) -> float:
     def run() -> float:
         current = population.create(program.experiment, layout, members, start=weights)
         begun = time.perf_counter()
-        population.run_next_epoch(current, *shared)
+        population_run.run_next_epoch(current, *shared)
         return time.perf_counter() - begun
 
     run()  # Compiles.

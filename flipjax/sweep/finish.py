@@ -29,7 +29,7 @@ from flipjax.results.tables import compute_values, make_results
 from flipjax.support.arrays import Array
 from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
-from flipjax.training import devices, population, stacks
+from flipjax.training import devices, population, population_run, population_selected, stacks
 from flipjax.training.assess import FILLS, MASK_SIDE, Assessed, Questions, Scenery
 from flipjax.training.member import State, Status
 from flipjax.training.model import Model
@@ -83,7 +83,7 @@ def finish(
     """
     rules = program.experiment.train.selection
     if "dfr" in program.experiment.active_knobs:
-        current = population.refit_heads(current, devices.replicate(current.layout, task.pool), task.tables["val"])
+        current = population_run.refit_heads(current, devices.replicate(current.layout, task.pool), task.tables["val"])
     kept_rules = {"first": rules[:1], "all": rules, "none": ()}[plan.population.keep]
     stacks.free((current.states.weights, current.states.average, current.states.opt_state))
     images = _assess(program, plan, task, current)
@@ -147,7 +147,7 @@ def compile_evaluation(program: Program, plan: Plan, spec: PopulationSpec, task:
     if len(experiment.train.selection) > 1:
         questions_of_rules.append(evaluation.later)
     for questions in questions_of_rules:
-        population.selected_program(layout).lower(experiment, layout, questions, *stacked, *shared).compile()
+        population_selected.selected_program(layout).lower(experiment, layout, questions, *stacked, *shared).compile()
     rows = jax.ShapeDtypeStruct((gallery_size(task.catalog.groups), 2), np.int32)
     _show_program().lower(experiment, weights, task.pool, rows).compile()
     trim()
@@ -183,7 +183,7 @@ def _assess(program: Program, plan: Plan, task: Task, current: Population) -> Im
     evaluation = _evaluation(program, plan, task)
     questions = evaluation.first
     shared = devices.replicate(current.layout, evaluation.shared)
-    answer = population.map_selected(current, questions, *shared, later=evaluation.later)
+    answer = population_selected.map_selected(current, questions, *shared, later=evaluation.later)
     tables = [task.tables[part] for part in EVALUATED]
     image_part = np.repeat(EVALUATED, [len(table.rows) for table in tables])
     is_validation = image_part == "val"

@@ -7,7 +7,7 @@ import jax
 
 from flipjax.config import PopulationSpec
 from flipjax.config.program import Program, restrict
-from flipjax.training import devices, population
+from flipjax.training import devices, population, population_run
 from flipjax.training.member import init_state
 from flipjax.training.task import Task, make_members, starting_weights
 
@@ -43,7 +43,7 @@ def compile_epoch(program: Program, spec: PopulationSpec, task: Task, *, members
     member = make_members(restrict(program, program.names[:1]), task)[0]
     one = member, jax.eval_shape(functools.partial(init_state, experiment), member)
     stacked = devices.shapes_of(layout, one, members=members)
-    return population.epoch_program(layout).lower(experiment, layout, *stacked, *shared).compile()
+    return population_run.epoch_program(layout).lower(experiment, layout, *stacked, *shared).compile()
 
 
 def compile_start(program: Program, task: Task) -> None:

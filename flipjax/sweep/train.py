@@ -13,7 +13,7 @@ from flipjax.support.terminal import Bar, Signals
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir
-from flipjax.training import devices, population
+from flipjax.training import devices, population, population_run
 from flipjax.training import task as tasks
 from flipjax.training.member import Status
 from flipjax.training.notes import mirror_notes, missing_group_notes
@@ -83,11 +83,11 @@ def train_members(
         if signals.stop:
             raise InterruptedRunError
         active = current.status == Status.RUNNING
-        current, record = population.run_next_epoch(current, *shared)
+        current, record = population_run.run_next_epoch(current, *shared)
         history[:, epoch] = np.column_stack([*(record[name] for name in MEASURES), record["group_weights"]])
         epoch += 1
         if "jtt_epochs" in experiment.active_knobs:
-            current = population.start_second_runs(current, task.pool, start)
+            current = population_run.start_second_runs(current, task.pool, start)
         states = population.states_of(current)
         workdir.verify()
         checkpoints.save(epoch, [history, states])

@@ -1,4 +1,4 @@
-"""A member's training steps and epochs as pure functions; `flipjax.training.population` adds the member axis.
+"""A member's training steps and epochs as pure functions; `flipjax.training.population_run` adds the member axis.
 
 An `Experiment` is static and determines the program; a `Member` is data and determines the run.
 """

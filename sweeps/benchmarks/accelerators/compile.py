@@ -40,7 +40,7 @@ from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.models import tracing
 from flipjax.results.frames import write_csv
-from flipjax.training import population, step
+from flipjax.training import population_run, population_selected, step
 from flipjax.training.devices import AXIS, Layout
 from flipjax.training.member import Member, init_state
 from flipjax.training.network import evaluate
@@ -112,13 +112,15 @@ def traced(program, experiment, mesh, members, form):
     shape = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
     if program == "epoch":
         given = stacked, states, pool, validation
-        return jax.jit(population._epoch, static_argnums=(0, 1)).trace(experiment, layout, *given)
+        return jax.jit(population_run._epoch, static_argnums=(0, 1)).trace(experiment, layout, *given)
     if program == "decompose":
         weights = states.best[experiment.train.selection[0]].weights
         wanted = shape((members,), jnp.bool_)
         strengths = shape((members,), jnp.float32)
         asked = weights, wanted, strengths, pool, validation[0]
-        return jax.jit(population._map_selected, static_argnums=(0, 1, 2)).trace(experiment, layout, evaluate, *asked)
+        return jax.jit(population_selected._map_selected, static_argnums=(0, 1, 2)).trace(
+            experiment, layout, evaluate, *asked
+        )
     packed = dataclasses.replace(experiment, packed=layout.packed)
 
     def steps(members, pool, states, batches, keys):

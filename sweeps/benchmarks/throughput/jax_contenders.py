@@ -15,7 +15,7 @@ from flipjax.config.methods import Augmentation, Knobs
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.models import doubled, pack
-from flipjax.training import devices, population, step
+from flipjax.training import devices, population, population_run, step
 from flipjax.training.member import Member, init_state
 from flipjax.training.network import nested
 from flipjax.training.step import train_step
@@ -64,7 +64,7 @@ def make_members(count, steps):
 
 
 class Flipjax:
-    """`population.run_next_epoch`, as a sweep calls it; it cannot do without validation, so it gets one image."""
+    """`population_run.run_next_epoch`, as a sweep calls it; it cannot do without validation, so it gets one image."""
 
     def __init__(self, *, members, steps, map, batch_devices=0, convolutions="auto"):
         if convolutions == "auto":
@@ -80,7 +80,7 @@ class Flipjax:
         self.shared = devices.replicate(self.layout, (make_pool(), table))
 
     def epoch(self):
-        self.population, record = population.run_next_epoch(self.population, *self.shared)
+        self.population, record = population_run.run_next_epoch(self.population, *self.shared)
         assert np.isfinite(record["train_loss"]).all(), record
 
     def operations(self):
