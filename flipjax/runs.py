@@ -196,7 +196,8 @@ class Run(StoredRun):
         """
         # Imported here because matplotlib is slow to import.
         from flipjax.report.charts import make_figure
-        from flipjax.report.sections import flip_chart, overlay_chart
+        from flipjax.report.over_rho import overlay_chart
+        from flipjax.report.page_charts import flip_chart
 
         tables = self.first_rule
         if quantity is None and by is None and group == "all":

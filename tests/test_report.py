@@ -16,7 +16,8 @@ from flipjax.report import charts, gallery, paper
 from flipjax.report.__main__ import main
 from flipjax.report.document import Document, Numbers, Section, terminal_text
 from flipjax.report.page import build_report, findings
-from flipjax.report.sections import flip_chart, pull_charts
+from flipjax.report.page_charts import flip_chart
+from flipjax.report.scene_pull import pull_charts
 from flipjax.results import first_rule, load
 from flipjax.results.estimates import aggregate
 from flipjax.results.frames import read_csv

@@ -17,8 +17,8 @@ from flipjax.report.charts import Chart
 from flipjax.report.document import Document, Numbers, Section
 from flipjax.report.grid_panels import forest_panels
 from flipjax.report.html import write_report
+from flipjax.report.page_charts import flip_chart
 from flipjax.report.page_tables import marked, notes_on_missing
-from flipjax.report.sections import flip_chart
 from flipjax.results.cells import Cell
 from flipjax.results.estimates import aggregate, compare
 from flipjax.results.first_rule import FirstRule

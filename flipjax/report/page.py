@@ -1,4 +1,4 @@
-"""The page of a run folder: its findings, the charts of `flipjax.report.sections`, and the files that hold them.
+"""The page of a run folder: its findings, the charts of `flipjax.report.page_charts`, and the files that hold them.
 
 `build_report` reads the tables of a run, writes them as files, and renders its `Document`. If the folder already has a
 page of the same results, it leaves the files as they are and returns the stored text of that page. `make_document` puts
@@ -17,6 +17,14 @@ from flipjax.report.charts import Chart
 from flipjax.report.document import Document, Front, Section
 from flipjax.report.gallery.items import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
 from flipjax.report.html import Gallery, write_report
+from flipjax.report.page_charts import (
+    class_charts,
+    flip_charts,
+    front_chart,
+    map_charts,
+    method_charts,
+    risk_charts,
+)
 from flipjax.report.page_tables import (
     compared_scores,
     difference_tables,
@@ -27,15 +35,7 @@ from flipjax.report.page_tables import (
     result_tables,
     score_tables,
 )
-from flipjax.report.sections import (
-    class_charts,
-    flip_charts,
-    front_chart,
-    map_charts,
-    method_charts,
-    risk_charts,
-    training_charts,
-)
+from flipjax.report.training_curves import training_charts
 from flipjax.results import sentences
 from flipjax.results.cells import Cell
 from flipjax.results.first_rule import SAMPLED_SETTINGS, FirstRule, sample_settings

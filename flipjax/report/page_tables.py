@@ -1,4 +1,4 @@
-"""The tables of a run's page, section by section, and notes on what it lacks; `report.sections` has its charts."""
+"""The tables of a run's page, section by section, and notes on what it lacks; `report.page_charts` has its charts."""
 
 import pandas as pd
 

@@ -1,0 +1,87 @@
+"""Charts of where the flips of a scene go: to the class that it usually shows, or to others."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flipjax.config.groups import Groups
+from flipjax.metrics.images import Images
+from flipjax.metrics.scene_flips import flip_cube, pull_chance, usual_table
+from flipjax.report import panels
+from flipjax.report.charts import Chart, Panel
+from flipjax.report.grid_panels import Line
+from flipjax.report.over_rho import line_chart
+from flipjax.report.setting_images import images_by_setting
+from flipjax.report.style import FLIP
+from flipjax.results.first_rule import FirstRule
+
+PULL = Line("scene_pull", "pull of the scene", FLIP)
+
+
+def pull_charts(tables: FirstRule) -> list[Chart]:
+    """Returns the pull over rho and the matrices of scenes and predicted classes; none for two classes."""
+    if PULL.quantity not in set(tables.means["quantity"]):
+        return []
+    cell = next(iter(tables.cells.values()))
+    chance = pull_chance(cell.groups)
+    over_rho = line_chart(
+        tables,
+        "pull",
+        "Pull of the scene",
+        "Share of the flips in rare groups that go to a class whose usual scene the image shows.",
+        [PULL],
+        y="share of the flips in rare groups",
+        reference=panels.ReferenceLevel(chance, f"chance, {chance:.2f}"),
+    )
+    scene_names = cell.results.scene_name.tolist()
+    matrices = []
+    for setting in images_by_setting(tables):
+        flips = unusual_flips(setting.members, cell.groups)
+        if flips.any():
+            matrices.append(pull_panel(flips, cell.groups, cell.class_names[1:], scene_names, title=setting.title))
+    caption = (
+        "Predicted class of the flips in each scene that is unusual for the object. Framed: the class whose usual "
+        f"scene it is; flips spread evenly put {chance:.0%} of all into the frames."
+    )
+    return [over_rho, Chart("pull_matrix", "Where a scene's flips go", caption, tables.note_on_counts(), matrices)]
+
+
+def unusual_flips(members: Sequence[Images], groups: Groups) -> np.ndarray:
+    """Returns flipped pixels of members of one setting in scenes that are unusual for their class.
+
+    Returns:
+        int (S, F), by scene and predicted class.
+    """
+    # Pixels by true class, scene and predicted class, (F, S, F).
+    flips = np.sum([flip_cube(images.confusion, images.group, all_groups=groups) for images in members], axis=0)
+    is_unusual = ~usual_table(groups)
+    return (flips * is_unusual[..., None]).sum(0)
+
+
+def pull_panel(
+    flips: np.ndarray, groups: Groups, class_names: Sequence[str], scene_names: Sequence[str], *, title: str
+) -> Panel:
+    """Returns a panel of the flips in each scene by predicted class.
+
+    Args:
+        flips: pixels (S, F) of S scenes and F foreground classes, at least one.
+        groups: of the images.
+        class_names: of the foreground classes.
+        scene_names: of the scenes.
+        title: the setting.
+    """
+    # By scene and class, as flips are.
+    is_usual = usual_table(groups).T
+    shares = flips / np.maximum(flips.sum(1, keepdims=True), 1)
+    pull = flips[is_usual].sum() / flips.sum()
+    title_with_pull = f"{title}: {pull:.0%} in the frames"
+    return panels.cell_panel(
+        shares,
+        [[FLIP] * len(class_names)] * len(scene_names),
+        scene_names,
+        class_names,
+        text=f"{title_with_pull}.",
+        title=title_with_pull,
+        y="flips on",
+        framed=np.argwhere(is_usual),
+    )

@@ -1,0 +1,61 @@
+"""Training curves of a run: its losses and scores on validation images over epochs."""
+
+import dataclasses
+from itertools import islice
+
+from flipjax.report import panels
+from flipjax.report.charts import Chart
+from flipjax.results.first_rule import FirstRule
+from flipjax.results.frames import groups_of
+from flipjax.results.text import level_text, setting_label, varying_axes
+
+MOST_TRAINING_CURVES = 12
+"""The settings whose training curves are drawn, at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnMeasure:
+    """A column of history.csv that is drawn over epochs."""
+
+    column: str
+    """Its name in history.csv."""
+    title: str
+    """The name of the y axis."""
+    y_end: float | None = None
+    """The end of the y axis; None uses the range of the values."""
+
+
+DRAWN_MEASURES = (
+    DrawnMeasure("valid_cross_entropy", "validation cross-entropy"),
+    DrawnMeasure("valid_flip", "validation flip", 1.0),
+    DrawnMeasure("valid_worst_group_iou", "validation worst-group IoU", 1.0),
+)
+"""The training curves of a setting, a panel each."""
+
+
+def training_charts(tables: FirstRule) -> list[Chart]:
+    """Returns training curves of two epochs or more, averaged over the members of a setting that still train."""
+    if tables.history.empty:
+        return []
+    axes = [name for name in varying_axes(tables.members, until="member") if name != "seed"]
+    axes_of_curves = []
+    if "rho" in tables.members:
+        axes_of_curves.append("rho")
+    # An axis such as learning_rate is also a history column, with the value of the last step.
+    history = tables.history.drop(columns=axes, errors="ignore")
+    table = history.merge(tables.members[["member", *axes, *axes_of_curves]], on="member")
+    drawn = []
+    for values, rows in islice(groups_of(table, axes), MOST_TRAINING_CURVES):
+        title = setting_label(dict(zip(axes, values, strict=True)), axes)
+        for measure in DRAWN_MEASURES:
+            if measure.column not in rows:
+                continue
+            # A row an epoch, a column a level of rho: means over seeds.
+            curves = rows.pivot_table(index="epoch", columns=axes_of_curves, values=measure.column)
+            if axes_of_curves:
+                curves.columns = [f"rho {level_text(float(rho))}" for rho in curves.columns]
+            if len(curves) > 1:
+                panel = panels.curve_panel(curves, title=title, x="epoch", y=measure.title, y_end=measure.y_end)
+                drawn.append(panel)
+    caption = "Each curve is the mean over the seeds that are still training."
+    return [Chart("training", "Training curves", caption, tables.note_on_counts(), drawn)]
