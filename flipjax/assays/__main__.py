@@ -4,7 +4,8 @@ DIR holds images/, masks/ and metadata.csv, or cutouts/ and scenes/, as `flipjax
 train across folds at the data's own correlation; the verdict is `used`, `not used` or `cannot be told`. Nothing is
 written into DIR. The same command continues a killed assay.
 
-Exit codes: 0, 1 with --fail_if if the verdict is that one, 2 usage, 75 interrupted (the same command continues).
+Exit codes: 0; 1 for images that cannot be used, or with --fail_if if the verdict is that one; 2 usage; 75 interrupted
+(the same command continues).
 """
 
 import argparse

@@ -142,6 +142,7 @@ def conduct(data: Source, options: Options) -> Assay:
 def outline(data: Source, options: Options) -> Iterator[str]:
     """Yields what an assay would train."""
     check_options(options)
+    folder = out_folder(data, options)
     _start_devices()
     images = read_images(data, options)
     # One permutation, the least: the preview does not show p, which alone needs them.
@@ -154,7 +155,7 @@ def outline(data: Source, options: Options) -> Iterator[str]:
         return
     yield from notes_on_empty_groups(images, association)
     # Read, or made in memory alone: a preview writes nothing.
-    journal = open_journal(out_folder(data, options), images, options)
+    journal = open_journal(folder, images, options)
     network = first_network(data, images, options)
     side_by_side = "one network"
     if journal.wave_size > 1:
@@ -232,6 +233,7 @@ def _with_verdict(untrained: Assay, experiment: AssayExperiment, trial: Trial, p
             network=network.name,
             words=network.words,
             folds=network.folds,
+            tested_folds=len(np.unique(images.found.folds[outcomes.tested])),
             seeds=outcomes.seeds,
             epochs=network.epochs,
             tested=int(outcomes.tested.sum()),
@@ -242,7 +244,9 @@ def _with_verdict(untrained: Assay, experiment: AssayExperiment, trial: Trial, p
     if judged.verdict.word != UNKNOWN:
         return judged
     seeds, budget = seeds_that_tell(experiment, network, population)
-    advice = advise(judged, population.next_step, seeds=seeds, budget=budget)
+    journal = experiment.journal
+    allowed = journal.wave_size * journal.wave_count(experiment.options.seeds)
+    advice = advise(judged, population.next_step, seeds=seeds, allowed=allowed, budget=budget)
     return dataclasses.replace(judged, verdict=dataclasses.replace(judged.verdict, help=advice))
 
 

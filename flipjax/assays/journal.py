@@ -17,8 +17,10 @@ from flipjax.assays.inputs import AssayImages
 from flipjax.assays.options import FIELDS, Options
 from flipjax.assays.population import Network, Stage, TrainedStage, is_whole, run_name, train_stage
 from flipjax.config import ConfigError
+from flipjax.results.store import STORED
 from flipjax.results.verdicts import FEWEST_SEEDS
 from flipjax.support.files import DamagedError, read_json, write_text
+from flipjax.support.terminal import say
 from flipjax.support.threads import cores
 
 STATE = "state.json"
@@ -72,6 +74,8 @@ class Journal:
 
     def train(self, network: Network, stage: Stage) -> TrainedStage:
         """Trains what is missing of a stage within the time that is left, and notes the time that it took."""
+        if not is_whole(self.folder / run_name(network, stage)):
+            say(f"{len(stage.folds) * len(stage.seeds)} {network.words} with {stage.setting.title}")
         trained = train_stage(network, stage, self.folder, until=time.monotonic() + self.left)
         if trained.seconds > 0:
             name = run_name(network, stage)
@@ -80,24 +84,24 @@ class Journal:
         return trained
 
     def cost(self, network: Network, stage: Stage) -> float:
-        """Returns the seconds that the rest of a stage takes, by the median pace of the network's other stages."""
+        """Returns the seconds that the rest of a stage takes, by the median pace of the network's stages so far."""
         name = run_name(network, stage)
         if is_whole(self.folder / name):
             return 0.0
-        # The median, since the first stage compiles, and the machine may have been busy during another.
-        expected = statistics.median(self._paces(network)) * len(stage.folds)
+        # The median, since the first stage compiles, and the machine may have been busy during another; the lower one
+        # of two.
+        expected = statistics.median_low(self._paces(network)) * len(stage.folds)
         if stage.setting.has_method:
             expected += COMPILING_SECONDS
         return max(1.0, expected - self.seconds.get(name, 0.0))
 
     def _paces(self, network: Network) -> list[float]:
-        """Returns the seconds of a fold in each stage that a network has finished."""
+        """Returns the seconds of a fold in each stage of which a network has finished one."""
         paces = []
         for name, seconds in self.seconds.items():
-            run_folder = self.folder / name
-            if name.startswith(f"{network.name}/") and is_whole(run_folder):
-                folds = len([*(run_folder / "cells").iterdir()])
-                paces.append(seconds / folds)
+            finished_folds = len([*self.folder.glob(f"{name}/cells/*/{STORED}")])
+            if name.startswith(f"{network.name}/") and finished_folds:
+                paces.append(seconds / finished_folds)
         return paces
 
     def write(self) -> None:

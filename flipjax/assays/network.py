@@ -77,7 +77,20 @@ def _pretrained_network(data: ArrayData | str | Path, options: Options, folder: 
             weights = _converted_weights(file, folder)
     changes = {**FINE_TUNING, "model.weights": weights}
     words = "U-Nets with a pretrained EfficientNet-Lite0"
-    return _network(PRETRAINED, words, _read_larger(data, options), options, changes)
+    images = _read_larger(data, options)
+    if options.weights:
+        _check_weights(options.weights, classes=len(images.catalog.class_names))
+    return _network(PRETRAINED, words, images, options, changes)
+
+
+def _check_weights(file: str, *, classes: int) -> None:
+    """Raises ConfigError for a file that does not hold weights of the encoder."""
+    from flipjax.models.weight_files import WeightsError, load_weights
+
+    try:
+        load_weights(file, encoder="efficientnet_lite0", num_classes=1 + classes)
+    except WeightsError as error:
+        raise ConfigError("--weights", problem=str(error)) from error
 
 
 def _read_larger(data: ArrayData | str | Path, options: Options) -> AssayImages:

@@ -6,6 +6,7 @@ from flipjax.assays.association import Association
 from flipjax.assays.contrast import contrast_weights
 from flipjax.assays.inputs import AssayImages
 from flipjax.assays.verdict import UNKNOWN, AssayVerdict
+from flipjax.support.terminal import listed
 
 PER_FOLD = 2
 """Images of each group that a fold needs on average."""
@@ -16,6 +17,16 @@ FEWEST_CLUSTERS = 2
 def find_obstacle(images: AssayImages, association: Association) -> AssayVerdict | None:
     """Returns `cannot be told`, with the reason and the data that would tell, or None if networks can tell."""
     attribute = images.attribute
+    folds = len(np.unique(images.found.folds))
+    least = PER_FOLD * folds
+    classes, values = association.counts.shape
+    if values > classes and association.counts.sum(0).max() < least:
+        return AssayVerdict(
+            UNKNOWN,
+            f"{attribute} has {values} values, and none has the {least} images that each group needs, {PER_FOLD} for "
+            f"each of {folds} folds.",
+            "Fewer values, such as low and high in place of a number, or more images would tell.",
+        )
     if association.counter_examples.sum() == 0:
         return AssayVerdict(
             UNKNOWN,
@@ -26,24 +37,22 @@ def find_obstacle(images: AssayImages, association: Association) -> AssayVerdict
         empty = empty_groups(images, association)
         return AssayVerdict(
             UNKNOWN,
-            f"No image shows {', '.join(empty)}: the other groups are too few to tell a shortcut from a harder class "
+            f"No image shows {listed(empty)}: the other groups are too few to tell a shortcut from a harder class "
             "or value.",
-            f"Images of {', '.join(empty)} would tell.",
+            f"Images of {listed(empty)} would tell.",
         )
-    folds = len(np.unique(images.found.folds))
-    least = PER_FOLD * folds
     few = _smaller(images, association.counts, least)
     if few:
         return AssayVerdict(
             UNKNOWN,
-            f"Too few images of {', '.join(few)}: {least} are needed, {PER_FOLD} for each of {folds} folds.",
+            f"Too few images of {listed(few)}: {least} are needed, {PER_FOLD} for each of {folds} folds.",
             f"More such images would tell, or fewer folds: --folds 2 needs {2 * PER_FOLD}.",
         )
     lonely = _smaller(images, cluster_counts(images), FEWEST_CLUSTERS)
     if lonely:
         return AssayVerdict(
             UNKNOWN,
-            f"All images of {', '.join(lonely)} are of one cluster: nothing tells how far clusters differ.",
+            f"All images of {listed(lonely)} are of one cluster: nothing tells how far clusters differ.",
             "Images of further clusters would tell.",
         )
     return None

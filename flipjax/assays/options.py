@@ -18,6 +18,8 @@ FROZEN = "frozen"
 """A decoder of frozen features of EfficientNet-Lite0."""
 PRETRAINED = "pretrained"
 """A U-Net of EfficientNet-Lite0, whose ImageNet weights are trained on."""
+MOST_SEEDS = 100
+"""The largest `seeds`."""
 NETWORKS = ("auto", SMALL, FROZEN, PRETRAINED)
 """Choices of `network`."""
 
@@ -81,7 +83,7 @@ class Options:
     )
     folds: int = option(5, "folds (default 5)", limits=(2, 20), type=int, metavar="N")
     seeds: int = option(
-        8, "networks for each fold, at most (default 8)", limits=(2, 100), extends=True, type=int, metavar="N"
+        8, "networks for each fold, at most (default 8)", limits=(2, MOST_SEEDS), extends=True, type=int, metavar="N"
     )
     epochs: int = option(
         0, "epochs of each network (default: by the number of images)", limits=(0, 10_000), type=int, metavar="N"

@@ -18,6 +18,7 @@ from flipjax.report.panels import Chart, Panel, ReferenceLevel, draw_reference
 from flipjax.report.style import dress, legend
 from flipjax.results.run import StoredRun
 from flipjax.results.text import TextTable
+from flipjax.results.verdicts import FEWEST_SEEDS
 
 SHOWN = 24
 """Images that the page shows, the most flipped first."""
@@ -93,27 +94,29 @@ def _contrast_rows(assay: Assay, contrast: Contrast) -> list[list[str]]:
     """Returns the rows of the contrast; at each look it is tested, with the seeds that have been trained."""
     p_over_seeds = _probability(contrast.estimate.p)
     p_over_permutations = _probability(contrast.p)
-    looks = ", ".join(map(str, contrast.looks))
-    threshold_over_seeds = f"{level_of_look(contrast.looks):.3f}"
-    threshold_over_permutations = f"{spent_level(contrast.looks[-1]):.3f}"
+    number_of_looks = 0
+    looks = f"tests of the contrast so far; the first comes after {FEWEST_SEEDS} seeds"
+    significant = ""
+    if contrast.looks[-1] >= FEWEST_SEEDS:
+        number_of_looks = len(contrast.looks)
+        after = ", ".join(map(str, contrast.looks))
+        threshold = f"{level_of_look(contrast.looks):.3f}"
+        looks = f"tests of the contrast, after {after} seeds; the last is significant if its p <= {threshold}"
+        significant = f", significant if p <= {spent_level(contrast.looks[-1]):.3f}"
     return [
         [
             "contrast",
             contrast.estimate.text,
-            "how much more the rare groups flip than the common ones, classes and values cancelled; one-sided p "
-            f"{p_over_seeds}",
+            "how much more the rare groups flip than the common ones, classes and values cancelled; "
+            f"one-sided p {p_over_seeds}",
         ],
-        [
-            "looks",
-            f"{len(contrast.looks)}",
-            f"tests of the contrast, after {looks} seeds; the last is significant if p <= {threshold_over_seeds}",
-        ],
+        ["looks", f"{number_of_looks}", looks],
         ["spread", *_spread_row(assay)],
         [
             "permuted",
             f"{contrast.permuted:.2f}",
-            f"at most, in 95% of cases with the attribute permuted over {contrast.unit}; p {p_over_permutations}, "
-            f"significant if p <= {threshold_over_permutations}",
+            f"the contrast is at most that in 95% of cases with the attribute permuted over {contrast.unit}; "
+            f"p {p_over_permutations}{significant}",
         ],
         ["margin", f"{assay.margin:g}", "a contrast within it does not matter"],
     ]
@@ -162,6 +165,8 @@ def _definitions(assay: Assay) -> dict[str, str]:
         "exists: evidence of nothing.",
         "Flip of groups": "Of each group, the flipped share of the pixels of all its objects; the mean over groups, "
         "each counted once, and over seeds.",
+        "cue, AUROC": "A number of each image, such as its brightness, and the probability that it is larger in an "
+        "image of one value or class than in one of another: .5 tells nothing, 1 tells all.",
         "95% interval": f"Over networks of different seeds and over {unit}; of an AUROC, over {unit} alone.",
     }
 
@@ -180,10 +185,11 @@ def _remedy_blocks(assay: Assay) -> list[Numbers | Chart]:
                 f"{remedy.foreground_iou:.2f}",
             ]
         )
-    header = ["counter-examples or method", "of the data", "Flip (rare)", "Flip (common)", "foreground IoU"]
-    blocks: list[Numbers | Chart] = [
-        Numbers("Flip with fewer counter-examples, and with methods", TextTable(header, rows))
-    ]
+    header = ["networks trained with", "counter-examples", "Flip (rare)", "Flip (common)", "foreground IoU"]
+    caption = "Flip of the networks that the verdict is on"
+    if len(rows) > 1:
+        caption = "Flip with fewer counter-examples, and with methods"
+    blocks: list[Numbers | Chart] = [Numbers(caption, TextTable(header, rows))]
     if len(assay.levels) > 1:
         blocks.insert(0, _curve(assay))
     return blocks
@@ -233,7 +239,7 @@ def _group_table(assay: Assay) -> TextTable:
         if row.images:
             shares = [f"{row.flip:.2f}", f"{row.miss:.2f}", f"{row.correct:.2f}"]
         rows.append([f"{row.class_name}, {row.value_name}", kind, f"{row.images}", *shares])
-    return TextTable(["group", "", "images", "Flip", "Miss", "correct"], rows)
+    return TextTable(["group", "", "tested images", "Flip", "Miss", "correct"], rows)
 
 
 def _count_block(assay: Assay) -> Numbers:

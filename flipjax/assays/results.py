@@ -37,7 +37,7 @@ class GroupRow:
         class_name: of the group.
         value_name: of the attribute.
         common: whether the value is usual for the class.
-        images: their number.
+        images: those that were tested.
         correct: share of the true foreground, mean over seeds.
         flip: likewise.
         miss: likewise.
@@ -60,10 +60,11 @@ class Training:
         network: of `options.NETWORKS`.
         words: what the verdict calls many of them.
         folds: each tested by networks that trained on the others.
-        seeds: networks for each fold of the population.
+        tested_folds: those that were tested within the budget.
+        seeds: networks for each tested fold of the population.
         epochs: of each network.
         tested: images that were tested.
-        seconds: that training took, over all calls.
+        seconds: that training took, over all calls, of trials and of what ends the use, too.
         left_out: settings that the budget had no room for, in words.
         budget_for_all: budget in seconds that leaves none out.
     """
@@ -71,6 +72,7 @@ class Training:
     network: str
     words: str
     folds: int
+    tested_folds: int
     seeds: int
     epochs: int
     tested: int
@@ -80,10 +82,13 @@ class Training:
 
     @property
     def sentence(self) -> str:
-        """The population in words."""
+        """The population in words, and the time of all training."""
+        folds = f"{self.folds} folds"
+        if self.tested_folds < self.folds:
+            folds = f"{self.tested_folds} of {folds}"
         return (
-            f"{self.folds * self.seeds} {self.words} ({self.folds} folds x {self.seeds} seeds, {self.epochs} epochs), "
-            f"trained in {self.seconds:.0f} s"
+            f"The verdict is on {self.tested_folds * self.seeds} {self.words} ({folds} x {self.seeds} seeds, "
+            f"{self.epochs} epochs each); all training took {self.seconds:.0f} s"
         )
 
 
@@ -203,6 +208,7 @@ def to_plain(value: object) -> Json:
 def group_rows(images: AssayImages, association: Association, outcomes: Outcomes) -> tuple[GroupRow, ...]:
     """Returns the outcomes of every group, means over seeds."""
     units = images.units
+    tested = units.where(outcomes.tested).counts
     correct = group_flips(units, outcomes, outcomes.correct).mean(0)
     flip = group_flips(units, outcomes, outcomes.flip).mean(0)
     rows = []
@@ -215,7 +221,7 @@ def group_rows(images: AssayImages, association: Association, outcomes: Outcomes
                     class_name=class_name,
                     value_name=value_name,
                     common=not association.rare[y, value],
-                    images=int(units.counts[y, value]),
+                    images=int(tested[y, value]),
                     correct=share_correct,
                     flip=share_flipped,
                     # Rounded, so that nothing is -0.00.
@@ -261,9 +267,9 @@ def write_image_rows(folder: Path, table: pd.DataFrame) -> None:
     parquet = folder / "images.parquet"
     csv = folder / "images.csv"
     if importlib.util.find_spec("pyarrow") is None:
-        parquet.unlink(missing_ok=True)
         write_csv(csv, table)
+        parquet.unlink(missing_ok=True)
         return
-    csv.unlink(missing_ok=True)
     with replacing(parquet) as stream:
         table.to_parquet(stream, index=False)
+    csv.unlink(missing_ok=True)

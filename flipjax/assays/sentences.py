@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from flipjax.assays.association import usual_mask
-from flipjax.assays.options import FROZEN, SMALL
+from flipjax.assays.options import FROZEN, MOST_SEEDS, SMALL
 from flipjax.assays.remedy import FEWEST_LEVELS, CounterExamples, Level
 from flipjax.assays.results import Assay
 from flipjax.assays.verdict import Step
@@ -50,9 +50,12 @@ def association_sentence(assay: Assay) -> str:
     usual = usual_mask(association.usual, len(assay.value_names))
     for y, name in enumerate(assay.class_names):
         shown = [value for value, is_usual in zip(assay.value_names, usual[y], strict=True) if is_usual]
-        parts.append(f"{association.rho[y]:.0%} of {name} with {' or '.join(shown)}")
-    strength = f"Cramer's V {association.cramers_v:.2f}, p {association.p:.2g} over permuted {association.unit}"
-    return f"Class and {assay.attribute} go together in {', '.join(parts)} ({strength})."
+        parts.append(f"{association.rho[y]:.0%} of {name} have {' or '.join(shown)}")
+    strength = f"Cramer's V {association.cramers_v:.2f}, where 0 is no association and 1 a complete one"
+    return (
+        f"Class and {assay.attribute}: {', '.join(parts)} ({strength}; p {association.p:.2g} over permuted "
+        f"{association.unit})."
+    )
 
 
 def cue_sentence(assay: Assay) -> str:
@@ -67,13 +70,14 @@ def cue_sentence(assay: Assay) -> str:
     return f"The cue that tells {assay.attribute} best is {cue.name} ({auroc}); it tells the class with {of_class}."
 
 
-def advise(assay: Assay, next_step: Step, *, seeds: int, budget: float) -> str:
+def advise(assay: Assay, next_step: Step, *, seeds: int, allowed: int, budget: float) -> str:
     """Returns a sentence on what would make the verdict clear: options as they are typed, or more images.
 
     Args:
         assay: whose contrast cannot be told.
         next_step: after its last wave.
         seeds: the number that would tell, in all.
+        allowed: the most seeds of this call.
         budget: the seconds that these seeds need.
     """
     training = assay.training
@@ -82,7 +86,7 @@ def advise(assay: Assay, next_step: Step, *, seeds: int, budget: float) -> str:
     if next_step == Step.NOT_LEARNT:
         return _advise_learning(training.network)
     typed = f"--budget {duration(budget)}"
-    if next_step == Step.OUT_OF_SEEDS:
+    if seeds > allowed:
         typed = f"--seeds {seeds} {typed}"
     goes_on = f"{typed} goes on in this folder, to {seeds} seeds"
     if training.tested < assay.images:
@@ -92,16 +96,24 @@ def advise(assay: Assay, next_step: Step, *, seeds: int, budget: float) -> str:
     if next_step == Step.MORE_IMAGES:
         share = f"{outlook.image_share:.0%} of its variance is over {assay.unit}, not seeds"
         return f"{share}: {_advise_images(assay, outlook.collect)}"
-    return f"{1 - outlook.image_share:.0%} of its variance is over seeds: {goes_on}."
+    share = f"{1 - outlook.image_share:.0%} of its variance is over seeds"
+    if seeds > MOST_SEEDS:
+        return (
+            f"{share}: about {seeds} would be needed, and --seeds takes {MOST_SEEDS} at most. More images may tell, "
+            "or, into a new --out, larger ones (--size) or more epochs (--epochs), by which networks differ less."
+        )
+    return f"{share}: {goes_on}."
 
 
 def _advise_learning(network: str) -> str:
     """Returns what may learn the classes where a network does not."""
     if network == SMALL:
-        return "--network frozen, larger images (--size) or more epochs (--epochs), into a new --out, may learn them."
+        return (
+            "--network frozen may learn them, or, into a new --out, larger images (--size) or more epochs (--epochs)."
+        )
     if network == FROZEN:
-        return "Larger images (--size), more epochs (--epochs), into a new --out, or more images may learn them."
-    return "More epochs (--epochs), into a new --out, or more images may learn them."
+        return "More images may help, or, into a new --out, larger ones (--size) or more epochs (--epochs)."
+    return "More images may help, or, into a new --out, more epochs (--epochs)."
 
 
 def _advise_images(assay: Assay, collect: np.ndarray) -> str:

@@ -266,14 +266,12 @@ def units(columns: Iterable[str]) -> dict[str, str]:
 def write_images(run: StoredRun) -> Path | None:
     """Writes the images of a run into its folder as `images.parquet`, and returns the path.
 
-    Returns None without pyarrow. Returns None, too, without any rows, and above MOST_IMAGE_ROWS, because large grids
-    would wait for it; then the file of an earlier run is removed. `StoredRun.images` still computes them.
+    Returns None without pyarrow, without any rows, and above MOST_IMAGE_ROWS, because large grids would wait for it;
+    then a file of earlier results is removed. `StoredRun.images` still computes them.
     """
-    if importlib.util.find_spec("pyarrow") is None:
-        return None
     path = run.folder / "images.parquet"
     rows = sum(count_image_rows(cell) for cell in run.cells.values())
-    if not 0 < rows <= MOST_IMAGE_ROWS:
+    if not 0 < rows <= MOST_IMAGE_ROWS or importlib.util.find_spec("pyarrow") is None:
         path.unlink(missing_ok=True)
         return None
     with replacing(path) as stream:

@@ -18,8 +18,8 @@ from flipjax.config import ConfigError
 from flipjax.models import frozen
 
 CLASSES = ("disc", "oval")
-VALUES = ("mild", "warm", "hot")
 COUNT = 48
+VALUES = ("mild", "warm", "hot", *(f"{number} K" for number in range(3, COUNT)))
 
 
 @dataclasses.dataclass
@@ -99,6 +99,10 @@ def a_value_of_one_class() -> Photos:
     # The third value is shown with discs alone.
     plain = Photos()
     return Photos(value=np.where((plain.class_ == 0) & (np.arange(COUNT) % 3 == 0), 2, plain.value))
+
+
+def a_value_for_each_photo() -> Photos:
+    return Photos(value=np.arange(COUNT))
 
 
 def the_class_itself() -> Photos:
@@ -182,6 +186,14 @@ def test_a_folder_that_cannot_be_used_is_one_sentence(
             ),
         ),
         (
+            a_value_for_each_photo,
+            {},
+            (
+                "scanner has 48 values, and none has the 10 images that each group needs, 2 for each of 5 folds.",
+                "Fewer values, such as low and high in place of a number, or more images would tell.",
+            ),
+        ),
+        (
             the_class_itself,
             {},
             (
@@ -198,7 +210,7 @@ def test_a_folder_that_cannot_be_used_is_one_sentence(
             ),
         ),
     ],
-    ids=["an empty group", "few photos", "the class itself", "one patient with a scanner"],
+    ids=["an empty group", "few photos", "a value for each photo", "the class itself", "one patient with a scanner"],
 )
 def test_what_cannot_be_told_is_said_before_networks_train(
     photos: Callable[[], Photos],
@@ -327,6 +339,21 @@ def test_weights_that_cannot_be_used_are_one_sentence(
     for problem in problems:
         assert f"{network} needs the weights of " in problem and message in problem
     assert files_of(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--weights=w", "--weights: expected a regular file of weights, .pt, .pth, .ckpt, .safetensors; found none at"),
+        ("--out={folder}/assay", "--out: expected a folder outside the images"),
+    ],
+    ids=["weights that are not there", "a folder among the images"],
+)
+def test_a_dry_run_refuses_what_the_assay_refuses(option: str, sentence: str, tmp_path: Path, capsys):
+    folder = Photos().write(tmp_path / "photos")
+    line = ["assay", str(folder), "--attribute=scanner", "--network=pretrained", "--size=32", "--weights=w"]
+    assert main([*line, option.format(folder=folder), "--dry_run"]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("network", ["small", "frozen", "pretrained"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import inspect
 import io
 import json
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -22,9 +24,12 @@ from flipjax.__main__ import main
 from flipjax.assays import journal, population, remedy
 from flipjax.assays.inputs import read_images
 from flipjax.assays.journal import STATE
+from flipjax.assays.network import first_network
 from flipjax.assays.options import FIELDS, Options
-from flipjax.assays.results import RECORD, Assay
-from flipjax.assays.sentences import findings
+from flipjax.assays.page import write_assay
+from flipjax.assays.results import RECORD, Assay, write_image_rows
+from flipjax.assays.sentences import advise, findings
+from flipjax.assays.verdict import Outlook, Step
 from flipjax.config import ConfigError
 from flipjax.models import frozen
 from flipjax.support.files import DamagedError
@@ -202,6 +207,31 @@ def test_a_short_budget_has_the_answer_of_its_time(two_devices, continued):
     assert re.fullmatch(r"--budget 3[45]m goes on in this folder, to 4 seeds\.", verdict.help)
 
 
+def test_a_page_before_the_first_look_has_no_test(two_devices, continued, tmp_path):
+    write_assay(dataclasses.replace(continued.short, folder=str(tmp_path)), None)
+    page = (tmp_path / "index.html").read_text()
+    assert "tests of the contrast so far; the first comes after 4 seeds" in page
+    assert "significant" not in page
+
+
+def test_each_stage_is_said(continued):
+    assert "small U-Nets with 50% of the counter-examples\n" in continued.said
+
+
+def test_a_budget_rests_on_the_stages_and_parts_that_are_done(finished, folder, tmp_path):
+    options = Options(attribute="scanner", clusters="patient", **SMALL)
+    images = read_images(folder, options)
+    network = first_network(folder, images, options)
+    state = journal.open_journal(shutil.copytree(finished.folder, tmp_path / "out"), images, options)
+    half = population.make_wave(population.NetworkSetting(0.5, "ce"), 0, size=state.wave_size, folds=2)
+    later = population.make_wave(population.EVERYTHING, 9, size=state.wave_size, folds=2)
+    # The first fold compiled for a minute; a stage of two folds was killed after both.
+    state.seconds = {"small/kept_100/wave_1_first_fold": 70.0, "small/kept_50/wave_1": 50.0}
+    (state.folder / "small/kept_50/wave_1/results.csv").unlink()
+    assert state.cost(network, later) == 50.0
+    assert state.cost(network, half) == 1.0
+
+
 def test_another_target_and_margin_and_more_seeds_train_nothing(finished, folder, tmp_path, monkeypatch):
     shutil.copytree(finished.folder, tmp_path / "out")
     monkeypatch.setattr(population, "run_sweep", lambda *_, **__: pytest.fail("trained again"))
@@ -220,6 +250,45 @@ def test_a_budget_without_remedies_says_flip_and_which_budget_has_room(finished)
     assert flip.startswith(f"Flip of small U-Nets is {alone.levels[0].flip_rare.text} in the rare groups and 0.0")
     assert left_out == "The budget had no room for balanced, group_dro; --budget 17m goes on in this folder."
     assert not any(line.startswith("The budget") for line in findings(finished))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "step", "advice"),
+    [
+        (8, Step.OUT_OF_BUDGET, "over seeds: --budget 17m goes on in this folder, to 8 seeds."),
+        (14, Step.OUT_OF_BUDGET, "over seeds: --seeds 14 --budget 17m goes on in this folder, to 14 seeds."),
+        (14, Step.OUT_OF_SEEDS, "over seeds: --seeds 14 --budget 17m goes on in this folder, to 14 seeds."),
+        (178, Step.OUT_OF_SEEDS, "over seeds: about 178 would be needed, and --seeds takes 100 at most."),
+    ],
+    ids=["a budget", "a budget and seeds", "seeds", "too many seeds"],
+)
+def test_what_is_advised_can_be_typed(finished, seeds, step, advice):
+    outlook = Outlook(seeds, np.zeros((2, 2), int), 0.2)
+    unclear = dataclasses.replace(finished, outlook=outlook)
+    assert f"80% of its variance is {advice}" in advise(unclear, step, seeds=seeds, allowed=8, budget=1000.0)
+
+
+def test_the_association_is_said_with_what_it_means(finished):
+    (line,) = (line for line in findings(finished) if line.startswith("Class and scanner: "))
+    assert "% of disc have mild, " in line and "% of oval have warm (Cramer's V 0." in line
+    assert "where 0 is no association and 1 a complete one; p 0." in line and line.endswith("over permuted images).")
+
+
+def test_images_without_pyarrow_are_a_table_of_text(finished, tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    folder = shutil.copytree(finished.folder, tmp_path / "out")
+    table = flipjax.open_assay(folder).images
+    with monkeypatch.context() as patch:
+        found = importlib.util.find_spec
+        patch.setattr(
+            importlib.util, "find_spec", lambda name, *rest: None if name == "pyarrow" else found(name, *rest)
+        )
+        write_image_rows(folder, table)
+    assert not (folder / "images.parquet").exists()
+    pd.testing.assert_frame_equal(flipjax.open_assay(folder).images, table, check_dtype=False)
+    write_image_rows(folder, table)
+    assert not (folder / "images.csv").exists()
+    pd.testing.assert_frame_equal(flipjax.open_assay(folder).images, table)
 
 
 def test_two_numbers_of_counter_examples_extrapolate_nothing(finished):
@@ -242,8 +311,12 @@ def test_classes_that_are_not_learnt_are_said_after_the_first_fold(two_devices, 
     result = flipjax.assay(grey(), attribute="tint", out=tmp_path, folds=2, epochs=1, size=16)
     assert result.verdict.word == "cannot be told"
     assert result.verdict.reason.startswith("The networks do not learn the classes: in common groups 0.")
-    assert result.verdict.help.startswith("--network frozen, larger images (--size) or more epochs")
+    assert result.verdict.help.startswith("--network frozen may learn them, or, into a new --out, larger images")
     assert (result.training.seeds, result.training.tested) == (2, 48)
+    assert result.training.sentence.startswith(
+        "The verdict is on 2 small U-Nets (1 of 2 folds x 2 seeds, 1 epochs each)"
+    )
+    assert sum(row.images for row in result.groups) == 48
     lines = findings(result)
     assert any(line.startswith("Flip of small U-Nets is ") for line in lines)
     assert lines[-1].startswith("On the first fold small U-Nets have the right class on 0.")

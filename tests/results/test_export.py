@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import re
 import shutil
@@ -175,6 +176,17 @@ def test_images_as_parquet_are_those_of_the_results(folder):
     whole = load(folder).images
     assert write_images(load(folder)) == path
     pd.testing.assert_frame_equal(pd.read_parquet(path), whole, check_dtype=False)
+
+
+def test_images_of_earlier_results_are_removed_without_pyarrow(folder, monkeypatch):
+    pytest.importorskip("pyarrow")
+    path = write_images(load(folder))
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "pyarrow" else found(name, *rest)
+    )
+    assert write_images(load(folder)) is None
+    assert not path.exists()
 
 
 NOT_RECORDS = {"nothing": b"", "a brace": b"{", "a list": b"[]", "no JSON": b"\xff"}
