@@ -4,11 +4,10 @@ Names of layers are those of the published weights. Images are taken as they are
 """
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 
 from flipjax.models.layers import BatchNorm, Convolution
+from flipjax.models.max_pool import max_pool
 
 STEM = 64
 """Channels after the first convolution."""
@@ -69,9 +68,7 @@ class ResNet50(nnx.Module):
         """Maps (B, H, W, 3) to features of `channels` channels at 1/2, 1/4, ... 1/32 of the size."""
         hidden = nnx.relu(self.bn1(self.conv1(images)))
         features = [hidden]
-        # The greatest of 3 x 3 pixels, at every other one.
-        padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-        hidden = lax.reduce_window(hidden, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
+        hidden = max_pool(hidden)
         for number in range(1, 1 + len(STAGES)):
             for block in getattr(self, f"layer{number}"):
                 hidden = block(hidden)
