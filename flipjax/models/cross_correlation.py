@@ -11,6 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from flipjax.backend.convolutions import ONEDNN, traced_library
 from flipjax.models.plain_convolution import LAYOUT
@@ -116,8 +117,7 @@ def _all_images(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Ar
         # and compute these a second time, in the shape of the rows.
         moving, fixed = lax.optimization_barrier((moving, fixed))
     in_rows = moving.transpose(1, 2, 3, 0).reshape(1, H, W * M, B)
-    as_kernel = fixed.transpose(1, 2, 0, 3)  # (h, w, B, F), h and w of the fixed images.
-    sums = _convolve_apart(in_rows, as_kernel, margins=(above, beside * M), steps=(down, across * M))
+    sums = _convolve_apart(in_rows, _as_kernel(fixed), margins=(above, beside * M), steps=(down, across * M))
     # From (1, offsets down, offsets across * M, F) to (M, offsets down, offsets across, F).
     return sums.reshape(*offsets.shape, M, -1).transpose(2, 0, 1, 3)
 
@@ -133,18 +133,28 @@ def by_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
     rows = _rows_at_once(moving, fixed)
     if rows == H:
         return _all_rows(moving, fixed, offsets)
-    padded = jnp.pad(moving, ((0, 0), (above, above), (0, 0), (0, 0)))
+    batch_last = _batch_last(moving, margin=above)
     # Written out before the loop, which reads a block of both at a time.
-    padded, fixed = lax.optimization_barrier((padded, fixed))
-    # A block needs no margin above and below: these rows are in `padded`.
-    within_block = Offsets(margins=(0, beside), steps=offsets.steps)
+    batch_last, fixed = lax.optimization_barrier((batch_last, fixed))
 
     def add(block: jax.Array, total: jax.Array) -> jax.Array:
-        moving_block = lax.dynamic_slice_in_dim(padded, block * rows * down, rows * down + 2 * above, axis=1)
+        moving_block = lax.dynamic_slice_in_dim(batch_last, block * rows * down, rows * down + 2 * above)
         fixed_block = lax.dynamic_slice_in_dim(fixed, block * rows, rows, axis=1)
-        return total + _all_rows(moving_block, fixed_block, within_block)
+        as_images = moving_block.transpose(2, 0, 1, 3)  # (M, h, W, B)
+        # A block needs no margin above and below: these rows are in `batch_last`.
+        return total + _convolve_apart(as_images, _as_kernel(fixed_block), margins=(0, beside), steps=offsets.steps)
 
     return lax.fori_loop(0, H // rows, add, _zeros(moving, fixed, offsets))
+
+
+def _batch_last(images: jax.Array, *, margin: int) -> jax.Array:
+    """Returns images (B, H, W, C) as (H + 2 margin, W, C, B), with rows of zeros above and below.
+
+    The constraint has them written in this order. XLA of JAX 0.12 would otherwise keep the batch first in memory, and
+    put the pixels of each block in order within the loop.
+    """
+    padded = jnp.pad(images.transpose(1, 2, 3, 0), ((margin, margin), (0, 0), (0, 0), (0, 0)))
+    return with_layout_constraint(padded, Layout(major_to_minor=(0, 1, 2, 3)))
 
 
 def _rows_at_once(moving: jax.Array, fixed: jax.Array) -> int:
@@ -165,8 +175,12 @@ def _rows_at_once(moving: jax.Array, fixed: jax.Array) -> int:
 def _all_rows(moving: jax.Array, fixed: jax.Array, offsets: Offsets) -> jax.Array:
     """Computes `cross_correlate` of all rows at once: each moving channel is an image, and `fixed` the kernel."""
     as_images = moving.transpose(3, 1, 2, 0)  # (M, H, W, B)
-    as_kernel = fixed.transpose(1, 2, 0, 3)  # (h, w, B, F), h and w of the fixed images.
-    return _convolve_apart(as_images, as_kernel, margins=offsets.margins, steps=offsets.steps)
+    return _convolve_apart(as_images, _as_kernel(fixed), margins=offsets.margins, steps=offsets.steps)
+
+
+def _as_kernel(fixed: jax.Array) -> jax.Array:
+    """Returns fixed images (B, H, W, F) as a kernel (H, W, B, F)."""
+    return fixed.transpose(1, 2, 0, 3)
 
 
 def _convolve_apart(
