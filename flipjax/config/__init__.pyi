@@ -7,6 +7,9 @@ from .choices import MODEL_NAMES as MODEL_NAMES
 from .choices import POOL_NAMES as POOL_NAMES
 from .choices import SELECTIONS as SELECTIONS
 from .choices import SMALL as SMALL
+from .default import Config as Config
+from .default import default_config as default_config
+from .default import set_paper_recipe as set_paper_recipe
 from .errors import ConfigError as ConfigError
 from .sections import AXES as AXES
 from .sections import KEYS as KEYS
@@ -14,7 +17,6 @@ from .sections import PLACES as PLACES
 from .sections import SECTIONS as SECTIONS
 from .sections import WHOLE as WHOLE
 from .sections import Condition as Condition
-from .sections import Config as Config
 from .sections import Cue as Cue
 from .sections import Experiment as Experiment
 from .sections import InterveneSpec as InterveneSpec
@@ -25,5 +27,3 @@ from .sections import Recipe as Recipe
 from .sections import SplitSpec as SplitSpec
 from .sections import Thinning as Thinning
 from .sections import TrainSpec as TrainSpec
-from .sections import default_config as default_config
-from .sections import set_paper_recipe as set_paper_recipe

@@ -9,23 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flipjax.config.choices import FROZEN, QUANTITIES
+from flipjax.config.default import Config
 from flipjax.config.errors import ConfigError
 from flipjax.config.keys import Key, Kind
 from flipjax.config.methods import KNOB_DEFAULTS, METHODS, OWN, Augmentation, Method, active_knobs, methods_of, parts_of
 from flipjax.config.program import Program, Setting
 from flipjax.config.ranges import functions_of, name_of
-from flipjax.config.sections import (
-    AXES,
-    KEYS,
-    PLACES,
-    SECTIONS,
-    WHOLE,
-    Config,
-    Cue,
-    Experiment,
-    ModelSpec,
-    SplitSpec,
-)
+from flipjax.config.sections import AXES, KEYS, PLACES, SECTIONS, WHOLE, Cue, Experiment, ModelSpec, SplitSpec
 from flipjax.config.values import leaves, values_of
 
 PIXEL_KNOBS = ("swap", "cutmix", "own_augment")

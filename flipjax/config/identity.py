@@ -8,10 +8,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from flipjax.config.default import Config
 from flipjax.config.errors import ConfigError
 from flipjax.config.keys import as_python
 from flipjax.config.ranges import name_of
-from flipjax.config.sections import KEYS, Config
+from flipjax.config.sections import KEYS
 from flipjax.config.values import leaves
 from flipjax.support import fingerprint
 from flipjax.support.files import JsonObject, sha256

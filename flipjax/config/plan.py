@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flipjax.config.checks import check, check_folds, check_method_names, check_methods, check_model
+from flipjax.config.default import Config
 from flipjax.config.errors import ConfigError
 from flipjax.config.identity import digest_of, json_of, sources_of
 from flipjax.config.methods import KNOB_DEFAULTS, Augmentation, Method, active_knobs, knobs_of, knobs_set_by, methods_of
@@ -22,7 +23,6 @@ from flipjax.config.sections import (
     AXES,
     KEYS,
     Condition,
-    Config,
     Cue,
     Experiment,
     InterveneSpec,

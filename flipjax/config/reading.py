@@ -14,11 +14,12 @@ from pathlib import Path
 from types import ModuleType
 
 from flipjax.config.checks import check_name
+from flipjax.config.default import Config, default_config
 from flipjax.config.errors import ConfigError
 from flipjax.config.keys import Key, Kind, as_python
 from flipjax.config.methods import MEANINGS
 from flipjax.config.ranges import functions_of, name_of
-from flipjax.config.sections import KEYS, PLACES, Config, default_config
+from flipjax.config.sections import KEYS, PLACES
 from flipjax.config.values import leaves
 from flipjax.support.threads import cores
 

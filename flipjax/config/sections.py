@@ -1,9 +1,9 @@
-"""Configuration keys, declared by the fields that hold their values, and the frozen specifications. Imports no JAX.
+"""Configuration keys, declared by the fields of the frozen dataclasses that hold their values. Imports no JAX.
 
-The file has three parts: the dataclasses whose fields are the keys; the tables that are read from these fields (`KEYS`,
-`AXES`, `PLACES`); and `default_config`, the `ConfigDict` that a user changes. A new key is a field of a dataclass, and
-`SECTIONS` says in which section of a configuration the keys of a dataclass are. The values that keys may have are in
-`flipjax.config.choices`.
+A new key is a field of a dataclass, and `SECTIONS` says in which section of a configuration the keys of a dataclass
+are. `KEYS`, `AXES` and `PLACES` are read from these fields; an `Experiment` holds the values of the static ones. The
+values that keys may have are in `flipjax.config.choices`. `flipjax.config.default` makes the `ConfigDict` that a user
+changes.
 
 Each field says what another value of it changes: `static` another program, as in the grid
 `config.grid.model.width = (8, 16)`; `traced` data of a member, as in `config.axes.crop = (0.0, 1.0)`; `option` only how
@@ -12,7 +12,7 @@ a run is carried out.
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 from flipjax.config.choices import (
     ANY,
@@ -41,33 +41,6 @@ from flipjax.config.groups import TWO_BY_TWO, Groups
 from flipjax.config.keys import Integer, Key, Kind, Scalar, keys_in, option, static, traced, traced_choice
 from flipjax.config.methods import Augmentation, Knobs
 from flipjax.config.ranges import multiple, name_of, one_of, within
-
-
-class Config(Protocol):
-    """A `ConfigDict` as from `default_config`: its attributes and items are the sections, and theirs the keys.
-
-    No type checker can follow values that a user sets by name, so they are `Any`.
-
-    Example:
-        >>> config = default_config()
-        >>> config.axes.rho, config["train"]["epochs"]
-        ((0.5, 0.95), 15)
-        >>> config.train.epochs = 4
-        >>> config.is_locked  # So that a misspelt key is an error.
-        True
-    """
-
-    def __getattr__(self, name: str, /) -> Any:
-        """Returns a section or, of a section, a value."""
-
-    def __setattr__(self, name: str, value: Any, /) -> None:
-        """Sets a section or a value."""
-
-    def __getitem__(self, name: str, /) -> Any:
-        """Returns a section or, of a section, a value."""
-
-    def __setitem__(self, name: str, value: Any, /) -> None:
-        """Sets a section or a value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -386,58 +359,7 @@ WHOLE = ("grid", "members", "quantities")
 """Keys without a section: what programs and members there are, and a user's own quantities of images.
 
 Example:
+    >>> from flipjax.config import default_config
     >>> [name for name in WHOLE if name not in default_config()]
     []
 """
-
-
-def default_config() -> Config:
-    """Returns the locked default configuration, which files in `configs/` override.
-
-    Example:
-        >>> config = default_config()
-        >>> config.axes.rho = (0.5, 0.8, 1.0)
-        >>> config.train.epochs = 4
-        >>> config.axes.rho, config.pool.name
-        ((0.5, 0.8, 1.0), 'synthetic')
-    """
-    # Imported here because an audit needs this module's errors but no configuration.
-    from ml_collections import ConfigDict
-
-    sections: dict[str, Any] = {section: {} for section in SECTIONS}
-    for key in KEYS.values():
-        value = key.default
-        if key.section == "axes":
-            value = (key.default,)
-        sections[key.section][key.field] = value
-    # Empty sections let the command line set `--config.grid.model.width=8,16`.
-    sections["grid"] = {key.section: {} for key in KEYS.values() if key.in_grid}
-    sections["members"] = ()
-    sections["quantities"] = ()
-    sections["axes"]["rho"] = (0.5, 0.95)
-    # A grid may be a mapping or a list; `check` reports any other type.
-    config: Any = ConfigDict(sections, type_safe=False)
-    config.lock()
-    config.axes.unlock()
-    config.grid.unlock()
-    return config
-
-
-def set_paper_recipe(config: Config) -> None:
-    """Sets the recipe, encoders and methods of the paper's code, and Sagawa's GroupDRO, at rho 0.5 and 0.95.
-
-    Example:
-        >>> config = default_config()
-        >>> set_paper_recipe(config)
-        >>> config.pool.size, config.axes.rho, [program["model.name"] for program in config.grid]
-        (512, (0.5, 0.95), ['smp_resnet50', 'smp_mit_b2'])
-    """
-    config.pool.size = 512
-    config.model.dtype = "bfloat16"
-    encoders = ("resnet50", "mit_b2")
-    config.grid = [{"model.name": f"smp_{name}", "model.weights": f"weights/{name}"} for name in encoders]
-    config.train.update(epochs=200, patience=25, batch_size=8, hflip=0.5, crop=1.0, crop_in="photo", jitter=0.3)
-    methods = ("ce", "dice_ce", "group_dro_reference", "group_dro", "bg_cutmix_reference")
-    config.axes.update(rho=(0.5, 0.95), method=methods, learning_rate=(1e-4,))
-    # One member fills a GPU, and a vmap over kernels would become a grouped convolution.
-    config.population.width = 1

@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from flipjax.config.default import Config
 from flipjax.config.keys import Key
-from flipjax.config.sections import AXES, KEYS, Config, PoolSpec
+from flipjax.config.sections import AXES, KEYS, PoolSpec
 
 Part = TypeVar("Part")
 """A dataclass of `flipjax.config.SECTIONS`."""

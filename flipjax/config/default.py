@@ -1,0 +1,87 @@
+"""The configuration that a user changes: a `ConfigDict` of all keys with their defaults, or with the paper's recipe.
+
+Imports no JAX.
+"""
+
+from typing import Any, Protocol
+
+from flipjax.config.sections import KEYS, SECTIONS
+
+
+class Config(Protocol):
+    """A `ConfigDict` as from `default_config`: its attributes and items are the sections, and theirs the keys.
+
+    No type checker can follow values that a user sets by name, so they are `Any`.
+
+    Example:
+        >>> config = default_config()
+        >>> config.axes.rho, config["train"]["epochs"]
+        ((0.5, 0.95), 15)
+        >>> config.train.epochs = 4
+        >>> config.is_locked  # So that a misspelt key is an error.
+        True
+    """
+
+    def __getattr__(self, name: str, /) -> Any:
+        """Returns a section or, of a section, a value."""
+
+    def __setattr__(self, name: str, value: Any, /) -> None:
+        """Sets a section or a value."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """Returns a section or, of a section, a value."""
+
+    def __setitem__(self, name: str, value: Any, /) -> None:
+        """Sets a section or a value."""
+
+
+def default_config() -> Config:
+    """Returns the locked default configuration, which files in `configs/` override.
+
+    Example:
+        >>> config = default_config()
+        >>> config.axes.rho = (0.5, 0.8, 1.0)
+        >>> config.train.epochs = 4
+        >>> config.axes.rho, config.pool.name
+        ((0.5, 0.8, 1.0), 'synthetic')
+    """
+    # Imported here because an audit reads no configuration.
+    from ml_collections import ConfigDict
+
+    sections: dict[str, Any] = {section: {} for section in SECTIONS}
+    for key in KEYS.values():
+        value = key.default
+        if key.section == "axes":
+            value = (key.default,)
+        sections[key.section][key.field] = value
+    # Empty sections let the command line set `--config.grid.model.width=8,16`.
+    sections["grid"] = {key.section: {} for key in KEYS.values() if key.in_grid}
+    sections["members"] = ()
+    sections["quantities"] = ()
+    sections["axes"]["rho"] = (0.5, 0.95)
+    # A grid may be a mapping or a list; `check` reports any other type.
+    config: Any = ConfigDict(sections, type_safe=False)
+    config.lock()
+    config.axes.unlock()
+    config.grid.unlock()
+    return config
+
+
+def set_paper_recipe(config: Config) -> None:
+    """Sets the recipe, encoders and methods of the paper's code, and Sagawa's GroupDRO, at rho 0.5 and 0.95.
+
+    Example:
+        >>> config = default_config()
+        >>> set_paper_recipe(config)
+        >>> config.pool.size, config.axes.rho, [program["model.name"] for program in config.grid]
+        (512, (0.5, 0.95), ['smp_resnet50', 'smp_mit_b2'])
+    """
+    config.pool.size = 512
+    config.model.dtype = "bfloat16"
+    encoders = ("resnet50", "mit_b2")
+    config.grid = [{"model.name": f"smp_{name}", "model.weights": f"weights/{name}"} for name in encoders]
+    config.train.update(epochs=200, patience=25, batch_size=8, hflip=0.5, crop=1.0, crop_in="photo", jitter=0.3)
+    methods = ("ce", "dice_ce", "group_dro_reference", "group_dro", "bg_cutmix_reference")
+    config.axes.update(rho=(0.5, 0.95), method=methods, learning_rate=(1e-4,))
+    # One member fills a GPU, and a vmap over kernels would become a grouped convolution.
+    config.population.width = 1
