@@ -76,20 +76,25 @@ def _panels_of_settings(
 
     `line_panels` draws a line for each quantity, so each line is handed to it as a quantity of its own, by its name.
     """
-    means = summary.assign(quantity=_line_names(summary, axes, y_name)).drop(columns=[*axes])
-    line_names = means["quantity"].unique()
-    line_of_record = pd.Series(_line_names(records, axes, y_name), records.index)
+    means = summary.assign(quantity=line_names(summary, axes, y_name)).drop(columns=[*axes])
+    names = means["quantity"].unique()
+    line_of_record = pd.Series(line_names(records, axes, y_name), records.index)
     other_axes = [axis for axis in varying_axes(summary) if axis not in axes]
     seeds = records[["rho", *other_axes]].copy()
     lines = []
-    for name, colour, marker in zip(line_names, shades(len(line_names)), cycle(SETTING_MARKERS), strict=False):
+    for name, colour, marker in zip(names, shades(len(names)), cycle(SETTING_MARKERS), strict=False):
         seeds[name] = records[quantity].where(line_of_record == name)
         lines.append(Line(name, name, colour, marker))
     return line_panels(means, seeds, lines, y_name=y_name, limits=limits)
 
 
-def _line_names(table: pd.DataFrame, axes: Sequence[str], default: str) -> list[str]:
-    """Returns the values of `axes` in each row, without those that its method does not use, or `default` for none."""
+def line_names(table: pd.DataFrame, axes: Sequence[str], default: str) -> list[str]:
+    """Returns the values of `axes` in each row, without those that its method does not use, or `default` for none.
+
+    Example:
+        >>> line_names(pd.DataFrame({"method": ["ce", "group_dro"]}), ["method"], "flip")
+        ['ce', 'group_dro']
+    """
     names = []
     for row in records_of(table):
         values = [text.value_text(axis, row[axis]) for axis in axes if not pd.isna(row[axis])]

@@ -69,6 +69,12 @@ def pull_panel(
         class_names: of the foreground classes.
         scene_names: of the scenes.
         title: the setting.
+
+    Example:
+        >>> flips = np.array([[6, 2], [1, 1]])
+        >>> panel = pull_panel(flips, Groups(2, 2), ["cat", "dog"], ["grass", "sand"], title="rho 0.9")
+        >>> panel.text  # The first class is usual in the first scene, the second in the second.
+        'rho 0.9: 70% in the frames.'
     """
     # By scene and class, as flips are.
     is_usual = usual_table(groups).T

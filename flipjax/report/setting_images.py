@@ -12,7 +12,12 @@ from flipjax.results.text import setting_label, varying_axes
 
 @dataclasses.dataclass(frozen=True)
 class SettingImages:
-    """The test images of the members of a setting, by the first rule."""
+    """The test images of the members of a setting, by the first rule.
+
+    Example:
+        >>> SettingImages("rho 0.9", {"rho": 0.9}, members=[]).axes["rho"]
+        0.9
+    """
 
     title: str
     """Its values of the axes that vary."""

@@ -65,7 +65,15 @@ def _dealt(population: Population) -> Population:
 
 
 def epoch_program(layout: Layout) -> Jitted:
-    """Returns the program that trains all members for an epoch, compiled for the speed of this machine's devices."""
+    """Returns the program that trains all members for an epoch, compiled for the speed of this machine's devices.
+
+    Example:
+        >>> from flipjax.config import PopulationSpec
+        >>> from flipjax.training.devices import make_layout
+        >>> layout = make_layout(PopulationSpec(devices=1, map="loop"), members=3)
+        >>> epoch_program(layout) is epoch_program(layout)  # It is compiled once, when it is first called.
+        True
+    """
     static = ("experiment", "layout")
     return compiler.program(_epoch, convolutions=layout.convolutions, static_argnames=static, donate_argnames="states")
 

@@ -154,7 +154,15 @@ def _first_rule_of_same_epoch(epochs: np.ndarray) -> np.ndarray:
 
 
 def selected_program(layout: Layout) -> Jitted:
-    """Returns the program that maps a function over weights, compiled for the speed of this machine's devices."""
+    """Returns the program that maps a function over weights, compiled for the speed of this machine's devices.
+
+    Example:
+        >>> from flipjax.config import PopulationSpec
+        >>> from flipjax.training.devices import make_layout
+        >>> layout = make_layout(PopulationSpec(devices=1, map="loop"), members=3)
+        >>> selected_program(layout) is selected_program(layout)  # It is compiled once, when it is first called.
+        True
+    """
     static = ("experiment", "layout", "function")
     return compiler.program(_map_selected, convolutions=layout.convolutions, static_argnames=static)
 
