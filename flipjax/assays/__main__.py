@@ -8,7 +8,6 @@ Exit codes: 0; 1 for images that cannot be used, or with --fail_if if the verdic
 (the same command continues).
 """
 
-import argparse
 import dataclasses
 import sys
 from pathlib import Path
@@ -27,7 +26,15 @@ def _parser() -> command.Parser:
         if field.default is not dataclasses.MISSING:
             of_parser["default"] = field.default
         if field.type == "bool":
-            of_parser["action"] = argparse.BooleanOptionalAction
+            of_parser["action"] = "store_true"
+            # argparse's own pair is spelt --no-keep, and dashes are read as underscores.
+            parser.add_argument(
+                f"--no_{field.name}",
+                dest=field.name,
+                default=field.default,
+                action="store_false",
+                help=f"the opposite of --{field.name}",
+            )
         parser.add_argument(f"--{field.name}", help=field.metadata["help"], **of_parser)
     parser.add_argument("--dry_run", action="store_true", help="print what would be trained, and stop")
     verdicts = ("used", "not used", "cannot be told")

@@ -247,6 +247,8 @@ def _with_verdict(untrained: Assay, experiment: AssayExperiment, trial: Trial, p
     journal = experiment.journal
     allowed = journal.wave_size * journal.wave_count(experiment.options.seeds)
     advice = advise(judged, population.next_step, seeds=seeds, allowed=allowed, budget=budget)
+    if trial.untried:
+        advice = f"A larger --budget goes on in this folder with {trial.untried}, which may learn them."
     return dataclasses.replace(judged, verdict=dataclasses.replace(judged.verdict, help=advice))
 
 

@@ -117,7 +117,7 @@ class Options:
         metavar="X",
     )
     keep: bool = option(
-        True, "keep the networks, 0.1 to 1 MB each, pretrained ones 25 (default; --no-keep)", extends=True
+        True, "keep the networks, 0.1 to 1 MB each, pretrained ones 25 (default; --no_keep)", extends=True
     )
     seed: int = option(0, "of folds and permutations (default 0)", limits=(0, 2**31 - 1), type=int, metavar="N")
     out: Path | None = option(

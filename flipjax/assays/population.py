@@ -201,15 +201,17 @@ def train_stage(network: Network, stage: Stage, folder: Path, *, until: float) -
     if is_whole(workdir):
         return TrainedStage(stage, Run(workdir, config, data), 0.0, whole=True)
     begun = time.monotonic()
-    run_sweep(
-        plan(config),
-        workdir,
-        name=stage.name,
-        line="flipjax assay",
-        data=data,
-        signals=Signals(until=until),
-        page=False,
-    )
+    # Without any time left, what is trained so far is read.
+    if begun < until:
+        run_sweep(
+            plan(config),
+            workdir,
+            name=stage.name,
+            line="flipjax assay",
+            data=data,
+            signals=Signals(until=until),
+            page=False,
+        )
     seconds = time.monotonic() - begun
     run = None
     if any(workdir.glob("cells/*/*.npz")):

@@ -66,12 +66,14 @@ class Trial:
         stage: what was trained.
         learnt: what they learnt; None if the budget ended before.
         notes: what other networks were tried, or would be, a sentence each.
+        untried: the words of the next network, for which the budget had no time; '' if there is none.
     """
 
     network: Network
     stage: TrainedStage
     learnt: Learnt | None
     notes: tuple[str, ...] = ()
+    untried: str = ""
 
     @property
     def ended_early(self) -> bool:
@@ -124,7 +126,8 @@ def choose_network(experiment: AssayExperiment) -> Trial:
     say(f"{accuracy}; on with {larger.words}")
     second = _try_network(experiment, larger)
     if second.learnt is None:
-        return dataclasses.replace(trial, notes=(f"{accuracy}; the budget ended before {larger.words} were tried.",))
+        note = f"{accuracy}; the budget ended before {larger.words} were tried."
+        return dataclasses.replace(trial, notes=(note,), untried=larger.words)
     return dataclasses.replace(second, notes=(f"{accuracy}: the verdict is on {larger.words}.",))
 
 

