@@ -124,6 +124,8 @@ def conduct(data: Source, options: Options) -> Assay:
         return _finish(dataclasses.replace(untrained, verdict=obstacle), begun)
     trial = choose_network(experiment)
     if trial.ended_early:
+        # No rows: those of an earlier call are of another network.
+        write_image_rows(folder, image_rows(trial.network.images, [trial.stage]))
         return _finish(_with_ended_trial(untrained, trial, options), begun)
     network = trial.network
     population = train_population(experiment, trial)
@@ -205,7 +207,7 @@ def _without_networks(experiment: AssayExperiment) -> Assay:
 def _with_ended_trial(untrained: Assay, trial: Trial, options: Options) -> Assay:
     """Returns the assay whose budget ended before its first networks were trained."""
     reason = f"The budget of {duration(options.budget)} ended before the networks of the first fold were trained."
-    verdict = AssayVerdict(UNKNOWN, reason, "A larger --budget goes on in this folder.")
+    verdict = AssayVerdict(UNKNOWN, reason, "A larger --budget goes on in this folder, whose earlier calls count.")
     return dataclasses.replace(untrained, verdict=verdict, notes=(*untrained.notes, *trial.notes))
 
 

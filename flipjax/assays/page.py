@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from flipjax.assays.association import usual_mask
 from flipjax.assays.contrast import Contrast, FlipEstimate
@@ -21,7 +22,7 @@ from flipjax.results.text import TextTable
 from flipjax.results.verdicts import FEWEST_SEEDS
 
 SHOWN = 24
-"""Images that the page shows, the most flipped first."""
+"""Images that the page shows, at most."""
 
 
 def write_assay(assay: Assay, shown: StoredRun | None) -> str:
@@ -211,6 +212,7 @@ def _curve(assay: Assay) -> Chart:
         draw_curve(axes, [level.flip_common for level in assay.levels], name="common groups", colour="tab:blue")
         dress(axes, title="Flip over counter-examples", x="counter-examples in the data", y="Flip")
         axes.set_ylim(0, 1)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if needed is not None:
             draw_reference(axes, ReferenceLevel(needed.target, "target"))
         legend(axes, columns=2)
@@ -273,7 +275,7 @@ def _flip(item: Item) -> float:
 
 
 def _gallery(run: StoredRun | None) -> Gallery | None:
-    """Returns the most flipped images that a run kept, or None."""
+    """Returns the images that a run kept of one network, the most flipped first, or None."""
     if run is None:
         return None
     stored_items, _damaged = items_of(run, run.first_rule)
@@ -281,5 +283,7 @@ def _gallery(run: StoredRun | None) -> Gallery | None:
     if not items:
         return None
     return Gallery(
-        items, palette_of(run), "Test images that networks flip most: image, truth, prediction and flip-risk."
+        items,
+        palette_of(run),
+        "Some test images of one network, the most flipped first: image, truth, prediction and flip-risk.",
     )

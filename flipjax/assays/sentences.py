@@ -6,7 +6,7 @@ import numpy as np
 
 from flipjax.assays.association import usual_mask
 from flipjax.assays.options import FROZEN, MOST_SEEDS, SMALL
-from flipjax.assays.remedy import FEWEST_LEVELS, CounterExamples, Level
+from flipjax.assays.remedy import FEWEST_LEVELS, LARGEST_FACTOR, CounterExamples, Level
 from flipjax.assays.results import Assay
 from flipjax.assays.verdict import Step
 from flipjax.results.verdicts import FEWEST_SEEDS
@@ -190,4 +190,7 @@ def _sentence_on_counter_examples(assay: Assay, needed: CounterExamples) -> str:
     question = f"How many counter-examples bring Flip in the rare groups to {needed.target:g}"
     if sum(level.kept > 0 for level in assay.levels) < FEWEST_LEVELS:
         return f"{question} needs networks of {FEWEST_LEVELS} numbers of counter-examples, which the budget left out."
-    return f"{question} is more than can be told from these data."
+    return (
+        f"{question} is more than can be told from these data: over {LARGEST_FACTOR:g} times as many, or more than a "
+        "class has common images."
+    )

@@ -198,7 +198,8 @@ def test_nothing_trains_twice(continued):
 def test_a_budget_without_time_has_an_answer(continued):
     verdict = continued.without_time.verdict
     assert verdict.reason == "The budget of 1s ended before the networks of the first fold were trained."
-    assert verdict.help == "A larger --budget goes on in this folder."
+    assert verdict.help == "A larger --budget goes on in this folder, whose earlier calls count."
+    assert flipjax.open_assay(continued.without_time.folder).images.empty
 
 
 def test_a_short_budget_has_the_answer_of_its_time(two_devices, continued):
@@ -299,6 +300,12 @@ def test_two_numbers_of_counter_examples_extrapolate_nothing(finished):
         "How many counter-examples bring Flip in the rare groups to 0.1 needs networks of 3 numbers of "
         "counter-examples, which the budget left out."
     ) in findings(two)
+
+
+def test_too_many_counter_examples_are_said_with_the_limits(finished):
+    needed = dataclasses.replace(finished.counter_examples, kind="more than can be told")
+    unknown = findings(dataclasses.replace(finished, counter_examples=needed))
+    assert any(line.endswith(": over 8 times as many, or more than a class has common images.") for line in unknown)
 
 
 def grey():
