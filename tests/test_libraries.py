@@ -144,6 +144,19 @@ def test_oneDNN_computes_the_same_depthwise_convolutions(onednn, images, size, s
     assert_alike(function, wanted, (images, 8, 12, 6), (size, size, 1, 6), compiled=of_onednn)
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="XLA hands oneDNN no convolution")
+def test_a_depthwise_convolution_between_products_is_left_to_oneDNN(onednn):  # noqa: N802
+    def layer(images, inward, kernel, outward):
+        scaled = images / jnp.square(images).mean(-1, keepdims=True)
+        return jax.nn.gelu(depthwise(scaled @ inward + 1, kernel) + 1) @ outward
+
+    # As in a stage of MiT-B2, where XLA would fuse norm, product and convolution.
+    shapes = (1, 64, 64, 32), (32, 128), (3, 3, 1, 128), (128, 32)
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    program = of_onednn(layer).lower(*arrays).compile().as_text()
+    assert '"__onednn$convolution"' in program and " convolution(" not in program
+
+
 def test_a_depthwise_gradient_in_bfloat16_sums_in_float32(onednn):
     images = jnp.ones((1, 300, 2, 1), jnp.bfloat16)
     kernel = jnp.zeros((3, 3, 1, 1), jnp.bfloat16)

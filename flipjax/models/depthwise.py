@@ -59,12 +59,14 @@ def _forward(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
     """Convolves on a CPU."""
     if traced_library.value != ONEDNN:
         return _sum_of_taps(images, kernel, stride=stride)
-    # Turned within the convolution, a kernel would keep it from oneDNN.
-    kernel = lax.optimization_barrier(kernel)
+    # Without barriers XLA would fuse it with a product before or behind it, or with the turning of the kernel, and
+    # then compute it itself, slowly.
+    images, kernel = lax.optimization_barrier((images, kernel))
     padding = _tensorflow_padding(kernel.shape[:2], stride)
-    return lax.conv_general_dilated(
+    convolved = lax.conv_general_dilated(
         images, kernel, (stride, stride), padding, dimension_numbers=LAYOUT, feature_group_count=images.shape[-1]
     )
+    return lax.optimization_barrier(convolved)
 
 
 def _kernel_gradient_by_images(

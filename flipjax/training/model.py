@@ -296,9 +296,6 @@ def _host_images(images: ArrayLike) -> np.ndarray:
 
 def _library_of(spec: ModelSpec, images: np.ndarray) -> str:
     """Returns the library of convolutions on a CPU; like a sweep, a call of many images takes oneDNN where it gains."""
-    if spec.name == "smp_mit_b2":
-        # Its predictions by oneDNN took 1.5 to 2.1 times the processor time of XLA's own (JAX 0.12.0.1).
-        return XLA
     library = faster_library(spec, pixels=math.prod(images.shape[:-1]))
     if library == ONEDNN and not has_onednn():
         return XLA
