@@ -3,6 +3,7 @@ one, in every process; what has no content is refused in a sentence."""
 
 import functools
 import importlib
+import io
 import json
 import re
 import sys
@@ -105,9 +106,13 @@ def test_what_has_no_content_is_refused_in_a_sentence_before_training(tmp_path, 
     path.write_text(HEAD + MAKE.format(source) + LOSS_TAIL)
     (tmp_path / "value.txt").write_text("1")
     expected = "config.train.loss: expected a function that holds values, .* or in a module of yours .*; found "
+    config = read_config(path)
+    held = config.train.loss.__closure__[0].cell_contents
     with pytest.raises(ConfigError, match=f"^{expected}{found}") as refused:
-        digest_of(read_config(path))
+        digest_of(config)
     assert "\n" not in str(refused.value)
+    if isinstance(held, io.IOBase):
+        held.close()
 
 
 NOTEBOOK = """

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,19 @@ def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_pat
 def test_an_option_that_an_engine_lacks_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="--launcher_option"):
         launchers.launch("local", ShardPlan((FAILING,), tmp_path, {"wings": "1"}), say=print)
+
+
+@pytest.mark.parametrize("port", ["closed", "too high"])
+def test_a_ray_cluster_that_does_not_answer_is_one_sentence(tmp_path, port):
+    pytest.importorskip("ray", reason="Ray is not installed (pip install '.[ray]')")
+    with socket.socket() as bound:
+        # Nothing listens there.
+        bound.bind(("127.0.0.1", 0))
+        number = bound.getsockname()[1] if port == "closed" else 2**16
+        address = f"127.0.0.1:{number}"
+        with pytest.raises(ConfigError, match=f"no Ray cluster answers at {address}: ") as refused:
+            launchers.launch("ray", ShardPlan((FAILING,), tmp_path, {"address": address}), say=print)
+    assert refused.value.field == "--launcher_option" and "\n" not in str(refused.value)
 
 
 LAUNCH = f"""
@@ -140,6 +154,8 @@ def launched(tmp_path_factory):
             killed = ("setsid", "sh", "-c", killing, str(folder / f"{engine}.mark"))  # SLURM waits for its group.
             line = launcher(engine, folder / engine, killed, FAILING)
             process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=os.environ | daemons)
+            # At the end it is killed, and waited for, also where no test asked for it.
+            stack.enter_context(process)
             stack.callback(process.kill)
             processes[engine] = process
         yield processes, folder

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from flipjax import command
 from flipjax.config import ConfigError
+from flipjax.support.terminal import one_line
 from flipjax.sweep.lock import WAITS
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 RETRIES = 2
 """Times that a killed or interrupted shard is started again."""
+SECONDS_TO_ANSWER = 10
+"""Seconds in which a Ray cluster is to answer at its address. Ray itself would try for minutes."""
 SECONDS_BETWEEN_LOOKS = 0.5
 """Seconds between two looks at the jobs that run."""
 TAIL = 4096
@@ -136,9 +139,11 @@ def launch(kind: str, plan: ShardPlan, *, say: Callable[[str], object]) -> dict[
     """
     try:
         engine = LAUNCHERS[kind](plan)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, ConnectionError) as error:
         # ValueError: no option of the engine, or no number. RuntimeError: of submitit, where there is no SLURM.
-        raise ConfigError("--launcher_option", f"options of {kind}", f"{dict(plan.options)} ({error})") from error
+        # ConnectionError: no Ray cluster answers.
+        found = f"{dict(plan.options)} ({one_line(str(error))})"
+        raise ConfigError("--launcher_option", f"options of {kind}", found) from error
     shards = [ShardState(number, plan.log(number)) for number in range(len(plan.commands))]
     plan.logs.mkdir(parents=True, exist_ok=True)
     try:
@@ -349,6 +354,17 @@ def _make_worker() -> Callable[[str], int]:
     return run
 
 
+def _check_answers(address: str) -> None:
+    """Raises ConnectionError if nothing answers at an address `HOST:PORT`; leaves other forms, as `auto`, to Ray."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from error
+
+
 class Ray:
     """Runs tasks of a Ray cluster; the run folder must be on a disk shared by all nodes.
 
@@ -364,6 +380,7 @@ class Ray:
         address = options.pop("address")
         resources: dict[str, Any] = {f"num_{name}": float(count) for name, count in options.items()}
 
+        _check_answers(address)
         # Ray restarts no task itself: `launch` counts the restarts.
         self._task = ray.remote(max_calls=1, max_retries=0, **resources)(_make_worker())
         ray.init(address=address, log_to_driver=False, include_dashboard=False)
