@@ -53,9 +53,11 @@ def test_a_ray_cluster_that_does_not_answer_is_one_sentence(tmp_path, port):
     assert refused.value.field == "--launcher_option" and "\n" not in str(refused.value)
 
 
+# A suite that runs in the background of a shell script ignores SIGINT, and so would what it starts.
 LAUNCH = f"""
-import json, pathlib, sys
+import json, pathlib, signal, sys
 from flipjax.sweep import launchers
+signal.signal(signal.SIGINT, signal.default_int_handler)
 launchers.SECONDS_BETWEEN_LOOKS = {LOOK}
 engine, logs, commands = sys.argv[1:]
 launchers.launch(engine, launchers.ShardPlan(json.loads(commands), pathlib.Path(logs), {{}}), say=print)
