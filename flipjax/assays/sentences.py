@@ -191,6 +191,6 @@ def _sentence_on_counter_examples(assay: Assay, needed: CounterExamples) -> str:
     if sum(level.kept > 0 for level in assay.levels) < FEWEST_LEVELS:
         return f"{question} needs networks of {FEWEST_LEVELS} numbers of counter-examples, which the budget left out."
     return (
-        f"{question} is more than can be told from these data: over {LARGEST_FACTOR:g} times as many, or more than a "
+        f"{question} cannot be told from these data: over {LARGEST_FACTOR:g} times as many, or more than a "
         "class has common images."
     )
