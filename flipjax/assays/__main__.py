@@ -8,6 +8,7 @@ Exit codes: 0; 1 for images that cannot be used, or with --fail_if if the verdic
 (the same command continues).
 """
 
+import argparse
 import dataclasses
 import sys
 from pathlib import Path
@@ -48,6 +49,12 @@ def _parser() -> command.Parser:
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
     line = _parser().parse_args(arguments)
+    with Signals():
+        return _run(line)
+
+
+def _run(line: argparse.Namespace) -> int:
+    """Runs the assay of parsed options, and returns the exit code."""
     # Not before: it loads JAX.
     from flipjax.assays.conduct import conduct, outline
     from flipjax.assays.sentences import findings
@@ -66,5 +73,4 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     begin_process()
-    with Signals():
-        sys.exit(main())
+    sys.exit(main())

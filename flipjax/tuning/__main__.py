@@ -68,6 +68,12 @@ def _parser() -> command.ConfigParser:
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
     options = _parser().parse(arguments)
+    with Signals():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Runs the protocol of parsed options, and returns the exit code."""
     # Not before: they load JAX.
     from flipjax.report.document import terminal_text
     from flipjax.tuning.page import make_document
@@ -85,5 +91,4 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     begin_process()
-    with Signals():
-        sys.exit(main())
+    sys.exit(main())

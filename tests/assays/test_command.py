@@ -30,6 +30,7 @@ from flipjax.assays.page import write_assay
 from flipjax.assays.results import RECORD, Assay, write_image_rows
 from flipjax.assays.sentences import advise, findings
 from flipjax.assays.verdict import Outlook, Step
+from flipjax.command import INTERRUPTED
 from flipjax.config import ConfigError
 from flipjax.models import frozen
 from flipjax.support.files import DamagedError
@@ -130,15 +131,15 @@ class Continued:
     short: Assay
     """With a budget for the first wave, in whose trial it was killed before."""
     killed: list[Killed]
-    """In the trial, in the second wave and in what ends the use."""
+    """In the trial, in the second wave and, by Ctrl-C, in what ends the use."""
     last: Assay
     """With a larger budget."""
     said: str
     """What the last call printed."""
 
 
-def kill_in(stage, folder, out):
-    """Types the command of an assay, and ends it with SIGKILL once a checkpoint of a stage is written."""
+def kill_in(stage, folder, out, *, by=signal.SIGKILL, code=-signal.SIGKILL):
+    """Types the command of an assay, and ends it by a signal once a checkpoint of a stage is written."""
     # On a busy machine, too, this process sees the checkpoint before the stage ends. One that is being written begins
     # with a dot.
     line = ["nice", "-n", "10"]
@@ -149,8 +150,8 @@ def kill_in(stage, folder, out):
         process = subprocess.Popen(line, stdout=stream, stderr=subprocess.STDOUT)
         while process.poll() is None and not [*(out / stage).glob("checkpoints/*/[1-9]*/record.json")]:
             time.sleep(0.005)
-        process.kill()
-    assert process.wait() == -signal.SIGKILL, log.read_text()
+        process.send_signal(by)
+    assert process.wait() == code, log.read_text()
     assert not (out / stage / "results.csv").exists()
     return Killed(log.read_text(), {path: path.stat().st_mtime_ns for path in out.glob("**/cells/*/*.npz")})
 
@@ -172,8 +173,8 @@ def continued(folder, tmp_path_factory):
             # Each further stage is dearer than the budget.
             dear.setattr(journal.Journal, "cost", lambda self, network, stage: 1000.0)
             short = go_on(budget=900)
-        for stage in ("small/kept_100/wave_2", "small/kept_50/wave_1"):
-            killed.append(kill_in(stage, folder, out))
+        killed.append(kill_in("small/kept_100/wave_2", folder, out))
+        killed.append(kill_in("small/kept_50/wave_1", folder, out, by=signal.SIGINT, code=INTERRUPTED))
         with contextlib.redirect_stderr(said):
             last = go_on(budget=1200)
     return Continued(without_time, short, killed, last, said.getvalue())
@@ -193,6 +194,10 @@ def test_nothing_trains_twice(continued):
     # The short assay went on in the trial, the third command in the second wave, the last call in what ends the use.
     for said in (continued.killed[2].printed, continued.said):
         assert "continues after epoch" in said
+
+
+def test_an_interrupted_assay_says_that_it_goes_on(continued):
+    assert continued.killed[2].printed.endswith("interrupted; the same command continues\n")
 
 
 def test_a_budget_without_time_has_an_answer(continued):
