@@ -61,8 +61,8 @@ class Journal:
 
     @property
     def left(self) -> float:
-        """Seconds that are left for training."""
-        return self.training_budget - self.spent
+        """Seconds that are left for training, at least 0: stages that are trained already are read all the same."""
+        return max(0.0, self.training_budget - self.spent)
 
     def wave_count(self, seeds: int) -> int:
         """Returns how many waves hold a number of seeds."""

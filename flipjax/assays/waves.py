@@ -215,11 +215,14 @@ def _without_contrast(learnt: Learnt, *, tested: int) -> tuple[AssayVerdict, Ste
 
 
 def _affordable_waves(journal: Journal, network: Network, waves: int) -> int:
-    """Returns how many further waves there is time for, if each takes as long as the next one."""
+    """Returns how many further waves are trained already, or have time if each takes as long as the next one."""
+    trained = 0
     wave = make_wave(EVERYTHING, waves, size=journal.wave_size, folds=network.folds)
-    # A wave that is trained already costs nothing; those after it are taken to cost a second at least.
-    cost = max(1.0, journal.cost(network, wave))
-    return int(max(0.0, journal.left) / cost)
+    # One that is trained costs nothing, any other one a second at least.
+    while journal.cost(network, wave) == 0:
+        trained += 1
+        wave = make_wave(EVERYTHING, waves + trained, size=journal.wave_size, folds=network.folds)
+    return trained + int(journal.left / journal.cost(network, wave))
 
 
 def seeds_that_tell(experiment: AssayExperiment, network: Network, population: AssayPopulation) -> tuple[int, float]:

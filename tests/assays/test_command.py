@@ -196,6 +196,12 @@ def test_nothing_trains_twice(continued):
         assert "continues after epoch" in said
 
 
+def test_a_smaller_budget_reads_all_that_is_trained(folder, finished, monkeypatch):
+    monkeypatch.setattr(remedy, "SETTINGS", remedy.SETTINGS[:2])
+    again = flipjax.assay(folder, attribute="scanner", clusters="patient", out=finished.folder, budget=1, **SMALL)
+    assert findings(again) == findings(finished)
+
+
 def test_an_interrupted_assay_says_that_it_goes_on(continued):
     assert continued.killed[2].printed.endswith("interrupted; the same command continues\n")
 
