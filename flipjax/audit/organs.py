@@ -23,7 +23,7 @@ MOST_OVERLAP = 0.01
 CaseMasks = Mapping[str, Mapping[str, Path]]
 """The masks of each case by organ; all cases have the same organs, in alphabetical order."""
 IMAGES_HINT = "if each file is an image of its own, pass --names '(.+)'"
-"""What errors advise: how files of this layout are read as images."""
+"""Advice in errors: how to have files of this layout read as images."""
 
 
 @dataclasses.dataclass

@@ -15,7 +15,7 @@ SIZE = 3
 NOWHERE = -SIZE * SIZE
 """Row or column of a pixel that lies outside of a window."""
 PLACES = np.array([[1, 2], [NOWHERE, 0]])
-"""Where the two pixels of a pair lie, along one axis, in the window about the first (row 0) and in the next (row 1).
+"""Places of a pair of pixels along one axis: row 0 in the window centred on the first pixel, row 1 in the next window.
 
     pixels           a b | c d
     window       . a b          a in the middle, b last
@@ -73,14 +73,15 @@ def _backward(saved: Arrays, gradient: jax.Array) -> Arrays:
     B, H, W, C = gradient.shape
     behind = ((0, 0), (0, 1), (0, 1), (0, 0))
     # Written out: each of the four windows below would otherwise compute both again.
-    first, gradient = lax.optimization_barrier((_place_of_first(images), gradient))
-    first, gradient = jnp.pad(first, behind), jnp.pad(gradient, behind)
+    place_of_first, gradient = lax.optimization_barrier((_place_of_first(images), gradient))
+    place_of_first = jnp.pad(place_of_first, behind)
+    gradient = jnp.pad(gradient, behind)
     total = jnp.zeros((B, H, 2, W, 2, C), gradient.dtype)
     for down, across in np.ndindex(2, 2):
         place = SIZE * PLACES[down][:, None, None, None] + PLACES[across][:, None]  # (2, 1, 2, 1)
-        window_first = first[:, down : down + H, None, across : across + W, None]  # (B, H, 1, W, 1, C)
+        window_place = place_of_first[:, down : down + H, None, across : across + W, None]  # (B, H, 1, W, 1, C)
         window_gradient = gradient[:, down : down + H, None, across : across + W, None]
-        total += jnp.where(window_first == place, window_gradient, 0)
+        total += jnp.where(window_place == place, window_gradient, 0)
     return (total.reshape(images.shape),)
 
 

@@ -51,9 +51,9 @@ class Evaluation:
     """What is asked of every member of a program, on validation and then on test images."""
 
     first: Questions
-    """What is asked of the weights that the first selection rule kept."""
+    """Questions about the weights that the first selection rule kept."""
     later: Questions
-    """What is asked of the weights of later rules: nothing that needs more forward passes, which take long."""
+    """Questions about the weights of later rules, without those that need more forward passes, which take long."""
     pool: Pool
     """The pool of the program."""
     rows: np.ndarray

@@ -15,7 +15,7 @@ from flipjax.training import optimise
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat
 
 INITIAL_WEIGHTS = 0
-"""What is folded into a member's key to draw initial weights; epochs fold in 1, 2, ... (`training.step`)."""
+"""The number folded into a member's key to draw its initial weights; epochs fold in 1, 2, ... (`training.step`)."""
 
 # `flipjax.config` declares these parts of a member without JAX.
 for part in (Recipe, Knobs, Augmentation, Cue):

@@ -28,7 +28,7 @@ from flipjax.training.population import Population, as_laid_out
 from flipjax.training.stacks import host_row, take_member
 
 Records: TypeAlias = dict[str, jax.Array]
-"""What an epoch records of a member, by name; see `flipjax.training.run.run_epoch`."""
+"""Arrays that an epoch records of a member, by name; see `flipjax.training.run.run_epoch`."""
 
 
 def run_next_epoch(population: Population, pool: Pool, table: Table) -> tuple[Population, dict[str, np.ndarray]]:
