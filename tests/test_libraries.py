@@ -127,7 +127,7 @@ def test_oneDNN_computes_the_same_convolutions_of_doubled_images(onednn, monkeyp
 
 
 @pytest.mark.parametrize("blocked", [False, True], ids=["whole", "by images"])
-@pytest.mark.parametrize(("size", "stride"), [(3, 2), (7, 4), (1, 2), (4, 4)])
+@pytest.mark.parametrize(("size", "stride"), [(3, 2), (5, 2), (7, 4), (1, 2), (4, 4)])
 def test_oneDNN_computes_the_same_strided_convolutions(onednn, monkeypatch, size, stride, blocked):  # noqa: N802
     monkeypatch.setattr(cross_correlation, "BLOCKED", 64 if blocked else cross_correlation.BLOCKED)
     margin = size // 2 if size != stride else 0

@@ -68,14 +68,14 @@ def _backward(saved: Arrays, gradient: jax.Array, *, stride: int, groups: int) -
     images, kernel = saved
     of_kernel = custom_vmap(functools.partial(_kernel_gradient, stride=stride, groups=groups))
     of_kernel.def_vmap(functools.partial(_kernel_gradients_of_members, stride=stride, groups=groups))
-    image_gradient = image_gradient_by_xla(images, kernel, gradient, stride=stride, groups=groups)
+    image_gradient = _image_gradient(images, gradient, kernel, stride=stride, groups=groups)
     return image_gradient, of_kernel(images, gradient, kernel)
 
 
-def image_gradient_by_xla(
-    images: jax.Array, kernel: jax.Array, gradient: jax.Array, *, stride: int, groups: int = 1
+def _image_gradient(
+    images: jax.Array, gradient: jax.Array, kernel: jax.Array, *, stride: int, groups: int
 ) -> jax.Array:
-    """Returns the gradient of the images of `convolve_plainly`, from that of its result, as XLA derives it."""
+    """Returns the gradient of the images, of which the shape and dtype alone are used, as XLA derives it."""
 
     def convolved(images: jax.Array) -> jax.Array:
         return convolve_plainly(images, kernel, stride=stride, groups=groups)

@@ -4,17 +4,21 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from flipjax.backend.convolutions import ONEDNN, traced_library
 from flipjax.models import tracing
 from flipjax.models.convolution import convolve
 from flipjax.models.cross_correlation import Offsets, cross_correlate
-from flipjax.models.plain_convolution import convolve_on_accelerator, convolve_plainly, image_gradient_by_xla
+from flipjax.models.plain_convolution import LAYOUT, convolve_on_accelerator, convolve_plainly
 from flipjax.models.tracing import Arrays, with_gradient
 
 
 def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
     """Convolves as PyTorch does, with a stride and zero padding of half the kernel, or none where patches abut.
+
+    On a CPU both gradients are written out. XLA derives a dilated convolution and one with permuted dimensions, and
+    inside a loop its CPU backend has no fast path for those.
 
     Args:
         images: (B, H, W, C) float, H and W multiples of the stride.
@@ -37,12 +41,9 @@ def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> ja
         return convolve(images, kernel)
     if not tracing.for_cpu():
         return convolve_on_accelerator(images, kernel, stride=stride)
-    # By XLA no gradient is written out: recorded results depend on the rounding of the one that it derives.
     forward = functools.partial(convolve_plainly, stride=stride)
-    if traced_library.value == ONEDNN:
-        backward = functools.partial(_strided_backward, stride=stride)
-        return with_gradient(forward, backward)(images, kernel)
-    return forward(images, kernel)
+    backward = functools.partial(_strided_backward, stride=stride)
+    return with_gradient(forward, backward)(images, kernel)
 
 
 def _convolve_patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -55,13 +56,54 @@ def _convolve_patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _strided_backward(saved: Arrays, gradient: jax.Array, *, stride: int) -> Arrays:
-    """Returns the gradients of `convolve_plainly`: of images as XLA derives it, of the kernel by `cross_correlate`."""
+    """Returns the gradients of `convolve_plainly`, that of the kernel by `cross_correlate`."""
     images, kernel = saved
     height, width = kernel.shape[:2]
-    image_gradient = image_gradient_by_xla(images, kernel, gradient, stride=stride)
     # (C, h + stride - 1, w + stride - 1, O): a step adds stride - 1 offsets, which lie beyond the kernel.
     sums = cross_correlate(images, gradient, Offsets((height // 2, width // 2), steps=(stride, stride)))
-    return image_gradient, sums[:, :height, :width].transpose(1, 2, 0, 3)
+    return _image_gradient(gradient, kernel, stride=stride), sums[:, :height, :width].transpose(1, 2, 0, 3)
+
+
+def _image_gradient(gradient: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+    """Returns the gradient of the images from that of the output, all pixels of a square of stride x stride at once."""
+    B, H, W, _ = gradient.shape
+    size, _, inputs, _ = kernel.shape
+    before, behind = _reach(size, stride)
+    # The barrier keeps the kernel's transpose out of the convolution, as permuted dimensions.
+    by_square = lax.optimization_barrier(_by_square(kernel, stride))
+    padding = [(before, behind)] * 2
+    rows = lax.conv_general_dilated(gradient, by_square, (1, 1), padding, dimension_numbers=LAYOUT)
+    squares = rows.reshape(B, H, W, stride, stride, inputs)
+    return squares.swapaxes(2, 3).reshape(B, stride * H, stride * W, inputs)
+
+
+def _reach(size: int, stride: int) -> tuple[int, int]:
+    """Returns how many outputs before its own, and how many behind it, see a pixel of a square."""
+    margin = size // 2
+    return margin // stride, (margin + stride - 1) // stride
+
+
+def _by_square(kernel: jax.Array, stride: int) -> jax.Array:
+    """Returns the weights (n, n, O, stride * stride * C) by which n x n outputs see the pixels of a square.
+
+    Along one axis, by a kernel `a b c` with stride 2, the outputs p and q see the two pixels of p's square:
+
+        pixels of p's square     1 2
+        p sees                 a b c
+        q sees                     a b c
+
+    So the weights are b and 0 for the first pixel, c and a for the second.
+    """
+    size, _, inputs, outputs = kernel.shape
+    before, behind = _reach(size, stride)
+    count = before + 1 + behind
+    # Rows of stride weights, those of the last output first: (0 a) and (b c) above.
+    zeros_before = behind * stride - size // 2
+    zeros_behind = count * stride - size - zeros_before
+    zeros = zeros_before, zeros_behind
+    padded = jnp.pad(kernel, (zeros, zeros, (0, 0), (0, 0)))
+    weights = padded.reshape(count, stride, count, stride, inputs, outputs)[::-1, :, ::-1]
+    return weights.transpose(0, 2, 5, 1, 3, 4).reshape(count, count, outputs, stride * stride * inputs)
 
 
 def multiply(images: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -4,7 +4,7 @@
                                                      [--torch PYTHON] [--out inference.csv]
 
 Every contender lives in a process of its own and waits while another works; both have the same weights, and their
-logits, or their losses before and after a step, are compared first. Needs PyTorch and segmentation_models_pytorch
+logits, or their losses before three steps, are compared first. Needs PyTorch and segmentation_models_pytorch
 (pip install -e '.[bench]', or an interpreter that has them, `--torch`), and Linux.
 """
 
@@ -32,6 +32,8 @@ INFERENCE = (
 )
 TRAINING = ("flipjax", "flipjax, oneDNN", "PyTorch", "PyTorch, channels_last")
 RATE = 1e-4
+STEPS = 3
+"""Training steps at a time, on the same images."""
 
 
 def weights_of(encoder):
@@ -91,8 +93,8 @@ def make_flipjax(encoder, weights, devices, library):
     return run
 
 
-def make_flipjax_step(encoder, weights, library):
-    """Returns a step of Adam, images to the loss before it."""
+def make_flipjax_steps(encoder, weights, library):
+    """Returns steps of Adam in one program, as in an epoch of a sweep: images to the losses before them."""
     import jax
     import optax
     from flax import nnx
@@ -107,7 +109,10 @@ def make_flipjax_step(encoder, weights, library):
     graph, params, statistics = nnx.split(model, nnx.Param, ...)
     adam = optax.adam(RATE)
 
-    def step(params, statistics, optimiser, images, labels):
+    def step(state, batch):
+        params, statistics, optimiser = state
+        images, labels = batch
+
         def loss_of(params):
             model = nnx.merge(graph, params, statistics, copy=True)
             loss = losses.cross_entropy(model(images), labels).mean()
@@ -115,21 +120,24 @@ def make_flipjax_step(encoder, weights, library):
 
         (loss, moved), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         updates, optimiser = adam.update(gradients, optimiser)
-        return optax.apply_updates(params, updates), moved, optimiser, loss
+        return (optax.apply_updates(params, updates), moved, optimiser), loss
 
-    call = fast_jit(step, convolutions=library, donate_argnums=(0, 1, 2))
+    def steps(state, batches):
+        return jax.lax.scan(step, state, batches)
+
+    call = fast_jit(steps, convolutions=library, donate_argnums=0)
     state = params, statistics, adam.init(params)
 
     def run(images):
         nonlocal state
-        *state, loss = call(*state, images, labels_of(images))
-        return np.asarray(loss)
+        state, losses_before = call(state, (np.stack([images] * STEPS), np.stack([labels_of(images)] * STEPS)))
+        return np.asarray(losses_before)
 
     return run
 
 
 def make_torch(encoder, weights, *, channels_last, train):
-    """Returns PyTorch's inference, or a step of its Adam."""
+    """Returns PyTorch's inference, or steps of its Adam."""
     import segmentation_models_pytorch
     import torch
 
@@ -154,7 +162,10 @@ def make_torch(encoder, weights, *, channels_last, train):
         optimiser.step()
         return loss.detach().numpy()
 
-    return step if train else infer
+    def steps(images):
+        return np.stack([step(images) for _ in range(STEPS)])
+
+    return steps if train else infer
 
 
 def make(name, encoder, weights, *, train):
@@ -163,7 +174,7 @@ def make(name, encoder, weights, *, train):
         return make_torch(encoder, weights, channels_last=name.endswith("last"), train=train)
     library = "onednn" if name.endswith("oneDNN") else "xla"
     if train:
-        return make_flipjax_step(encoder, weights, library)
+        return make_flipjax_steps(encoder, weights, library)
     return make_flipjax(encoder, weights, CORES if "a core" in name else 1, library)
 
 
@@ -194,6 +205,7 @@ def compare(encoder, names, options):
 
     for batch in options.batches:
         images = rng.random((batch, options.size, options.size, 3), np.float32)
+        count = batch * STEPS if options.train else batch
         taking = [name for name in names if batch % CORES == 0 or "a core" not in name]
         warm = {name: ask(name, images) for name in taking}
         wanted = warm[names[-1]][1]
@@ -202,7 +214,7 @@ def compare(encoder, names, options):
         speeds = {name: [] for name in taking}
         for number in range(options.rounds):
             for name in taking[number % len(taking) :] + taking[: number % len(taking)]:
-                speeds[name].append(batch / ask(name, images)[0])
+                speeds[name].append(count / ask(name, images)[0])
         for name, rates in speeds.items():
             rows.append(
                 {
@@ -233,7 +245,7 @@ def check_results(difference, encoder, *, stepped, train):
         return
     bound = 1e-3
     if train and encoder == "mit_b2":
-        bound = 1e-2
+        bound = 2e-2
     assert difference < bound, f"{encoder}: results differ by {difference} of the largest"
 
 
