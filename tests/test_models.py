@@ -75,9 +75,10 @@ def test_convolutions_and_their_gradients_are_xlas(function, images, kernel, str
     assert_alike(functools.partial(function, **options), wanted, images, kernel)
 
 
-def test_gradients_of_a_strided_convolution_in_a_loop_are_plain_convolutions():
+@pytest.mark.parametrize(("size", "stride"), [(16, 2), (2, 1)], ids=["strided", "images smaller than the kernel"])
+def test_convolutions_and_gradients_in_a_loop_are_plain_convolutions(size, stride):
     def loss(arrays):
-        return jnp.square(strided.convolve_strided(*arrays, stride=2)).sum()
+        return jnp.square(strided.convolve_strided(*arrays, stride=stride)).sum()
 
     def train(arrays):
         def step(arrays, _):
@@ -85,7 +86,7 @@ def test_gradients_of_a_strided_convolution_in_a_loop_are_plain_convolutions():
 
         return jax.lax.scan(step, arrays, length=3)
 
-    shapes = (2, 16, 16, 20), (3, 3, 20, 24)
+    shapes = (2, size, size, 20), (3, 3, 20, 24)
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     text = fast_jit(train).lower(tuple(arrays)).compile().as_text()
     convolutions = [line for line in text.splitlines() if " convolution(" in line]

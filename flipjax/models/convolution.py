@@ -97,7 +97,7 @@ def convolve_abreast(
         [[4.0, 6.0], [6.0, 9.0]]
     """
     B, H, W, C = images.shape
-    outputs = kernel.shape[-1]
+    height, width, _, outputs = kernel.shape
     pixels = _pixels_abreast(W // stride, C, outputs)
     if pixels > 1:
         shifted = []
@@ -107,6 +107,10 @@ def convolve_abreast(
             shifted.append(jnp.pad(kernel, ((0, 0), (zeros_before, zeros_behind), (0, 0), (0, 0))))
         # The barrier keeps XLA from taking the wide kernel apart again; that of JAX 0.10.2 keeps it whole anyway.
         kernel = lax.optimization_barrier(jnp.concatenate(shifted, axis=-1))
+    if height > H or width > W:
+        # Written out: XLA would let the smaller images move over the kernel, for which it has no fast path.
+        images = lax.optimization_barrier(jnp.pad(images, ((0, 0), *padding, (0, 0))))
+        padding = [(0, 0), (0, 0)]
     # (B, H / stride, W / stride / pixels, pixels * O)
     rows = lax.conv_general_dilated(images, kernel, (stride, stride * pixels), padding, dimension_numbers=LAYOUT)
     return rows.reshape(B, H // stride, W // stride, outputs)
