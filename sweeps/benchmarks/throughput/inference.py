@@ -1,7 +1,7 @@
 """Images a second of the paper's two U-Nets on a CPU, inference or training: flipjax beside PyTorch, taking turns.
 
     python sweeps/benchmarks/throughput/inference.py [--train] [--size 512] [--rounds 5] [--batches 1 4]
-                                                     [--torch PYTHON] [--out inference.csv]
+                                                     [--only CONTENDER ...] [--torch PYTHON] [--out inference.csv]
 
 Every contender lives in a process of its own and waits while another works; both have the same weights, and their
 logits, or their losses before three steps, are compared first. Needs PyTorch and segmentation_models_pytorch
@@ -264,12 +264,16 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, nargs="+", default=(1, 4))
     parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=ENCODERS)
+    parser.add_argument("--only", nargs="+", choices=[*INFERENCE, *TRAINING], metavar="CONTENDER")
     parser.add_argument("--torch", default=sys.executable, metavar="PYTHON", help="the interpreter that has PyTorch")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "inference.csv")
     options = parser.parse_args()
+    names = TRAINING if options.train else INFERENCE
+    if options.only:
+        names = [name for name in names if name in options.only]
     rows = []
     for encoder in options.encoders:
-        compared = compare(encoder, TRAINING if options.train else INFERENCE, options)
+        compared = compare(encoder, names, options)
         rows += compared
         for batch in options.batches:
             ratio = best(compared, batch, "flipjax") / best(compared, batch, "PyTorch")
