@@ -68,10 +68,9 @@ def _image_gradient(gradient: jax.Array, kernel: jax.Array, *, stride: int) -> j
     """Returns the gradient of the images from that of the output, all pixels of a square of stride x stride at once."""
     B, H, W, _ = gradient.shape
     size, _, inputs, _ = kernel.shape
-    before, behind = _reach(size, stride)
-    # The barrier keeps the kernel's transpose out of the convolution, as permuted dimensions.
+    padding = [_reach(size, stride)] * 2
+    # Without the barrier XLA folds the kernel's transpose into permuted dimensions of the convolution.
     by_square = lax.optimization_barrier(_by_square(kernel, stride))
-    padding = [(before, behind)] * 2
     rows = lax.conv_general_dilated(gradient, by_square, (1, 1), padding, dimension_numbers=LAYOUT)
     squares = rows.reshape(B, H, W, stride, stride, inputs)
     return squares.swapaxes(2, 3).reshape(B, stride * H, stride * W, inputs)

@@ -98,7 +98,7 @@ def gap_chart(tables: FirstRule) -> Chart:
 
 
 def _least_gap(tables: FirstRule) -> float:
-    """Returns the lowest gap of the chart, of a seed or an interval; 0 if none is negative."""
+    """Returns the lowest gap in the chart, over seeds and intervals, or 0 if none is negative."""
     means = tables.means
     of_gaps = means[means["quantity"].str.startswith("gap/") & (means["n"] >= FEWEST_SEEDS)]
     of_seeds = np.ravel(tables.kept.filter(like="gap/"))

@@ -4,7 +4,7 @@
                                                      [--only CONTENDER ...] [--torch PYTHON] [--out inference.csv]
 
 Every contender lives in a process of its own and waits while another works; both have the same weights, and their
-logits, or their losses before three steps, are compared first. Needs PyTorch and segmentation_models_pytorch
+logits, or their losses before the first step, are compared first. Needs PyTorch and segmentation_models_pytorch
 (pip install -e '.[bench]', or an interpreter that has them, `--torch`), and Linux.
 """
 
@@ -94,7 +94,7 @@ def make_flipjax(encoder, weights, devices, library):
 
 
 def make_flipjax_steps(encoder, weights, library):
-    """Returns steps of Adam in one program, as in an epoch of a sweep: images to the losses before them."""
+    """Returns steps of Adam in one program, as in an epoch of a sweep: images to the loss before the first."""
     import jax
     import optax
     from flax import nnx
@@ -131,7 +131,7 @@ def make_flipjax_steps(encoder, weights, library):
     def run(images):
         nonlocal state
         state, losses_before = call(state, (np.stack([images] * STEPS), np.stack([labels_of(images)] * STEPS)))
-        return np.asarray(losses_before)
+        return np.asarray(losses_before[0])
 
     return run
 
@@ -163,7 +163,8 @@ def make_torch(encoder, weights, *, channels_last, train):
         return loss.detach().numpy()
 
     def steps(images):
-        return np.stack([step(images) for _ in range(STEPS)])
+        losses_before = [step(images) for _ in range(STEPS)]
+        return losses_before[0]
 
     return steps if train else infer
 
@@ -245,7 +246,7 @@ def check_results(difference, encoder, *, stepped, train):
         return
     bound = 1e-3
     if train and encoder == "mit_b2":
-        bound = 2e-2
+        bound = 1e-2
     assert difference < bound, f"{encoder}: results differ by {difference} of the largest"
 
 
