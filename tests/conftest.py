@@ -160,7 +160,7 @@ def run_epoch():
 @pytest.fixture
 def without_pictures(monkeypatch):
     """No picture is drawn, which takes most of the time of a page."""
-    from flipjax.report import charts
+    from flipjax.page import charts
 
     monkeypatch.setattr(charts, "draw_chart", lambda chart: {"svg": b""})
 

@@ -7,7 +7,9 @@ import jax
 import numpy as np
 
 from flipjax.config import PopulationSpec
-from flipjax.training import devices, population, population_run
+from flipjax.training import devices
+from flipjax.training import population as population
+from flipjax.training import population_run as population_run
 from flipjax.training.member import Status
 from flipjax.training.network import nested
 

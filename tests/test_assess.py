@@ -20,10 +20,12 @@ from flipjax.data.pool import gather
 from flipjax.metrics import selective
 from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell
-from flipjax.results.frames import records_of
 from flipjax.results.scores import WANTED_RISK, disagreement, pairwise_dice, score_rows, shared_pixels, unpack_classes
 from flipjax.results.store import read, write
-from flipjax.training import devices, population, population_selected
+from flipjax.support.frames import records_of
+from flipjax.training import devices
+from flipjax.training import population as population
+from flipjax.training import population_selected as population_selected
 from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.member import init_state
 from flipjax.training.network import logits_of

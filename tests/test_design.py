@@ -20,12 +20,13 @@ LAYERS = (
     ("support",),
     ("config",),
     ("backend", "command", "metrics", "losses", "augment"),
-    ("intervene",),
+    ("intervene", "page"),
     ("models", "data", "results"),
-    ("training", "report"),
+    ("training",),
+    ("report",),
     ("sweep",),
     ("runs",),
-    ("assays", "audit", "monitor", "tuning"),
+    ("assays", "audit", "evaluate", "monitor", "tuning"),
     ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
@@ -130,6 +131,21 @@ def test_imports_run_downward_and_not_in_a_ring():
     assert list(graphlib.TopologicalSorter(graph).static_order())
 
 
+def folder(name):
+    """The folder of a module: a package is its own."""
+    return name if name in PACKAGES else name.rpartition(".")[0]
+
+
+def test_folders_import_not_in_a_ring():
+    graph = {folder(name): set() for name in TREES if name != "flipjax"}
+    for name in TREES.keys() - {"flipjax"}:
+        # The name of a folder that holds the module may stand in it as a text, such as a program's.
+        others = {other for other in imports(name) if other.startswith("flipjax.") and not name.startswith(f"{other}.")}
+        graph[folder(name)] |= {folder(other) for other in others}
+    graph = {name: others - {name, "flipjax"} for name, others in graph.items() if name != "flipjax"}
+    assert list(graphlib.TopologicalSorter(graph).static_order())
+
+
 def test_what_the_lower_layers_import():
     allowed = {
         # JAX and NumPy for type checkers alone.
@@ -153,7 +169,7 @@ ABSENT = {
     "flipjax.__main__": "numpy flipjax.config.reading",
     "flipjax.metrics.evaluate": "jax scipy",
     # So that --help answers within a second.
-    f"{PLANS}, flipjax.audit.evaluate, {MAINS}": "jax flax matplotlib scipy tensorflow_datasets",
+    f"{PLANS}, flipjax.evaluate.__main__, {MAINS}": "jax flax matplotlib scipy tensorflow_datasets",
     # Its own metrics among them.
     "flipjax.results, flipjax.audit.audits": "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets torch",
     f"{DRY_RUN}, flipjax.sweep.run, flipjax.report.page": "tensorflow_datasets tensorflow torch",
@@ -167,7 +183,7 @@ def test_an_import_loads_no_more_than_it_must():
     assert python(code).stdout.split() == ["set()"] * len(ABSENT)
 
 
-@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "intervene", "monitor", "training.sampling"])
+@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "intervene", "monitor", "training.member.sampling"])
 def test_arrays_come_first_and_options_by_keyword(module):
     module = importlib.import_module(f"flipjax.{module}")
     named = dict(inspect.getmembers(module, inspect.isfunction))

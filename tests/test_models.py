@@ -14,16 +14,10 @@ from networks import assert_alike
 
 from flipjax.backend.compiler import fast_jit
 from flipjax.config import Experiment, ModelSpec
-from flipjax.models import (
-    MODELS,
-    convolution,
-    cross_correlation,
-    depthwise,
-    doubled,
-    pack_layers,
-    pack_network,
-    strided,
-)
+from flipjax.models import MODELS, cross_correlation, depthwise, doubled, strided
+from flipjax.models import convolution as convolution
+from flipjax.models import pack_layers as pack_layers
+from flipjax.models import pack_network as pack_network
 from flipjax.training.network import Weights, apply, logits_of, weights_of
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")

@@ -17,7 +17,7 @@ from run_folder import IMAGES, make_run
 from flipjax.audit.audits import audit_files
 from flipjax.config.groups import Groups
 from flipjax.metrics import Decomposition
-from flipjax.report import charts
+from flipjax.page import charts
 from flipjax.report.compare import compare_runs
 from flipjax.report.page import build_report
 from flipjax.results import first_rule

@@ -14,7 +14,9 @@ from networks import Net
 from populations import assert_same
 
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
-from flipjax.training import population_run, population_selected, stacks
+from flipjax.training import population_run as population_run
+from flipjax.training import population_selected as population_selected
+from flipjax.training import stacks
 from flipjax.training.devices import DEFAULT_WIDTH, deal, make_layout
 from flipjax.training.member import Status
 from flipjax.training.network import evaluate

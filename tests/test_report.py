@@ -12,17 +12,18 @@ from results.tables import RECORDED
 from run_folder import CLASSES, IMAGES, SETTINGS, counts_at, make_run
 
 from flipjax.metrics import Decomposition, summarize
-from flipjax.report import charts, gallery, paper
+from flipjax.page import charts, gallery
+from flipjax.page.document import Document, Numbers, Section, terminal_text
+from flipjax.page.tables import TextTable
+from flipjax.report import paper
 from flipjax.report.__main__ import main
-from flipjax.report.document import Document, Numbers, Section, terminal_text
 from flipjax.report.page import build_report, findings
 from flipjax.report.page_charts import flip_chart
 from flipjax.report.scene_pull import pull_charts
 from flipjax.results import first_rule, load
 from flipjax.results.estimates import aggregate
-from flipjax.results.frames import read_csv
 from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
-from flipjax.results.text import TextTable
+from flipjax.support.frames import read_csv
 
 FIGURES = {"flip", "gap", "shares", "coverage", "deciles", "flip_matrix", "training"}
 TERMS = {"rho", "common, rare", "correct, flip, miss", "95% interval", "verdict", "classes not learnt", "IoU gap"}

@@ -19,7 +19,9 @@ from flipjax.models import layers, mit
 from flipjax.models.pytorch_names import canonical, shapes_of
 from flipjax.models.weight_files import convert_weights, load_weights, read_weights
 from flipjax.models.weights import draw_weights
-from flipjax.training import devices, population, population_run, stacks
+from flipjax.training import devices, stacks
+from flipjax.training import population as population
+from flipjax.training import population_run as population_run
 from flipjax.training.member import Member, init_state
 from flipjax.training.model import Model
 from flipjax.training.optimise import Recipe

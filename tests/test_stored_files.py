@@ -29,15 +29,15 @@ from flipjax.monitor.files import load_monitor, save_monitor
 from flipjax.monitor.history import open_state
 from flipjax.monitor.lines import read_table
 from flipjax.monitor.threshold import fit
-from flipjax.report import charts
-from flipjax.report.gallery.store import load_gallery
+from flipjax.page import charts
+from flipjax.page.gallery.store import load_gallery
 from flipjax.results import load
 from flipjax.results.arrays import ImageResults, MemberResults
-from flipjax.results.frames import read_csv
 from flipjax.results.record import known_record, read_record
 from flipjax.results.store import read
 from flipjax.support import npz
 from flipjax.support.files import DamagedError, digest
+from flipjax.support.frames import read_csv
 from flipjax.sweep import lock, workdir
 from flipjax.sweep.checkpoint import RECORD as CHECKPOINT
 from flipjax.sweep.checkpoint import Checkpoints

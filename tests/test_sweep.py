@@ -19,7 +19,7 @@ from flipjax.__main__ import main as every_command
 from flipjax.config import Recipe
 from flipjax.report import page
 from flipjax.results import load
-from flipjax.results.frames import read_csv, records_of
+from flipjax.support.frames import read_csv, records_of
 from flipjax.support.terminal import Bar
 from flipjax.sweep import lock
 from flipjax.sweep.__main__ import main

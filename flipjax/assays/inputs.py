@@ -14,9 +14,9 @@ from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.arrays import ArrayData
 from flipjax.data.folder import load_folder
 from flipjax.data.folds import FoundImages, find_images
+from flipjax.data.free import FREE
 from flipjax.data.layouts import LAYOUTS, list_folder
 from flipjax.data.pool import Catalog, gather
-from flipjax.data.split import FREE
 from flipjax.data.store import BadFilesError, pool_digest, with_usual
 
 SIZE = 48

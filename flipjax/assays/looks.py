@@ -17,8 +17,7 @@ import numpy as np
 from scipy.optimize import root_scalar
 from scipy.stats import norm
 
-from flipjax.metrics.permutation import permutation_p
-from flipjax.results.verdicts import LEVEL
+from flipjax.metrics.permutation import LEVEL, permutation_p
 
 HALF_INFORMATION = 8.0
 """Seeds that give half of the information that endlessly many would."""

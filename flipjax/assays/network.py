@@ -147,7 +147,7 @@ def _converted_weights(file: Path, folder: Path) -> str:
 
 def _weights_file() -> Path:
     """Returns the package's file of weights; raises MissingNetworkError."""
-    from flipjax.models.frozen import weights_file
+    from flipjax.models.pretrained import weights_file
 
     try:
         return weights_file()

@@ -18,8 +18,8 @@ from flipjax.assays.cues import CueAuroc
 from flipjax.assays.inputs import AssayImages
 from flipjax.assays.population import TrainedStage, by_setting, outcomes_of, seeds_of
 from flipjax.assays.verdict import USED, AssayVerdict, Learnt, Outlook
-from flipjax.results.frames import write_csv
 from flipjax.support.files import replacing, write_text
+from flipjax.support.frames import write_csv
 
 RECORD = "assay.json"
 """The file of the record."""

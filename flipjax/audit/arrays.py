@@ -1,6 +1,6 @@
 """The array of one image: its place and shape before it is read (`StoredArray`, `Header`), and what values it may hold.
 
-`formats` and `numpy_files` read the files, `shapes` says which of their axes are those of the image.
+`formats` and `npy` read the files, `shapes` says which of their axes are those of the image.
 """
 
 import dataclasses

@@ -40,10 +40,10 @@ from flipjax.audit.measurements import Measurements, MinSize
 from flipjax.audit.names import check_texts, read_pattern
 from flipjax.audit.opening import OpenedPairs, open_pairs, settle_classes
 from flipjax.audit.options import AuditOptions
-from flipjax.audit.pairs import Pair, check_volume
+from flipjax.audit.pairs import Pair, check_volume, in_options
 from flipjax.audit.photos import find_photos, find_volumes
 from flipjax.audit.predictions import Predictor, predict_image
-from flipjax.audit.problems import BrokenFileError, in_options, raise_broken
+from flipjax.audit.problems import BrokenFileError, raise_broken
 from flipjax.audit.records import Encoding
 from flipjax.audit.results import conclude_audit
 from flipjax.audit.summary import known_keys

@@ -17,12 +17,11 @@ from flipjax.metrics.decomposition import Ratio
 from flipjax.metrics.evaluate import ratios_of
 from flipjax.metrics.images import ALL
 from flipjax.metrics.intervals import Estimate, paired_difference, paired_p_values
-from flipjax.metrics.permutation import CORRECTION, false_discovery_q
-from flipjax.report.document import Document, Numbers, Section
-from flipjax.results.frames import records_of
-from flipjax.results.quantities import title_of
-from flipjax.results.text import TextTable, number, with_interval
-from flipjax.results.verdicts import LEVEL
+from flipjax.metrics.permutation import CORRECTION, LEVEL, false_discovery_q
+from flipjax.metrics.quantity_names import title_of
+from flipjax.page.document import Document, Numbers, Section
+from flipjax.page.tables import TextTable, number, with_interval
+from flipjax.support.frames import records_of
 from flipjax.support.terminal import listed
 
 OUTCOMES = {"flip": "flips", "miss": "is missed"}

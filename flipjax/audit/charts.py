@@ -10,9 +10,9 @@ from matplotlib.colors import to_rgb
 from flipjax.audit.findings import groups_with_sentence
 from flipjax.audit.flips import GroupFlip
 from flipjax.audit.results import Audit
-from flipjax.report import panels, rankings
-from flipjax.report.charts import Chart, Panel
-from flipjax.report.style import DARK, EMPTY, FLIP, LIGHT, dress, plain
+from flipjax.page import panels, rankings
+from flipjax.page.charts import Chart, Panel
+from flipjax.page.style import DARK, EMPTY, FLIP, LIGHT, dress, plain
 
 MAP_ROWS = 16
 """Classes that the heat map shows, at most."""

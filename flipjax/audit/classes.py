@@ -8,8 +8,8 @@ from flipjax.audit.arrays import StoredArray
 from flipjax.audit.coco import Coco
 from flipjax.audit.label_maps import IGNORED, LabelMap
 from flipjax.audit.organs import IMAGES_HINT
-from flipjax.audit.pairs import Pair
-from flipjax.audit.problems import AuditError, in_options
+from flipjax.audit.pairs import Pair, in_options
+from flipjax.audit.problems import AuditError
 from flipjax.audit.sources import Source
 from flipjax.metrics.classes import Background, LabelSpec
 from flipjax.support.terminal import listed

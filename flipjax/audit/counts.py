@@ -14,8 +14,8 @@ import numpy as np
 
 from flipjax.audit.maps import ImagePictures, Rank, WorstImages, make_pictures, rank_of_image
 from flipjax.audit.measurements import EVERY_SIZE, Measurements, MinSize
-from flipjax.audit.pairs import Pair
-from flipjax.audit.problems import BrokenFileError, in_options
+from flipjax.audit.pairs import Pair, in_options
+from flipjax.audit.problems import BrokenFileError
 from flipjax.audit.records import Encoding, ImageRecord, read_or_error, read_records
 from flipjax.metrics import Decomposition, RegionSums, checks
 from flipjax.metrics.classes import LabelSpec

@@ -21,10 +21,10 @@ from flipjax.audit.problems import AuditError
 from flipjax.audit.results import Audit
 from flipjax.audit.tables import make_document
 from flipjax.metrics import segment_confusion
-from flipjax.report.document import Document, terminal_text, write_summary
-from flipjax.results.frames import DIGITS, records_of, write_csv
-from flipjax.results.rows import flip_rows
+from flipjax.metrics.columns import flip_rows
+from flipjax.page.document import Document, terminal_text, write_summary
 from flipjax.support.files import make_folder, replacing, write_text
+from flipjax.support.frames import DIGITS, records_of, write_csv
 
 PROGRAM = "flipjax.audit"
 """What summary.json says of its origin."""

@@ -15,10 +15,10 @@ from flipjax.audit.objects import FLIPPED, MISSED
 from flipjax.audit.results import Audit
 from flipjax.audit.text import DIFFERENCE_COLUMNS, cell_of, in_words, keys_without_information, q_text
 from flipjax.metrics.anatomy import Anatomy
-from flipjax.results.frames import records_of
-from flipjax.results.rows import REPAIR_NOTE
-from flipjax.results.text import number, with_interval
-from flipjax.results.verdicts import LEVEL
+from flipjax.metrics.columns import REPAIR_NOTE
+from flipjax.metrics.permutation import LEVEL
+from flipjax.page.tables import number, with_interval
+from flipjax.support.frames import records_of
 from flipjax.support.terminal import listed
 
 LEAST_AGREEMENT = 0.05

@@ -14,7 +14,7 @@ from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Ratio, flips_of, margins
 from flipjax.metrics.intervals import Estimate, difference_of, estimate_rate, estimate_rates, mean_of_estimates
 from flipjax.metrics.permutation import PermutationUnits, false_discovery_q, group_p_values, make_units
-from flipjax.results.frames import DIGITS
+from flipjax.support.frames import DIGITS
 
 MOST_PAIRS = 400
 """Pairs of classes that have a row and an interval, at most: those with the most flipped pixels."""
@@ -154,8 +154,8 @@ def compare_groups(
 ) -> list[GroupFlip]:
     """Compares the Flip of each class in each group with that in all other groups.
 
-    p is by permutation of images (`metrics.permutation.group_p_values`). q corrects it once over all classes that flip
-    and their groups (Benjamini and Hochberg, Controlling the false discovery rate, 1995); two groups make one
+    p is by permutation of images (`metrics.permutation.group_p_values`). q corrects it once over all classes
+    that flip and their groups (Benjamini and Hochberg, Controlling the false discovery rate, 1995); two groups make one
     comparison.
 
     Args:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from flipjax.audit.problems import AuditError
 from flipjax.audit.summary import SummaryInterval, SummaryValue
-from flipjax.results.quantities import PER_CLASS_OF_AUDITS
+from flipjax.metrics.quantity_names import PER_CLASS_OF_AUDITS
 from flipjax.support.files import make_folder, replacing
 
 Limits = Mapping[str, float] | Iterable[tuple[str, float]]

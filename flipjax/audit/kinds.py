@@ -20,7 +20,7 @@ from flipjax.metrics.anatomy_flips import FlipKinds, Relabelling
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Ratio, divide
 from flipjax.metrics.intervals import Estimate, estimate_rate, estimate_rates
-from flipjax.results.frames import DIGITS
+from flipjax.support.frames import DIGITS
 
 LEAST_EXPLAINED = 0.5
 """Least share of an image's flips that a fault must explain to have a sentence."""

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax.audit.problems import AuditError
-from flipjax.audit.user_tables import open_table
+from flipjax.audit.problems import AuditError, open_table
 from flipjax.support.terminal import listed
 
 IGNORED = 255

@@ -1,8 +1,8 @@
 """The `Measurements` of n images, from which the numbers, tables and page of an audit are made; pixels are left behind.
 
-Whether images come from files, batches or a model, `flipjax.audit.counts` reduces them to this record. `MinSize` is the
-smallest segment that is counted, which may be given in mm2 or mL. `weigh_pixels` lets pixels count by their area or
-volume where these differ between images.
+Whether images come from files, batches or a model, `flipjax.audit.counts` reduces them to this record. `MinSize`
+is the smallest segment that is counted, which may be given in mm2 or mL. `weigh_pixels` lets pixels count by their area
+or volume where these differ between images.
 """
 
 from __future__ import annotations

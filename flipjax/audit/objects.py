@@ -13,8 +13,8 @@ from flipjax.audit.measurements import Measurements
 from flipjax.metrics import SegmentTables
 from flipjax.metrics.decomposition import Ratio
 from flipjax.metrics.intervals import Estimate, estimate_rate
-from flipjax.results.frames import write_csv
 from flipjax.support.files import replacing
+from flipjax.support.frames import write_csv
 
 MISSED = "missed_segments"
 """Beginning of the keys `missed_segments/<class>`, and the name of their counts."""

@@ -1,12 +1,13 @@
 """Opens the predictions and labels of an audit: finds out from headers alone how to read them.
 
-`open_pairs` opens both arguments as `flipjax.audit.sources.Source`, pairs their images by name, and returns them with
-one `Encoding`: first which files there are, then which prediction is of which labels, then which classes there are.
+`open_pairs` opens both arguments as `flipjax.audit.sources.Source`, pairs their images by name, and returns them
+with one `Encoding`: first which files there are, then which prediction is of which labels, then which classes there
+are.
 
-Classes are found by `flipjax.audit.classes`: their names in the options, in the labels' file (a COCO file has its own)
-or in the label map, in this order; their number likewise, but that of scores in their shapes. Where a folder has a mask
-for each organ, organs become the classes of their names. The number of classes of masks may stay open until values are
-read; then `settle_classes` says it.
+Classes are found by `flipjax.audit.classes`: their names in the options, in the labels' file (a COCO file has its
+own) or in the label map, in this order; their number likewise, but that of scores in their shapes. Where a folder has a
+mask for each organ, organs become the classes of their names. The number of classes of masks may stay open until values
+are read; then `settle_classes` says it.
 """
 
 import dataclasses
@@ -20,9 +21,9 @@ from flipjax.audit.label_maps import LabelMap, read_label_map
 from flipjax.audit.names import read_pattern
 from flipjax.audit.options import AuditOptions
 from flipjax.audit.organs import Overlaps
-from flipjax.audit.pairs import Pair, check_spacing, pair_images
+from flipjax.audit.pairs import Pair, check_spacing, in_options, pair_images
 from flipjax.audit.predictions import Predict, predicted_source
-from flipjax.audit.problems import AuditError, in_options, raise_broken
+from flipjax.audit.problems import AuditError, raise_broken
 from flipjax.audit.records import Encoding
 from flipjax.audit.sources import Source, check_colours, open_source
 from flipjax.metrics.classes import Background, LabelSpec, background_classes, check_background

@@ -14,12 +14,12 @@ from flipjax.audit.maps import ImagePictures, Picture
 from flipjax.audit.results import Audit
 from flipjax.audit.tables import PAIRS, WHOLE_SEGMENTS
 from flipjax.metrics.classes import background_classes
-from flipjax.report.document import Document, Front, Numbers, PageBlock
-from flipjax.report.gallery.items import Item, Palette
-from flipjax.report.html import Gallery, write_page
-from flipjax.report.style import IGNORED as IGNORED_COLOUR
-from flipjax.report.style import class_colours
-from flipjax.results.frames import records_of
+from flipjax.page.document import Document, Front, Numbers, PageBlock
+from flipjax.page.html import Gallery, write_page
+from flipjax.page.style import IGNORED as IGNORED_COLOUR
+from flipjax.page.style import class_colours
+from flipjax.page.tiles import Item, Palette
+from flipjax.support.frames import records_of
 
 CAPTION_OF_WORST = "The worst: the largest share of segments that flip or are missed whole, then of wrong foreground."
 """Caption of the images."""

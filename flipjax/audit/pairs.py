@@ -1,7 +1,9 @@
-"""Pairs stored predictions with labels by name or position, and checks that volumes lie in the same place."""
+"""Pairs predictions with labels by name or position; checks that volumes lie in one place; names a pair in errors."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ AFFINE_RTOL = 1e-4
 """How far the affines of a prediction and its labels may differ, relatively."""
 AFFINE_ATOL = 1e-3
 """How far they may differ beside that, in mm."""
+OPTIONS = ("background", "class_names", "ignore_index", "min_size", "num_classes", "spacing")
+"""Arguments of metrics and of `stream` that are options of the command."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,3 +115,38 @@ def _check_affine(array: StoredArray, affine: np.ndarray, expected: np.ndarray) 
         f"{array}: expected the affine of its labels, {expected[:3].round(3).tolist()}, found "
         f"{affine[:3].round(3).tolist()}; resample one onto the other"
     )
+
+
+@contextlib.contextmanager
+def in_options(pair: Pair | None = None) -> Iterator[None]:
+    """Converts a metric's error to an AuditError that names the file and spells arguments as options.
+
+    Args:
+        pair: the image whose values are wrong; None where no file is at fault.
+
+    Example:
+        >>> with in_options():
+        ...     raise ValueError("num_classes: expected 3 classes; pass ignore_index=255.")
+        Traceback (most recent call last):
+        flipjax.audit.problems.AuditError: --num_classes: expected 3 classes; pass --ignore_index 255
+    """
+    try:
+        yield
+    except AuditError:
+        raise
+    except (TypeError, ValueError) as error:
+        name, _, problem = str(error).rstrip(".").replace("background=None", "--background none").partition(": ")
+        problem = re.sub(r"\b(kind|ignore_index|num_classes|channels)=['\"]?(\w+)['\"]?", r"--\1 \2", problem)
+        if name in OPTIONS:
+            raise AuditError(f"--{name}: {problem}") from error
+        if pair is None:
+            raise AuditError(f"{name}: {problem}") from error
+        if name == "labels":
+            file = pair.labels
+            option = "--label_map"
+        else:
+            file = pair.prediction
+            option = "--prediction_map"
+        if "expected class indices" in problem:
+            problem += f"; where they are other numbers, {option} maps them to classes"
+        raise AuditError(f"{file}: {problem}") from error

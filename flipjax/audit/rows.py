@@ -8,10 +8,10 @@ import pandas as pd
 from flipjax.audit.kinds import AnatomyFlips
 from flipjax.audit.measurements import Measurements
 from flipjax.audit.objects import Objects
+from flipjax.metrics.columns import image_columns
 from flipjax.metrics.images import Images
-from flipjax.results.frames import DIGITS
-from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES
-from flipjax.results.rows import image_columns
+from flipjax.metrics.quantity_names import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES
+from flipjax.support.frames import DIGITS
 
 SEPARATOR = "; "
 """What stands between the classes of a cell."""

@@ -19,8 +19,8 @@ from flipjax.metrics.draws import read_sets
 from flipjax.metrics.evaluate import evaluate, rate_intervals
 from flipjax.metrics.images import Images, read_images
 from flipjax.metrics.intervals import Estimate
+from flipjax.metrics.quantity_names import AUDIT_QUANTITIES
 from flipjax.metrics.resampling import image_intervals, interval_names
-from flipjax.results.quantities import AUDIT_QUANTITIES
 
 GROUP_DIFFERENCE = "group_difference/"
 """Beginning of the keys of Flip in a group minus Flip elsewhere, `group_difference/<class>/<group>`."""
@@ -87,7 +87,7 @@ def summarize_audit(
 
 
 def _pixel_summary(weighted: Images, measured: Measurements, *, samples: int) -> Summary:
-    """Returns the quantities of the images; rates have a closed form of `metrics.intervals`, others a bootstrap."""
+    """Returns the quantities of the images, rates with closed intervals (`metrics.statistics`), others by bootstrap."""
     groups = [group for group in weighted.group_names if weighted.in_group(group).any()]
     summary = Summary()
     for evaluated in evaluate(weighted, groups=groups):

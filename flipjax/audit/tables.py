@@ -29,10 +29,7 @@ from flipjax.audit.text import (
 from flipjax.metrics import segment_auroc
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import divide, margins
-from flipjax.metrics.segment_units import STRATA
-from flipjax.report.document import Document, Numbers, Section
-from flipjax.results.frames import Row
-from flipjax.results.quantities import (
+from flipjax.metrics.quantity_names import (
     AUDIT_QUANTITIES,
     COLUMNS,
     PER_CLASS_OF_AUDITS,
@@ -40,7 +37,10 @@ from flipjax.results.quantities import (
     of_classes,
     title_of,
 )
-from flipjax.results.text import TextTable
+from flipjax.metrics.segment_units import STRATA
+from flipjax.page.document import Document, Numbers, Section
+from flipjax.page.tables import TextTable
+from flipjax.support.frames import Row
 
 TITLE = "Audit of flips"
 """Title of the page."""

@@ -3,8 +3,7 @@
 from flipjax.audit.flips import family_size
 from flipjax.audit.measurements import EVERY_SIZE
 from flipjax.audit.results import Audit
-from flipjax.metrics.permutation import CORRECTION
-from flipjax.results.verdicts import LEVEL
+from flipjax.metrics.permutation import CORRECTION, LEVEL
 
 UNITS = {
     "class": "All {pixels} of a foreground class in {an_image}",

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.results import Audit
-from flipjax.report.document import Numbers
-from flipjax.results.frames import Row, records_of
-from flipjax.results.text import TextTable, number, with_interval
+from flipjax.page.document import Numbers
+from flipjax.page.tables import TextTable, number, with_interval
+from flipjax.support.frames import Row, records_of
 
 SHOWN = 10
 """Rows that a table of classes or of pairs shows at once."""

@@ -9,20 +9,12 @@ from pathlib import Path, PurePath
 import pandas as pd
 
 from flipjax.audit.names import check_names, stem_of
-from flipjax.audit.problems import AuditError, BrokenFileError
-from flipjax.data.tables import CsvTable, TableError, read_table
+from flipjax.audit.problems import AuditError, open_table
+from flipjax.support.tables import CsvTable
 from flipjax.support.terminal import listed
 
 NAME = "name"
 """The column of image names."""
-
-
-def open_table(path: Path) -> CsvTable:
-    """Reads a CSV of a user; raises BrokenFileError if it is no table."""
-    try:
-        return read_table(path)
-    except (TableError, OSError) as error:
-        raise BrokenFileError(f"{path}: {error}") from error
 
 
 def read_user_tables(

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flipjax.config import ConfigError
+from flipjax.data.free import FREE, PARTS
 from flipjax.data.images import OBJECT_ALPHA
 from flipjax.data.pool import Catalog, Pool, PoolItem
-from flipjax.data.split import FREE, PARTS
 from flipjax.data.store import (
     SIDE_FACTOR,
     pool_digest,

@@ -1,8 +1,8 @@
 """Loads composite and photo pools from a folder.
 
-`flipjax.data.layouts.list_folder` lists the images of a folder in a catalog, and `decoder_of` reads the pixels of one.
-`load_folder` joins both through the cache of `flipjax.data.store`; `check_folder` decodes all images to describe them
-and to find bad ones.
+`flipjax.data.layouts.list_folder` lists the images of a folder in a catalog, and `decoder_of` reads the pixels
+of one. `load_folder` joins both through the cache of `flipjax.data.store`; `check_folder` decodes all images to
+describe them and to find bad ones.
 """
 
 import dataclasses

@@ -2,7 +2,8 @@
 
 A pool whose class and scene already go together has few rare images, and test sets that are balanced over groups would
 take most of them. With `config.split.folds` = K, every image is tested by networks that trained on the other folds, and
-training sets hold the images in the proportions in which they are found. Draws are those of `flipjax.data.split`.
+training sets hold the images in the proportions in which they are found. Draws are those of
+`flipjax.data.split`.
 """
 
 import dataclasses
@@ -12,8 +13,9 @@ import numpy as np
 from flipjax.config.groups import Groups
 from flipjax.data.correlation import Table, half_of_each_group
 from flipjax.data.deck import scene_orders
+from flipjax.data.free import FREE
 from flipjax.data.pool import Catalog
-from flipjax.data.split import FREE, Split, SplitPart, clusters_of, shuffle, strata
+from flipjax.data.split import Split, SplitPart, clusters_of, shuffle, strata
 
 VALIDATION = 8
 """The images outside the tested fold are divided into so many parts, of which one is for validation."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from flipjax.data.tables import Row, TableError, parse_table
+from flipjax.support.tables import Row, TableError, parse_table
 from flipjax.support.terminal import listed
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")

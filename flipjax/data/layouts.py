@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from flipjax.config import ConfigError, PoolSpec
+from flipjax.data.free import FREE, PARTS
 from flipjax.data.images import BadFileError, read_rows
 from flipjax.data.pool import Catalog, PoolItem
-from flipjax.data.split import FREE, PARTS
 from flipjax.data.store import BadFilesError, names_of
 from flipjax.support.terminal import listed
 

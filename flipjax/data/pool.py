@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config.groups import Groups
+from flipjax.data.free import FREE
 from flipjax.data.images import OBJECT_ALPHA
-from flipjax.data.split import FREE
 from flipjax.support.arrays import Array, PyTree
 
 PoolKind = Literal["composite", "photo"]
@@ -90,7 +90,7 @@ class PoolItem:
         files: what its reader opens: paths of the photo and of its mask if separate; in TFDS the split and the index.
         y: class; -1 for a scene photo.
         scene: kind of scene; -1 for an object that can be shown in any.
-        part: the fixed part, an index of `flipjax.data.split.PARTS`, or FREE.
+        part: the fixed part, an index of `flipjax.data.free.PARTS`, or FREE.
         cluster: items of one cluster, such as a patient, stay in one part or fold; empty: a cluster of its own.
     """
 

@@ -23,9 +23,9 @@ from PIL.Image import Image
 
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import images, store
+from flipjax.data.free import FREE, PARTS
 from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, Pool, PoolItem
-from flipjax.data.split import FREE, PARTS
 from flipjax.data.store import Reader, names_of
 from flipjax.support.files import read_json, sha256
 from flipjax.support.terminal import listed, printable

@@ -15,14 +15,7 @@ from numpy.typing import ArrayLike
 from flipjax.config.groups import AnyGroups, Groups
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
-from flipjax.metrics.decomposition import (
-    Decomposition,
-    PixelRatios,
-    Ratio,
-    RegionSums,
-    pixel_ratios,
-    read_leaves,
-)
+from flipjax.metrics.decomposition import Decomposition, PixelRatios, Ratio, RegionSums, pixel_ratios, read_leaves
 from flipjax.metrics.groups import number_groups
 from flipjax.metrics.host import Array
 from flipjax.metrics.ranking import Ranking, rank_images

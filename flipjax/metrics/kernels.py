@@ -24,8 +24,8 @@ from flipjax.metrics.host import Array
 from flipjax.metrics.pixels import count_pixels, find_errors, map_pixels, sum_scores
 
 Program = Callable[..., tuple[jax.Array, ...]]
-"""A jitted function of `flipjax.metrics.pixels` with its options bound: it takes the outputs of a model, and labels if
-it needs them."""
+"""A jitted function of `flipjax.metrics.pixels` with its options bound: it takes the outputs of a model, and
+labels if it needs them."""
 Computed = tuple[Block, tuple[jax.Array, ...]]
 """A block, and the results of a program, which JAX may still compute."""
 

@@ -1,8 +1,8 @@
 """Jitted functions of the outputs of a model and of labels, pixel by pixel.
 
-`count_pixels`, `sum_scores`, `find_errors` and `map_pixels` serve `flipjax.metrics.kernels`, which checks the arrays;
-`mean_entropy` serves `flipjax.intervene`. They compute the values of each pixel by `flipjax.metrics.channels`, and the
-sums over the pixels of an image by `flipjax.metrics.pixel_sums`.
+`count_pixels`, `sum_scores`, `find_errors` and `map_pixels` serve `flipjax.metrics.kernels`, which checks the
+arrays; `mean_entropy` serves `flipjax.intervene`. They compute the values of each pixel by
+`flipjax.metrics.channels`, and the sums over the pixels of an image by `flipjax.metrics.pixel_sums`.
 
 `outputs` are what a model returns: logits or probabilities (..., *spatial, C), or masks (..., *spatial) of predicted
 classes. A *score* is a number of a pixel or an image that is high where an error is likely.
@@ -188,7 +188,7 @@ def find_errors(outputs: jax.Array, labels: jax.Array, *, spec: LabelSpec, class
 
 @partial(jax.jit, static_argnames="spec")
 def map_pixels(outputs: jax.Array, *, spec: LabelSpec) -> tuple[jax.Array, ...]:
-    """Returns the four maps (..., *spatial) of `flipjax.metrics.kernels.PixelMaps`, in the order of its fields."""
+    """Returns the four maps (..., *spatial) of `metrics.kernels.PixelMaps`, in the order of its fields."""
 
     def values_of(channels: Channels) -> tuple[jax.Array, ...]:
         prediction, top = predict(channels)

@@ -20,7 +20,7 @@ _ROUNDING = 1e-9
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ranking:
-    """N images sorted by flip-risk, in S resamples of them; `flipjax.metrics.quantities` names its properties.
+    """N images sorted by flip-risk, in S resamples of them; `metrics.quantities` names its properties.
 
     Images of equal risk share their mean flip share, so that their order does not matter. Decile d of a resample of K
     images holds the places d * K // 10 up to (d + 1) * K // 10.

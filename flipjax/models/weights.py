@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flipjax.config import ModelSpec
-from flipjax.models import MODELS
+from flipjax.models.registry import MODELS
 from flipjax.support.arrays import PyTree
 
 

@@ -1,4 +1,4 @@
-"""Panels of a grid's summary over seeds, each a drawing with its description in words (`flipjax.report.charts.Panel`).
+"""Panels of a grid's summary over seeds, each a drawing with its description in words (`flipjax.page.charts.Panel`).
 
 - `line_panels`: quantities against rho, a panel per setting of the other axes.
 - `map_panels`: for grids of many settings, maps and distributions over settings.
@@ -20,14 +20,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from matplotlib.typing import ColorType
 
-from flipjax.report import style
-from flipjax.report.charts import Panel
-from flipjax.report.panels import LABELLED, SHARES, ReferenceLevel, bar_panel, draw_reference
-from flipjax.report.style import dress, legend, plain, shades
-from flipjax.results.frames import records_of
-from flipjax.results.quantities import title_of
+from flipjax.metrics.quantity_names import title_of
+from flipjax.page import style
+from flipjax.page.charts import Panel
+from flipjax.page.panels import LABELLED, SHARES, ReferenceLevel, bar_panel, draw_reference
+from flipjax.page.style import dress, legend, plain, shades
 from flipjax.results.text import level_text, setting_axes, setting_label, value_text, varying_axes
 from flipjax.results.verdicts import FEWEST_SEEDS
+from flipjax.support.frames import records_of
 
 DIFFERENCES = ("group/rare/fg_flip", "gap/mean", "worst_group_iou")
 """The quantities whose differences are drawn."""

@@ -9,15 +9,15 @@ from itertools import cycle
 import numpy as np
 import pandas as pd
 
-from flipjax.report import panels, rankings
-from flipjax.report.charts import Chart
+from flipjax.metrics.quantity_names import title_of
+from flipjax.page import panels, rankings
+from flipjax.page.charts import Chart
+from flipjax.page.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
 from flipjax.report.grid_panels import Line, forest_panels, line_panels, map_panels, share_panels
 from flipjax.report.over_rho import line_chart, overlay_chart
 from flipjax.report.scene_pull import pull_charts
 from flipjax.report.setting_images import images_by_setting
-from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
 from flipjax.results.first_rule import FirstRule
-from flipjax.results.quantities import title_of
 from flipjax.results.text import level_text, setting_label, varying_axes
 from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED
 

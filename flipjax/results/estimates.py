@@ -21,11 +21,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
+from flipjax.metrics.quantity_names import quantity_of
 from flipjax.metrics.registry import RANGES
-from flipjax.results.frames import DIGITS, groups_of, level_text, rounded
-from flipjax.results.quantities import quantity_of
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import CLASSES_NOT_LEARNT, axes_of, kept_records, member_quantities, quantities_in
+from flipjax.support.frames import DIGITS, groups_of, level_text, rounded
 
 INTERVAL_IN_WORDS = "95% Student t interval over seeds"
 """What `low` and `high` of a row of several seeds are, for captions."""

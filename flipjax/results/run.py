@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from flipjax.config.identity import digest_of
+from flipjax.metrics.quantity_names import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
 from flipjax.metrics.registry import Quantity
 from flipjax.results.arrays import AxisValue, MemberResults
 from flipjax.results.cells import Cell, to_xarray
 from flipjax.results.estimates import aggregate
 from flipjax.results.first_rule import FirstRule, first_rule_of
 from flipjax.results.learning import mark_unlearnt
-from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
 from flipjax.results.record import RECORD, known_record, planned_members
 from flipjax.results.resamples import Resamples
 from flipjax.results.rows import axes_of
@@ -151,7 +151,7 @@ class StoredRun:
         """The rows of scores.csv, one per member and score, computed from the stored images.
 
         Columns: `member`, the axes, `selection`, `score`, `passes`, `threshold`, and `<measure>_<side>` for the
-        measures of `flipjax.results.measures`, the sides all, common and rare.
+        measures of `flipjax.metrics.measures`, the sides all, common and rare.
         """
         return score_rows(self.cells, self.results)
 
@@ -199,8 +199,8 @@ def load(run: str | Path) -> StoredRun:
     """Reads a run folder: `.results`, `.images`, `.scores`, `.history` and `.summary` are pandas data frames.
 
     Each table of `StoredRun` says which columns it has. Numbers are int64 or float64, with NaN for undefined. `units`
-    returns the units of columns, and `flipjax.metrics.quantities` defines the quantities. `.differences` holds the
-    data frames of trends and comparisons, and `.dataset` is an xarray data set.
+    returns the units of columns, and `flipjax.metrics.quantities` defines the quantities. `.differences`
+    holds the data frames of trends and comparisons, and `.dataset` is an xarray data set.
 
     See `flipjax.run` for an example.
 

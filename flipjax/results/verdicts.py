@@ -19,14 +19,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
+from flipjax.metrics.permutation import LEVEL
 from flipjax.results.estimates import compare, trend
-from flipjax.results.frames import DIGITS
 from flipjax.results.rows import CLASSES_NOT_LEARNT
+from flipjax.support.frames import DIGITS
 
 FEWEST_SEEDS = 4
 """Seeds below which there is no verdict."""
-LEVEL = 0.05
-"""Probability of any verdict in a family without true differences, at most."""
 CORRECTION = "Holm's correction"
 """What pages and tables call `holm`; flipjax/GLOSSARY.md says it, too."""
 JUDGED = ("group/rare/fg_flip", "gap/mean", "worst_group_iou", "iou/foreground", "risk_auroc")

@@ -21,7 +21,7 @@ from flipjax.config.plan import Plan
 from flipjax.config.program import Program
 from flipjax.config.ranges import name_of
 from flipjax.data.pool import Pool, at_strength, gather
-from flipjax.report import gallery
+from flipjax.page import gallery
 from flipjax.results import store
 from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResults
 from flipjax.results.cells import Cell
@@ -29,7 +29,10 @@ from flipjax.results.tables import compute_values, make_results
 from flipjax.support.arrays import Array
 from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
-from flipjax.training import devices, population, population_run, population_selected, stacks
+from flipjax.training import devices, stacks
+from flipjax.training import population as population
+from flipjax.training import population_run as population_run
+from flipjax.training import population_selected as population_selected
 from flipjax.training.assess import FILLS, MASK_SIDE, Assessed, Questions, Scenery
 from flipjax.training.member import State, Status
 from flipjax.training.model import Model

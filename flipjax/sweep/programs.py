@@ -7,7 +7,9 @@ import jax
 
 from flipjax.config import PopulationSpec
 from flipjax.config.program import Program, restrict
-from flipjax.training import devices, population, population_run
+from flipjax.training import devices
+from flipjax.training import population as population
+from flipjax.training import population_run as population_run
 from flipjax.training.member import init_state
 from flipjax.training.task import Task, make_members, starting_weights
 

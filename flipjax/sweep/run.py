@@ -28,11 +28,11 @@ from flipjax.config.program import Program, gallery_member, restrict, shard_memb
 from flipjax.data.arrays import ArrayData
 from flipjax.results.arrays import Curves, MemberResults
 from flipjax.results.cells import Cell
-from flipjax.results.frames import write_csv
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run import StoredRun, load, write_images
 from flipjax.results.store import BLANK, write
 from flipjax.results.tables import blank_results, concatenate, history_table, results_table
+from flipjax.support.frames import write_csv
 from flipjax.support.terminal import Bar, Signals, listed, say
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish

@@ -13,7 +13,9 @@ from flipjax.support.terminal import Bar, Signals
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir
-from flipjax.training import devices, population, population_run
+from flipjax.training import devices
+from flipjax.training import population as population
+from flipjax.training import population_run as population_run
 from flipjax.training import task as tasks
 from flipjax.training.member import Status
 from flipjax.training.notes import mirror_notes, missing_group_notes

@@ -146,7 +146,7 @@ def replicate(layout: Layout, tree: Tree) -> Tree:
 
 
 def shapes_of(layout: Layout, tree: PyTree, *, members: int | None = None) -> PyTree:
-    """Returns the shapes of a tree as `replicate` places it, or of one member as `population.create` stacks it."""
+    """Returns the shapes of a tree as `replicate` places it, or of one member as `members.create` stacks it."""
     if members is None:
         lead = ()
         sharding = NamedSharding(layout.mesh, P())

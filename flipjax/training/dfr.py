@@ -72,8 +72,8 @@ def fit_head(features: jax.Array, masks: jax.Array, head: Head, *, ridge: float 
 def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: Array, other_rows: Array) -> Weights:
     """Refits the head on validation rows (n, 2), and picks the ridge on other rows (m, 2); returns `flat` weights.
 
-    Both should be group-balanced (`flipjax.data.correlation.Table.refit`). Features are standardised, as published.
-    The ridge with the lowest cross-entropy on the other rows is chosen.
+    Both should be group-balanced (`flipjax.data.correlation.Table.refit`). Features are standardised, as
+    published. The ridge with the lowest cross-entropy on the other rows is chosen.
 
     Raises:
       KeyError: the model's head is not a 1 x 1 convolution.

@@ -14,7 +14,7 @@ from flipjax.config import ConfigError
 from flipjax.config.program import Program
 from flipjax.data.parts import Parts
 from flipjax.data.pool import Catalog, Features, Pool, gather
-from flipjax.models import frozen
+from flipjax.models import frozen, pretrained
 from flipjax.support.arrays import PyTree
 
 AT_ONCE = 16
@@ -42,7 +42,7 @@ def with_features(program: Program, pool: Pool, catalog: Catalog, parts: Parts) 
     Raises:
         ConfigError: the package of the encoder's weights is absent, damaged or of another version.
     """
-    encoder = jax.tree.map(jnp.asarray, frozen.encoder_weights())
+    encoder = jax.tree.map(jnp.asarray, pretrained.encoder_weights())
     projection = frozen.fit_projection(_maps_of(encoder, pool, _rows_to_fit(program, parts)))
     rows = _rows_of(program, catalog, parts)
     side = pool.images.shape[1] // frozen.REDUCTION

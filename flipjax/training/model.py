@@ -22,7 +22,8 @@ from flipjax.config.checks import check_value
 from flipjax.config.groups import Groups
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.host import NARROW
-from flipjax.models.frozen import Projection, encoder_weights, features_of
+from flipjax.models.frozen import Projection, features_of
+from flipjax.models.pretrained import encoder_weights
 from flipjax.models.pytorch_names import WeightsError, from_state_dict, to_state_dict
 from flipjax.models.weight_files import path_of, read_digested, write_digested
 from flipjax.models.weights import Weights, draw_weights, overlay

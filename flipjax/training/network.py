@@ -161,7 +161,8 @@ def loss_and_gradients(
 ) -> tuple[jax.Array, PyTree, PyTree, jax.Array]:
     """Returns the loss of a training batch, the parameters' gradients, and the updated statistics and group weights.
 
-    The batch has images (B, H, W, 3), masks (B, H, W) and groups (B,), as from `flipjax.training.step.make_batch`.
+    The batch has images (B, H, W, 3), masks (B, H, W) and groups (B,), as from
+    `flipjax.training.step.make_batch`.
     """
     knobs = jax.tree.map(jnp.asarray, knobs)
     batch_loss = functools.partial(losses.batch_loss, own_losses=functions_of(experiment.train.loss))

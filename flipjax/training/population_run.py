@@ -1,4 +1,4 @@
-"""The run of a population: epochs, JTT's second runs and DFR's refits of `flipjax.training.run`, mapped over members.
+"""The run of a population: epochs, JTT's second runs and DFR's refits of `training.run`, mapped over members.
 
 The loop's trip count is data, so stopped or diverged members cost nothing and the program compiles once for any number
 of them.

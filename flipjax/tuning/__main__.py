@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Runs the protocol of parsed options, and returns the exit code."""
     # Not before: they load JAX.
-    from flipjax.report.document import terminal_text
+    from flipjax.page.document import terminal_text
     from flipjax.tuning.page import make_document
     from flipjax.tuning.protocol import carry_out, make_protocol, time_of
 

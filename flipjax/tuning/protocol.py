@@ -23,11 +23,11 @@ from flipjax.config.plan import Plan, plan
 from flipjax.config.reading import changed, configure, run_name
 from flipjax.data.arrays import ArrayData, keys_of
 from flipjax.results.estimates import compare
-from flipjax.results.frames import records_of, write_csv
 from flipjax.results.learning import mark_unlearnt
 from flipjax.results.run import StoredRun
 from flipjax.results.verdicts import judge
 from flipjax.runs import Run, run
+from flipjax.support.frames import records_of, write_csv
 from flipjax.support.terminal import clock, listed, say
 from flipjax.sweep.duration import epoch_seconds, evaluation_epochs
 from flipjax.sweep.programs import with_library

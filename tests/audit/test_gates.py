@@ -15,7 +15,7 @@ from flipjax.audit.gates import FORMS
 from flipjax.audit.objects import SegmentCounts
 from flipjax.audit.problems import AuditError
 from flipjax.metrics import FlipMetric
-from flipjax.results.quantities import find_quantity
+from flipjax.metrics.quantity_names import find_quantity
 
 NAMES = ("background", "cat", "dog")
 """Of the classes."""

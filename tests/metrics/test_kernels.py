@@ -12,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flipjax import metrics
-from flipjax.metrics import Decomposition, blocks, pixels
+from flipjax.metrics import Decomposition, blocks
+from flipjax.metrics import pixels as pixels
 from metrics.logits import EXAMPLES, FakeTensor, one_hot, random_case, slow_decompose, slow_entropy, softmax
 
 # Few, so that few programs compile; more than 192 classes are read in blocks.

@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import save, save_file
 
 from flipjax.config import ConfigError, Experiment, ModelSpec
-from flipjax.models import pytorch_names, weight_files
+from flipjax.models import pytorch_names
+from flipjax.models import weight_files as weight_files
 from flipjax.models.__main__ import main
 from flipjax.models.pytorch_names import WeightsError
 from flipjax.models.weight_files import find_state_dict, read_weights

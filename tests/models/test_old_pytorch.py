@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flipjax.config import ConfigError
-from flipjax.models import frozen, old_pytorch
+from flipjax.models import old_pytorch, pretrained
 from flipjax.models.old_pytorch import OldFormError, is_old_form, read_old_form
 from flipjax.models.pytorch_names import WeightsError
 from flipjax.models.weight_files import read_weights
@@ -164,7 +164,7 @@ PUBLISHED = "8f7f7ea5ad25b4899ecbe6ee6937fb6fc98b1d2bec9472a9d5840cb75ad08829"
 
 def test_the_packages_arrays_are_those_that_pytorch_reads():
     try:
-        path = frozen.weights_file()
+        path = pretrained.weights_file()
     except ConfigError as error:
         pytest.skip(str(error))
     arrays = read_old_form(path)

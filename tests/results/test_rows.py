@@ -9,17 +9,17 @@ import pytest
 
 import flipjax
 from flipjax.metrics import Decomposition, scene_flips, summarize
+from flipjax.metrics import quantity_names as quantities
 from flipjax.metrics.images import read_images
 from flipjax.metrics.registry import EVALUATORS, RANGES
 from flipjax.metrics.scene_swap import SceneSwap
-from flipjax.report import gallery
-from flipjax.report.gallery.items import member_items
-from flipjax.results import quantities
-from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
+from flipjax.page import gallery
+from flipjax.report.run_gallery import member_items
 from flipjax.results.rows import member_quantities
 from flipjax.results.tables import concatenate, image_tables, results_table, with_dtypes
 from flipjax.results.verdicts import CORRECTION
 from flipjax.support.files import DamagedError
+from flipjax.support.frames import read_csv, records_of, to_frame, write_csv
 from results.tables import CLASSES, END, MEASURES, cell_of, random_decomposition, rows_of
 
 GLOSSARY = pathlib.Path(flipjax.__file__).with_name("GLOSSARY.md")

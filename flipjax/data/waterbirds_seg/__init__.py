@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flipjax.config import ConfigError
 from flipjax.config.checks import check_value
 from flipjax.config.groups import Groups
-from flipjax.data.split import PARTS
+from flipjax.data.free import PARTS
 from flipjax.support.files import sha256, write_text
 
 if TYPE_CHECKING:

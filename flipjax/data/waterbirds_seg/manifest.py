@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import ConfigError
+from flipjax.data.free import FREE, PARTS
 from flipjax.data.images import BadFileError, read_file, read_rows
 from flipjax.data.pool import PoolItem
-from flipjax.data.split import FREE, PARTS, shuffle
+from flipjax.data.split import shuffle
 
 Item = TypeVar("Item")
 NumberedBird = tuple[int, PoolItem]

@@ -16,9 +16,10 @@ from PIL import Image
 from flipjax.data import images
 from flipjax.data.builders import ArchiveBuilder, Example, check_files
 from flipjax.data.downloads import Archive
+from flipjax.data.free import FREE, PARTS
 from flipjax.data.images import BadFileError, Pixels
 from flipjax.data.pool import PoolItem
-from flipjax.data.split import FREE, PARTS, shuffle
+from flipjax.data.split import shuffle
 from flipjax.data.waterbirds_seg import SCENES, manifest
 from flipjax.data.waterbirds_seg.manifest import ManifestRow, bird_files, scene_file
 

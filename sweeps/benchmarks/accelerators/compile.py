@@ -39,8 +39,10 @@ from flipjax.config.methods import Augmentation, Knobs
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.models import tracing
-from flipjax.results.frames import write_csv
-from flipjax.training import population_run, population_selected, step
+from flipjax.support.frames import write_csv
+from flipjax.training import population_run as population_run
+from flipjax.training import population_selected as population_selected
+from flipjax.training import step
 from flipjax.training.devices import AXIS, Layout
 from flipjax.training.member import Member, init_state
 from flipjax.training.network import evaluate

@@ -257,7 +257,7 @@ def best(rows, batch, side):
 
 
 def main():
-    from flipjax.results.frames import write_csv
+    from flipjax.support.frames import write_csv
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", action="store_true", help="training steps in place of inference")

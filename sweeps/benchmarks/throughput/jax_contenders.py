@@ -15,7 +15,9 @@ from flipjax.config.methods import Augmentation, Knobs
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.models import doubled, pack
-from flipjax.training import devices, population, population_run, step
+from flipjax.training import devices, step
+from flipjax.training import population as population
+from flipjax.training import population_run as population_run
 from flipjax.training.member import Member, init_state
 from flipjax.training.network import nested
 from flipjax.training.step import train_step

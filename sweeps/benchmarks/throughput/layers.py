@@ -5,7 +5,8 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 
-from flipjax.models import convolution, tracing
+from flipjax.models import convolution as convolution
+from flipjax.models import tracing
 from flipjax.models.pack import convolve_pack
 
 

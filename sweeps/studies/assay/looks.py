@@ -15,7 +15,7 @@ import pandas as pd
 from flipjax.assays.contrast import Outcomes, measure_contrast
 from flipjax.assays.units import AssayUnits
 from flipjax.assays.verdict import NOT_USED, USED, Learnt, judge_contrast
-from flipjax.results.verdicts import LEVEL
+from flipjax.metrics.permutation import LEVEL
 
 HERE = Path(__file__).parent
 LOOKS = (4, 6, 8, 10, 12, 14, 16)

@@ -22,8 +22,8 @@ from flipjax.audit.flips import compare_groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.decomposition import Ratio, divide
 from flipjax.metrics.intervals import estimate_rates, paired_differences, paired_mean_difference, pool_clusters
-from flipjax.results.frames import to_frame, write_csv
-from flipjax.results.verdicts import LEVEL
+from flipjax.metrics.permutation import LEVEL
+from flipjax.support.frames import to_frame, write_csv
 
 HERE = pathlib.Path(__file__).parent
 KINDS = ("whole organs", "pixels", "borders")

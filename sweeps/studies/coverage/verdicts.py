@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
-from flipjax.results.frames import write_csv
-from flipjax.results.quantities import column
-from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED, LEAST_SPREAD, LEVEL, holm, shared_p
+from flipjax.metrics.permutation import LEVEL
+from flipjax.metrics.quantity_names import column
+from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED, LEAST_SPREAD, holm, shared_p
+from flipjax.support.frames import write_csv
 
 STUDIES = pathlib.Path(__file__).parents[1]
 SEEDS = (3, 4, 5, 6, 7, 8)

@@ -1,7 +1,7 @@
-"""The gallery of a run or an audit: images are chosen and stored here; `items` draws them."""
+"""The gallery of a run or an audit: images are chosen and stored here; `page.tiles` draws them."""
 
-from flipjax.report.gallery.choose import PAIRS, choose_images
-from flipjax.report.gallery.store import (
+from flipjax.page.gallery.choose import PAIRS, choose_images
+from flipjax.page.gallery.store import (
     GalleryMaps,
     StoredImages,
     concatenate_galleries,

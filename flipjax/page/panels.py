@@ -16,9 +16,9 @@ from matplotlib.typing import ColorType
 from numpy.typing import ArrayLike
 
 from flipjax.metrics.classes import Background, background_classes
-from flipjax.report import style
-from flipjax.report.charts import Chart, Panel
-from flipjax.report.style import CORRECT, DARK, FLIP, LIGHT, MISS, dress, legend, plain, shades
+from flipjax.page import style
+from flipjax.page.charts import Chart, Panel
+from flipjax.page.style import CORRECT, DARK, FLIP, LIGHT, MISS, dress, legend, plain, shades
 
 
 @dataclasses.dataclass(frozen=True)

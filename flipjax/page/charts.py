@@ -16,7 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from flipjax.report import style
+from flipjax.page import style
 from flipjax.support.files import replacing
 
 NOTE_INCHES = 0.3

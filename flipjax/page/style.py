@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 
 from flipjax.metrics.classes import Background, is_foreground
-from flipjax.report.document import visible
+from flipjax.page.document import visible
 
 # CORRECT, FLIP, MISS and SPILL are pairwise at least 30 apart in CIELAB, for normal vision and under protanopia,
 # deuteranopia and tritanopia. So are the first two classes, which are also 45 apart from all outcomes for normal vision

@@ -9,8 +9,8 @@ import pandas as pd
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.selective import risk_coverage
-from flipjax.report.charts import Chart, Panel
-from flipjax.report.panels import ReferenceLevel, curve_panel
+from flipjax.page.charts import Chart, Panel
+from flipjax.page.panels import ReferenceLevel, curve_panel
 
 COVERAGE = np.linspace(0.02, 1, 50)
 """Shares of the images that are kept."""

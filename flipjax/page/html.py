@@ -8,14 +8,11 @@ from typing import ClassVar
 
 import jinja2
 
-from flipjax.report.charts import Chart
-from flipjax.report.document import Document, PageBlock, terminal_text, visible, write_latex, write_summary
-from flipjax.report.gallery.items import Item, Palette, colour_bar, tile_uris
-from flipjax.report.style import OUTCOMES
-from flipjax.results.learning import MARGIN
-from flipjax.results.rows import REPAIR_NOTE
-from flipjax.results.scores import SCORES
-from flipjax.results.verdicts import CORRECTION, LEVEL
+from flipjax.metrics.columns import REPAIR_NOTE
+from flipjax.page.charts import Chart
+from flipjax.page.document import Document, PageBlock, terminal_text, visible, write_latex, write_summary
+from flipjax.page.style import OUTCOMES
+from flipjax.page.tiles import Item, Palette, colour_bar, tile_uris
 from flipjax.support.files import write_text
 
 LONGEST = 600
@@ -46,7 +43,7 @@ def write_page(folder: Path, document: Document) -> None:
 
     Example:
         >>> import tempfile
-        >>> from flipjax.report.document import Section
+        >>> from flipjax.page.document import Section
         >>> document = Document("smoke", ["4 members."], ["Flip rises with rho."], [Section("Results", [])])
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_page(Path(folder), document)
@@ -76,7 +73,7 @@ def _drawable(blocks: Sequence[PageBlock]) -> list[PageBlock]:
 def _environment() -> jinja2.Environment:
     """Returns the templates, each of which is compiled once in a process."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("flipjax.report", "templates"),
+        loader=jinja2.PackageLoader("flipjax.page", "templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -87,13 +84,9 @@ def _environment() -> jinja2.Environment:
         filters=FILTERS,
         outcomes=OUTCOMES,
         risk_colours=colour_bar(),
-        scores=SCORES,
         repair_note=REPAIR_NOTE,
         longest=LONGEST,
         tile_uris=tile_uris,
-        correction=CORRECTION,
-        level=LEVEL,
-        margin=MARGIN,
     )
     return environment
 

@@ -1,7 +1,7 @@
 """Names of quantities: their columns, keys and titles, and the quantities of single images and of scores.
 
-Quantities of many images are functions in `flipjax.metrics.quantities`. A key is that of `flipjax.metrics.summarize`;
-its column in results.csv has `_` for `/`.
+Quantities of many images are functions in `flipjax.metrics.quantities`. A key is that of
+`flipjax.metrics.summarize`; its column in results.csv has `_` for `/`.
 """
 
 import dataclasses
@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.evaluate import own_quantity, with_group
+from flipjax.metrics.measures import SCORE_QUANTITIES
 from flipjax.metrics.quantities import EVALUATORS
 from flipjax.metrics.registry import Condition, Quantity, always, has_classes_in_scenes
-from flipjax.results.measures import SCORE_QUANTITIES
 
 
 def _by_key(*quantities: Quantity) -> dict[str, Quantity]:
@@ -189,7 +189,7 @@ SCENE_IMAGE_QUANTITIES = _by_key(
         "Flip once the whole region has the class predicted on other scenes.",
     ),
 )
-"""Quantities of one image whose scene was swapped: see `flipjax.results.rows.image_columns`."""
+"""Quantities of one image whose scene was swapped: see `flipjax.metrics.columns.image_columns`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from flipjax.results import text
-from flipjax.results.text import TextTable, literal
+from flipjax.page.tables import WIDTH, TextTable, literal, to_markdown, to_text
 from flipjax.support.files import write_text
 
 HEIGHT = 48
-"""Largest number of lines, of `text.WIDTH` characters, that a document takes on a terminal."""
+"""Largest number of lines, of `WIDTH` characters, that a document takes on a terminal."""
 FINDINGS_HEIGHT = 12
 """Largest number of lines of findings among them."""
 MISSING_HEIGHT = 6
@@ -101,6 +100,8 @@ class Document:
     """The definitions of templates/terms.html that the page has."""
     definitions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Further definitions, by term, before those."""
+    glossary: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    """What the definitions of terms name, such as the margin of a rule."""
     config: Mapping[str, object] | None = None
     """Shown as JSON."""
     front: Front = Front()
@@ -129,7 +130,7 @@ def terminal_text(document: Document) -> str:
             left_out += 1
             continue
         # A table that is wider than the terminal is in parts below each other, between which are blank lines.
-        parts = text.to_text(block.table).split("\n\n")
+        parts = to_text(block.table).split("\n\n")
         fitting = _fitting(parts, HEIGHT - _height([*lines, "", block.caption]))
         if fitting:
             lines += ["", block.caption, *"\n\n".join(fitting).splitlines()]
@@ -157,7 +158,7 @@ def _fitting(parts: Sequence[str], room: int) -> list[str]:
 
 def _height(lines: Sequence[str]) -> int:
     """Returns the number of terminal lines that lines take, wrapped at WIDTH."""
-    return sum(max(1, math.ceil(len(line) / text.WIDTH)) for line in lines)
+    return sum(max(1, math.ceil(len(line) / WIDTH)) for line in lines)
 
 
 def _cut(lines: Sequence[str], height: int) -> list[str]:
@@ -175,7 +176,7 @@ def write_summary(folder: Path, document: Document) -> None:
     """Writes summary.md, with all tables of results."""
     facts = "  \n".join(map(literal, document.facts))
     bullets = "\n".join(f"- {literal(line)}" for line in (*document.lines, *document.missing))
-    sections = [f"## {literal(block.caption)}\n\n{text.to_markdown(block.table)}" for block in document.tables]
+    sections = [f"## {literal(block.caption)}\n\n{to_markdown(block.table)}" for block in document.tables]
     parts = [f"# {literal(document.title)}", facts, bullets, *sections]
     write_text(folder / "summary.md", "\n\n".join(filter(None, parts)) + "\n")
 

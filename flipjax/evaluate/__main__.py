@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         return run_audit(arguments)
     options = _parser().parse(arguments)
     # Imported late, because JAX takes a second and `--help` does not need most of it.
-    from flipjax.audit.converted import evaluate_weights
+    from flipjax.evaluate.converted import evaluate_weights
 
     text = evaluate_weights(
         options.config,
