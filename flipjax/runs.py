@@ -17,10 +17,10 @@ from flipjax.config.plan import plan, plan_images
 from flipjax.config.program import Value
 from flipjax.config.reading import configure, run_name
 from flipjax.config.values import grid_points, leaves
-from flipjax.data.arrays import ArrayData, keys_of
 from flipjax.data.member_images import Benchmark, benchmark
+from flipjax.data.sources.arrays import ArrayData, keys_of
 from flipjax.metrics import Decomposition
-from flipjax.metrics.quantity_names import column, key_of, title_of
+from flipjax.metrics.summary.names import column, key_of, title_of
 from flipjax.report.page import build_report
 from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD, read_record

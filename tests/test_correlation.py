@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flipjax.config.groups import Groups
 from flipjax.data.correlation import evaluation_table, largest_n_train, training_table
 from flipjax.data.deck import deal, draw_deck, scene_orders
-from flipjax.data.free import PARTS
+from flipjax.data.part_names import PARTS
 from flipjax.data.pool import Catalog, PoolItem
 from flipjax.data.split import count_content, split_pool, strata
 

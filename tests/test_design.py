@@ -167,11 +167,11 @@ MAINS = ", ".join(f"flipjax.{name}.__main__" for name in ("audit", "data", "mode
 DRY_RUN = "flipjax.sweep.description, flipjax.sweep.duration, flipjax.sweep.memory"
 ABSENT = {
     "flipjax.__main__": "numpy flipjax.config.reading",
-    "flipjax.metrics.evaluate": "jax scipy",
+    "flipjax.metrics.summary.evaluate": "jax scipy",
     # So that --help answers within a second.
     f"{PLANS}, flipjax.evaluate.__main__, {MAINS}": "jax flax matplotlib scipy tensorflow_datasets",
     # Its own metrics among them.
-    "flipjax.results, flipjax.audit.audits": "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets torch",
+    "flipjax.results, flipjax.audit.audit_files": "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets torch",
     f"{DRY_RUN}, flipjax.sweep.run, flipjax.report.page": "tensorflow_datasets tensorflow torch",
 }
 """Modules that an import must not load, in an order in which one process can import all modules."""

@@ -14,15 +14,15 @@ import pytest
 
 from flipjax import metrics
 from flipjax.config import PoolSpec
-from flipjax.data import synthetic
 from flipjax.data.correlation import evaluation_table
 from flipjax.data.pool import gather
+from flipjax.data.sources import synthetic
 from flipjax.data.split import split_pool
 from flipjax.evaluate import __main__ as command
 from flipjax.evaluate import converted
 from flipjax.metrics.decomposition import Ratio
-from flipjax.metrics.intervals import estimate_rate
-from flipjax.models.weight_files import save_weights
+from flipjax.metrics.statistics.intervals import estimate_rate
+from flipjax.models.weights.files import save_weights
 from flipjax.support.frames import read_csv, records_of
 
 ROOT = pathlib.Path(__file__).parents[1]

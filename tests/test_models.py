@@ -14,11 +14,12 @@ from networks import assert_alike
 
 from flipjax.backend.compiler import fast_jit
 from flipjax.config import Experiment, ModelSpec
-from flipjax.models import MODELS, cross_correlation, depthwise, doubled, strided
-from flipjax.models import convolution as convolution
-from flipjax.models import pack_layers as pack_layers
-from flipjax.models import pack_network as pack_network
-from flipjax.training.network import Weights, apply, logits_of, weights_of
+from flipjax.models import MODELS
+from flipjax.models.convolutions import cross_correlation, depthwise, doubled, strided
+from flipjax.models.convolutions import stride_one as convolution
+from flipjax.models.packs import layers as pack_layers
+from flipjax.models.packs import network as pack_network
+from flipjax.training.network.forward import Weights, apply, logits_of, weights_of
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 

@@ -16,8 +16,8 @@ from flipjax.data import POOLS
 from flipjax.support.frames import read_csv
 from flipjax.sweep import memory
 from flipjax.sweep.programs import layout_of
-from flipjax.training import devices
-from flipjax.training import population_run as population_run
+from flipjax.training.population import devices
+from flipjax.training.population import epochs as population_run
 from flipjax.training.task import make_task
 
 pytestmark = pytest.mark.usefixtures("without_page")

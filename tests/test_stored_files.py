@@ -18,12 +18,12 @@ from flipjax.assays.journal import STATE, stored_state
 from flipjax.assays.opened import open_assay
 from flipjax.audit import compare, stream
 from flipjax.audit.compare import compare_audits
-from flipjax.audit.stored import read_audit
+from flipjax.audit.comparison.stored import read_audit
 from flipjax.config import PoolSpec
 from flipjax.config.plan import plan
 from flipjax.config.reading import configure
 from flipjax.data import store as pool
-from flipjax.data.images import Pixels
+from flipjax.data.decoding.images import Pixels
 from flipjax.data.pool import Catalog, PoolItem
 from flipjax.monitor.files import load_monitor, save_monitor
 from flipjax.monitor.history import open_state

@@ -13,7 +13,7 @@ import numpy as np
 
 from flipjax.config import ConfigError, SplitSpec
 from flipjax.config.naming import check_sizes
-from flipjax.data.free import FREE, PARTS
+from flipjax.data.part_names import FREE, PARTS
 
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.audit.audit_stream import stream
-from flipjax.audit.files import claimed
+from flipjax.audit.page.folder import claimed
 from flipjax.backend.start import start_backend
 from flipjax.config import Config, ConfigError, Experiment, InterveneSpec, ModelSpec
 from flipjax.config.plan import plan, with_model
@@ -24,7 +24,7 @@ from flipjax.config.program import Program
 from flipjax.data.pool import Catalog, Pool, gather
 from flipjax.support.terminal import Bar
 from flipjax.training.assess import Questions
-from flipjax.training.network import Weights, evaluation_batch, first_weights, mean_surroundings, predict
+from flipjax.training.network.forward import Weights, evaluation_batch, first_weights, mean_surroundings, predict
 from flipjax.training.scenes import check_scenes, split_evenly, training_scenes
 from flipjax.training.task import Task, make_task, starting_weights
 

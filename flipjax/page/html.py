@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import jinja2
 
-from flipjax.metrics.columns import REPAIR_NOTE
+from flipjax.metrics.summary.columns import REPAIR_NOTE
 from flipjax.page.charts import Chart
 from flipjax.page.document import Document, PageBlock, terminal_text, visible, write_latex, write_summary
 from flipjax.page.style import OUTCOMES

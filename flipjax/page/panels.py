@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.typing import ColorType
 from numpy.typing import ArrayLike
 
-from flipjax.metrics.classes import Background, background_classes
+from flipjax.metrics.inputs.classes import Background, background_classes
 from flipjax.page import style
 from flipjax.page.charts import Chart, Panel
 from flipjax.page.style import CORRECT, DARK, FLIP, LIGHT, MISS, dress, legend, plain, shades

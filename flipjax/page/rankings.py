@@ -8,7 +8,7 @@ import pandas as pd
 
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.selective import risk_coverage
+from flipjax.metrics.statistics.selective import risk_coverage
 from flipjax.page.charts import Chart, Panel
 from flipjax.page.panels import ReferenceLevel, curve_panel
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 
-from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.inputs.classes import Background, is_foreground
 from flipjax.page.document import visible
 
 # CORRECT, FLIP, MISS and SPILL are pairwise at least 30 apart in CIELAB, for normal vision and under protanopia,

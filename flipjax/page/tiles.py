@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgba_array
 from matplotlib.patches import Patch
 from PIL import Image
 
-from flipjax.metrics.classes import Background, background_classes
+from flipjax.metrics.inputs.classes import Background, background_classes
 from flipjax.page.charts import Chart, Panel
 from flipjax.page.style import EMPTY, INK, OUTCOMES, plain
 

@@ -21,14 +21,14 @@ from flipjax.report.grid_panels import forest_panels
 from flipjax.report.page_charts import flip_chart
 from flipjax.report.page_tables import marked, notes_on_missing
 from flipjax.results.cells import Cell
-from flipjax.results.estimates import aggregate, compare
-from flipjax.results.first_rule import FirstRule
-from flipjax.results.resamples import Resamples
 from flipjax.results.rows import axes_of, kept_records, member_quantities
 from flipjax.results.run import StoredRun, load
 from flipjax.results.sentences import classes_warning, verdicts
+from flipjax.results.statistics.estimates import aggregate, compare
+from flipjax.results.statistics.resamples import Resamples
+from flipjax.results.statistics.setting_tables import FirstRule
+from flipjax.results.statistics.verdicts import judge
 from flipjax.results.text import comparison_table, legend, summary_table, value_text, varying_axes
-from flipjax.results.verdicts import judge
 from flipjax.support.frames import groups_of, records_of, to_frame, write_csv
 from flipjax.support.terminal import listed
 

@@ -39,10 +39,10 @@ from flipjax.report.run_gallery import CAPTION, items_of, palette_of
 from flipjax.report.training_curves import training_charts
 from flipjax.results import sentences
 from flipjax.results.cells import Cell
-from flipjax.results.first_rule import SAMPLED_SETTINGS, FirstRule, sample_settings
 from flipjax.results.glossary import GLOSSARY
 from flipjax.results.learning import never_predicted
 from flipjax.results.run import StoredRun, changed_after, load
+from flipjax.results.statistics.setting_tables import SAMPLED_SETTINGS, FirstRule, sample_settings
 from flipjax.results.text import level_text, varying_axes
 from flipjax.support.files import write_text
 from flipjax.support.frames import write_csv

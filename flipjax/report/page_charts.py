@@ -9,7 +9,7 @@ from itertools import cycle
 import numpy as np
 import pandas as pd
 
-from flipjax.metrics.quantity_names import title_of
+from flipjax.metrics.summary.names import title_of
 from flipjax.page import panels, rankings
 from flipjax.page.charts import Chart
 from flipjax.page.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
@@ -17,9 +17,9 @@ from flipjax.report.grid_panels import Line, forest_panels, line_panels, map_pan
 from flipjax.report.over_rho import line_chart, overlay_chart
 from flipjax.report.scene_pull import pull_charts
 from flipjax.report.setting_images import images_by_setting
-from flipjax.results.first_rule import FirstRule
+from flipjax.results.statistics.setting_tables import FirstRule
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS, JUDGED
 from flipjax.results.text import level_text, setting_label, varying_axes
-from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED
 
 COMMON_FLIP = Line("group/common/fg_flip", "common groups", COMMON, "o")
 RARE_FLIP = Line("group/rare/fg_flip", "rare groups", RARE, "s")

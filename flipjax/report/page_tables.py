@@ -3,15 +3,15 @@
 import pandas as pd
 
 from flipjax.backend.software import differing_software
-from flipjax.metrics.quantity_names import SCORES, column, own_keys, title_of
+from flipjax.metrics.summary.names import SCORES, column, own_keys, title_of
 from flipjax.page.document import Numbers
 from flipjax.page.tables import TextTable, number
 from flipjax.results import text
-from flipjax.results.estimates import means_of
-from flipjax.results.first_rule import FirstRule
 from flipjax.results.record import RECORD, planned_members
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT
 from flipjax.results.run import StoredRun
+from flipjax.results.statistics.estimates import means_of
+from flipjax.results.statistics.setting_tables import FirstRule
 from flipjax.results.text import COLUMNS, FURTHER_COLUMNS, varying_axes
 from flipjax.support.frames import records_of
 from flipjax.support.terminal import listed

@@ -16,8 +16,8 @@ from flipjax.page.rankings import DECILES, FLIP_BY_DECILE, mean_ranking
 from flipjax.page.style import shades
 from flipjax.page.tables import TextTable, to_markdown, to_text
 from flipjax.results.cells import cells_by_member
-from flipjax.results.estimates import INTERVAL_IN_WORDS
 from flipjax.results.run import StoredRun, load
+from flipjax.results.statistics.estimates import INTERVAL_IN_WORDS
 from flipjax.results.text import mean_text, setting_label, varying_axes, wide
 from flipjax.support.files import write_text
 from flipjax.support.frames import Row, groups_of, read_csv, records_of, write_csv

@@ -12,13 +12,13 @@ import numpy as np
 
 from flipjax.config.groups import TWO_BY_TWO, Groups
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.scene_flips import region_class
-from flipjax.metrics.scene_swap import SceneSwap
+from flipjax.metrics.scenes.flips import region_class
+from flipjax.metrics.scenes.swap import SceneSwap
 from flipjax.page.gallery.store import StoredImages, load_gallery
 from flipjax.page.style import class_colours
 from flipjax.page.tiles import Item, Palette
-from flipjax.results.first_rule import FirstRule
 from flipjax.results.run import StoredRun
+from flipjax.results.statistics.setting_tables import FirstRule
 from flipjax.results.store import GALLERY
 from flipjax.results.text import setting_label, varying_axes
 from flipjax.support.files import DamagedError

@@ -6,14 +6,14 @@ import numpy as np
 
 from flipjax.config.groups import Groups
 from flipjax.metrics.images import Images
-from flipjax.metrics.scene_flips import flip_cube, pull_chance, usual_table
+from flipjax.metrics.scenes.flips import flip_cube, pull_chance, usual_table
 from flipjax.page import panels
 from flipjax.page.charts import Chart, Panel
 from flipjax.page.style import FLIP
 from flipjax.report.grid_panels import Line
 from flipjax.report.over_rho import line_chart
 from flipjax.report.setting_images import images_by_setting
-from flipjax.results.first_rule import FirstRule
+from flipjax.results.statistics.setting_tables import FirstRule
 
 PULL = Line("scene_pull", "pull of the scene", FLIP)
 

@@ -4,8 +4,8 @@ import dataclasses
 
 from flipjax.metrics.images import Images
 from flipjax.results.cells import cells_by_member
-from flipjax.results.first_rule import FirstRule
 from flipjax.results.rows import axes_of
+from flipjax.results.statistics.setting_tables import FirstRule
 from flipjax.results.text import setting_label, varying_axes
 from flipjax.support.frames import Row, groups_of
 

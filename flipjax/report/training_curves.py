@@ -5,7 +5,7 @@ from itertools import islice
 
 from flipjax.page import panels
 from flipjax.page.charts import Chart
-from flipjax.results.first_rule import FirstRule
+from flipjax.results.statistics.setting_tables import FirstRule
 from flipjax.results.text import level_text, setting_label, varying_axes
 from flipjax.support.frames import groups_of
 

@@ -1,6 +1,6 @@
 """Stored results of runs, the tables built from them, and the definitions of their columns.
 
-`load` reads a run folder, `score` computes the same rows for any model's predictions, and `metrics.quantity_names`
+`load` reads a run folder, `score` computes the same rows for any model's predictions, and `metrics.summary.names`
 lists names, units and directions. Import everything else from the module that defines it.
 """
 

@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from flipjax import metrics
-from flipjax.metrics import quantity_names as quantities
 from flipjax.metrics.decomposition import RegionSums
-from flipjax.metrics.evaluate import evaluate
 from flipjax.metrics.images import read_images
 from flipjax.metrics.quantities import SWEPT
+from flipjax.metrics.summary import names as quantities
+from flipjax.metrics.summary.evaluate import evaluate
 from flipjax.results.rows import TRAILING
 from flipjax.support.frames import Row, rounded, to_frame
 

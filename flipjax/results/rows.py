@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from flipjax.metrics import quantity_names as quantities
-from flipjax.metrics.quantity_names import key_of
+from flipjax.metrics.summary import names as quantities
+from flipjax.metrics.summary.names import key_of
 
 if TYPE_CHECKING:
     pass

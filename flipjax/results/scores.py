@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from flipjax.metrics import selective
 from flipjax.metrics.decomposition import divide
 from flipjax.metrics.images import Images
-from flipjax.metrics.measures import MEASURES, ScoredImages
-from flipjax.metrics.quantity_names import SCORES
+from flipjax.metrics.statistics import selective
+from flipjax.metrics.summary.measures import MEASURES, ScoredImages
+from flipjax.metrics.summary.names import SCORES
 from flipjax.results.arrays import EVALUATED
 from flipjax.results.cells import Cell
 from flipjax.results.rows import COMPARED, axes_of, kept_records

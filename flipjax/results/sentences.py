@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from flipjax.metrics.quantity_names import title_of
+from flipjax.metrics.summary.names import title_of
 from flipjax.page.tables import number
 from flipjax.results.learning import MARGIN
 from flipjax.results.rows import CLASSES_NOT_LEARNT, NOT_LEARNT
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS, JUDGED
 from flipjax.results.text import (
     difference_text,
     in_order,
@@ -17,7 +18,6 @@ from flipjax.results.text import (
     setting_label,
     varying_axes,
 )
-from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED
 from flipjax.support.frames import Row, groups_of, records_of
 from flipjax.support.terminal import listed
 

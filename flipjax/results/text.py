@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from flipjax.metrics.permutation import LEVEL
-from flipjax.metrics.quantity_names import title_of
+from flipjax.metrics.statistics.permutation import LEVEL
+from flipjax.metrics.summary.names import title_of
 from flipjax.page.tables import CUT, SIGNED, TextTable, cut_interval, number
-from flipjax.results.estimates import range_of, weighted_range
-from flipjax.results.verdicts import CORRECTION, FEWEST_SEEDS, JUDGED
+from flipjax.results.statistics.estimates import range_of, weighted_range
+from flipjax.results.statistics.verdicts import CORRECTION, FEWEST_SEEDS, JUDGED
 from flipjax.support.frames import Row, groups_of, level_text, records_of
 
 COLUMNS = (

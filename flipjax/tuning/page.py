@@ -11,9 +11,9 @@ from flipjax.page.tables import TextTable, number
 from flipjax.report.grid_panels import forest_panels
 from flipjax.report.page_tables import marked
 from flipjax.results import sentences
-from flipjax.results.estimates import aggregate
 from flipjax.results.glossary import GLOSSARY
 from flipjax.results.rows import member_quantities
+from flipjax.results.statistics.estimates import aggregate
 from flipjax.results.text import comparison_table, legend, summary_table, value_text, varying_axes
 from flipjax.support.frames import groups_of, records_of
 from flipjax.tuning.draws import DrawRange

@@ -21,11 +21,11 @@ from flipjax.backend.start import start_backend
 from flipjax.config import AXES, Config, ConfigError
 from flipjax.config.plan import Plan, plan
 from flipjax.config.reading import changed, configure, run_name
-from flipjax.data.arrays import ArrayData, keys_of
-from flipjax.results.estimates import compare
+from flipjax.data.sources.arrays import ArrayData, keys_of
 from flipjax.results.learning import mark_unlearnt
 from flipjax.results.run import StoredRun
-from flipjax.results.verdicts import judge
+from flipjax.results.statistics.estimates import compare
+from flipjax.results.statistics.verdicts import judge
 from flipjax.runs import Run, run
 from flipjax.support.frames import records_of, write_csv
 from flipjax.support.terminal import clock, listed, say

@@ -29,10 +29,11 @@ from flipjax.assays.options import FIELDS, Options
 from flipjax.assays.page import write_assay
 from flipjax.assays.results import RECORD, Assay, write_image_rows
 from flipjax.assays.sentences import advise, findings
-from flipjax.assays.verdict import Outlook, Step
+from flipjax.assays.statistics.verdict import Outlook, Step
 from flipjax.command import INTERRUPTED
 from flipjax.config import ConfigError
-from flipjax.models import frozen, pretrained
+from flipjax.models.networks import frozen
+from flipjax.models.weights import pretrained
 from flipjax.support.files import DamagedError
 
 SMALL = {"folds": 2, "seeds": 4, "epochs": 16, "size": 16}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from flipjax.config import ConfigError
-from flipjax.models import old_pytorch, pretrained
-from flipjax.models.old_pytorch import OldFormError, is_old_form, read_old_form
-from flipjax.models.pytorch_names import WeightsError
-from flipjax.models.weight_files import read_weights
+from flipjax.models.weights import old_pytorch, pretrained
+from flipjax.models.weights.files import read_weights
+from flipjax.models.weights.old_pytorch import OldFormError, is_old_form, read_old_form
+from flipjax.models.weights.pytorch_names import WeightsError
 from flipjax.support.files import digest
 
 MACHINE = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}

@@ -6,7 +6,7 @@ import numpy as np
 
 from flipjax.config.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
-from flipjax.metrics import quantity_names as quantities
+from flipjax.metrics.summary import names as quantities
 from flipjax.results.arrays import EVALUATED, Curves, ImageResults
 from flipjax.results.cells import Cell
 from flipjax.results.rows import COMPARED

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import distributions
 
-from flipjax.metrics.permutation import LEVEL
+from flipjax.metrics.statistics.permutation import LEVEL
 from flipjax.page.tables import TextTable, literal, to_markdown, to_text
 from flipjax.results import text
-from flipjax.results.estimates import aggregate, compare, estimate, trend
-from flipjax.results.resamples import Resamples
 from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
 from flipjax.results.sentences import classes_warning, headline, verdicts
+from flipjax.results.statistics.estimates import aggregate, compare, estimate, trend
+from flipjax.results.statistics.resamples import Resamples
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS, JUDGED, differences_of, holm, judge, shared_p
 from flipjax.results.text import COLUMNS, FURTHER_COLUMNS, comparison_table, legend, summary_table, trend_table
-from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED, differences_of, holm, judge, shared_p
 from flipjax.support.frames import records_of
 from results.tables import cell_of, find, random_decomposition, rows_of, table_of
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.scene_flips import whole_pairs
+from flipjax.metrics.scenes.flips import whole_pairs
 
 PAIRS = 2
 """Counterfactual sets in a gallery: images of one object in all scenes."""

@@ -39,7 +39,7 @@ STEPS = 3
 def weights_of(encoder):
     """Returns the same weights for all: He-scaled kernels, norms near the identity."""
     from flipjax.config import ModelSpec
-    from flipjax.models.pytorch_names import shapes_of
+    from flipjax.models.weights.pytorch_names import shapes_of
 
     rng, state = np.random.default_rng(0), {}
     for name, shape in shapes_of(ModelSpec(name=f"smp_{encoder}"), 3).items():

@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pandas as pd
 
-from flipjax.metrics.quantity_names import quantity_of
+from flipjax.metrics.summary.names import quantity_of
 from flipjax.results import load
-from flipjax.results.estimates import estimate, seeds_of
 from flipjax.results.rows import axes_of, kept_records, member_quantities, quantities_in
+from flipjax.results.statistics.estimates import estimate, seeds_of
 from flipjax.support.frames import groups_of, rounded, write_csv
 
 ORACLES = {"worst_group_iou": "val_worst_group_iou", "fg_flip": "val_flip"}
