@@ -6,19 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from flipjax.config import ConfigError
 from flipjax.config.groups import Groups
+from flipjax.data.prepare.coco_cd.reference import CLASSES, SCENES
 
 if TYPE_CHECKING:
     from flipjax.data.prepare.coco_cd.coco_cd_dataset_builder import CocoCDConfig
 
 
-CLASSES = ("cat", "dog")
-"""Class y; its label in a mask is 1 + y."""
-SCENES = ("indoor", "outdoor")
-"""Default scenes."""
-N_VAL = 50
-"""Validation images of a group in the reference's split."""
-N_TEST = 125
-"""Test images of a group in the reference's split."""
 
 
 def prepare(

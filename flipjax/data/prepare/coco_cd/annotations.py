@@ -19,7 +19,7 @@ from pycocotools import mask
 from flipjax.config import ConfigError
 from flipjax.data.decoding.images import MAX_PIXELS, BadFileError
 from flipjax.data.pool import PoolItem
-from flipjax.data.prepare.coco_cd import CLASSES, SCENES
+from flipjax.data.prepare.coco_cd.reference import CLASSES, SCENES
 
 _NAMES = pd.read_csv(Path(__file__).with_name("scenes.csv")).groupby(["scene", "kind"])["category"].agg(frozenset)
 THINGS = {scene: _NAMES[scene, "things"] for scene in SCENES}

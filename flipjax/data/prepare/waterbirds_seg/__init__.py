@@ -9,14 +9,13 @@ from flipjax.config import ConfigError
 from flipjax.config.checks import check_value
 from flipjax.config.groups import Groups
 from flipjax.data.part_names import PARTS
+from flipjax.data.prepare.waterbirds_seg.reference import SCENES
 from flipjax.support.files import sha256, write_text
 
 if TYPE_CHECKING:
     from flipjax.data.prepare.waterbirds_seg.waterbirds_seg_dataset_builder import WaterbirdsSegConfig
 
 
-SCENES = 2662
-"""Default number of scene photos of each kind, the number in the released manifests."""
 
 
 def prepare(

@@ -19,7 +19,8 @@ from flipjax.data.part_names import FREE, PARTS
 from flipjax.data.pool import PoolItem
 from flipjax.data.prepare.builders import ArchiveBuilder, Example, check_files
 from flipjax.data.prepare.downloads import Archive
-from flipjax.data.prepare.waterbirds_seg import SCENES, manifest
+from flipjax.data.prepare.waterbirds_seg import manifest
+from flipjax.data.prepare.waterbirds_seg.reference import SCENES
 from flipjax.data.prepare.waterbirds_seg.manifest import ManifestRow, bird_files, scene_file
 from flipjax.data.split import shuffle
 
