@@ -17,7 +17,8 @@ from flipjax.results.statistics.estimates import aggregate
 from flipjax.results.text import comparison_table, legend, summary_table, value_text, varying_axes
 from flipjax.support.frames import groups_of, records_of
 from flipjax.tuning.draws import DrawRange
-from flipjax.tuning.protocol import UNTUNED, Tuned
+from flipjax.tuning.protocol import UNTUNED
+from flipjax.tuning.tuned import Tuned
 
 BEST = 12
 """Rows of the first table, at most."""

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from flipjax.data.prepare.coco_cd.coco_cd_dataset_builder import CocoCDConfig
 
 
-
-
 def prepare(
     *,
     coco_root: Path | None = None,

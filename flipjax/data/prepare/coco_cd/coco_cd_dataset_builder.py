@@ -20,8 +20,8 @@ from flipjax.config import ConfigError
 from flipjax.data.decoding import images
 from flipjax.data.decoding.images import BadFileError
 from flipjax.data.prepare.builders import ArchiveBuilder, Example, check_files
-from flipjax.data.prepare.coco_cd.reference import CLASSES, N_TEST, N_VAL, SCENES
 from flipjax.data.prepare.coco_cd.annotations import Photo, label_mask, read_instances, read_stuff, scene_of
+from flipjax.data.prepare.coco_cd.reference import CLASSES, N_TEST, N_VAL, SCENES
 from flipjax.data.prepare.downloads import Archive
 from flipjax.support.terminal import say
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from flipjax.data.prepare.waterbirds_seg.waterbirds_seg_dataset_builder import WaterbirdsSegConfig
 
 
-
-
 def prepare(
     *,
     cub_dir: Path | None = None,

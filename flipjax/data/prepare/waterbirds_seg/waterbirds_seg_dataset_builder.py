@@ -20,8 +20,8 @@ from flipjax.data.pool import PoolItem
 from flipjax.data.prepare.builders import ArchiveBuilder, Example, check_files
 from flipjax.data.prepare.downloads import Archive
 from flipjax.data.prepare.waterbirds_seg import manifest
-from flipjax.data.prepare.waterbirds_seg.reference import SCENES
 from flipjax.data.prepare.waterbirds_seg.manifest import ManifestRow, bird_files, scene_file
+from flipjax.data.prepare.waterbirds_seg.reference import SCENES
 from flipjax.data.split import shuffle
 
 CUB = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
