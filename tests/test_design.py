@@ -1,6 +1,7 @@
 """The design as rules that a machine reads: imports and their cost, calls, and names on pages and in scripts."""
 
 import ast
+import collections
 import graphlib
 import importlib.util
 import inspect
@@ -131,19 +132,40 @@ def test_imports_run_downward_and_not_in_a_ring():
     assert list(graphlib.TopologicalSorter(graph).static_order())
 
 
-def folder(name):
-    """The folder of a module: a package is its own."""
-    return name if name in PACKAGES else name.rpartition(".")[0]
+def compartment(name):
+    """What a module of flipjax belongs to inside its package: its folder, or itself where it stands at the root.
+
+    The root of a package holds its types and its public functions; folders use the types, and functions use folders.
+    """
+    package = name if name in PACKAGES else name.rpartition(".")[0]
+    return name if package.count(".") < 2 else package
+
+
+def others_of(name):
+    """The modules of flipjax that a module imports, but for the packages that it lies in, which Python loads first."""
+    return {other for other in imports(name) if other.startswith("flipjax.") and not name.startswith(f"{other}.")}
+
+
+def test_files_import_not_in_a_ring():
+    graph = {name: others_of(name) - {name} for name in TREES.keys() - {"flipjax"}}
+    assert list(graphlib.TopologicalSorter(graph).static_order())
 
 
 def test_folders_import_not_in_a_ring():
-    graph = {folder(name): set() for name in TREES if name != "flipjax"}
+    graph = {compartment(name): set() for name in TREES if name != "flipjax"}
     for name in TREES.keys() - {"flipjax"}:
-        # The name of a folder that holds the module may stand in it as a text, such as a program's.
-        others = {other for other in imports(name) if other.startswith("flipjax.") and not name.startswith(f"{other}.")}
-        graph[folder(name)] |= {folder(other) for other in others}
-    graph = {name: others - {name, "flipjax"} for name, others in graph.items() if name != "flipjax"}
+        graph[compartment(name)] |= {compartment(other) for other in others_of(name)} - {compartment(name)}
     assert list(graphlib.TopologicalSorter(graph).static_order())
+
+
+MOST_FILES = {"config": 16, "report": 16, "results": 16, "assays": 16}
+"""The most modules of a folder that lists one thing after the other; of every other folder 12."""
+
+
+def test_a_folder_holds_few_files():
+    counts = collections.Counter(path.parent for path in FILES.values() if path.stem != "__init__")
+    found = {folder.relative_to(ROOT / "flipjax").as_posix(): count for folder, count in counts.items()}
+    assert {folder: count for folder, count in found.items() if count > MOST_FILES.get(folder, 12)} == {}
 
 
 def test_what_the_lower_layers_import():
@@ -183,7 +205,7 @@ def test_an_import_loads_no_more_than_it_must():
     assert python(code).stdout.split() == ["set()"] * len(ABSENT)
 
 
-@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "intervene", "monitor", "training.member.sampling"])
+@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "intervene", "monitor", "training.epoch.sampling"])
 def test_arrays_come_first_and_options_by_keyword(module):
     module = importlib.import_module(f"flipjax.{module}")
     named = dict(inspect.getmembers(module, inspect.isfunction))

@@ -35,8 +35,7 @@ from flipjax.audit.formats.problems import BrokenFileError, raise_broken
 from flipjax.audit.inputs.opening import OpenedPairs, open_pairs, settle_classes
 from flipjax.audit.inputs.options import AuditOptions
 from flipjax.audit.inputs.pairs import Pair, check_volume, in_options
-from flipjax.audit.inputs.photos import find_photos, find_volumes
-from flipjax.audit.inputs.predictions import Predictor, predict_image
+from flipjax.audit.inputs.predictions import Predictor, find_photos, find_volumes, predict_image
 from flipjax.audit.inputs.records import Encoding
 from flipjax.audit.metadata.anatomy import read_anatomy
 from flipjax.audit.metadata.clusters import fact_on_restarting, likely_clusters, read_clusters

@@ -1,8 +1,8 @@
 """`flipjax.audit.stream`: an audit of batches, as a model makes them.
 
 An `AuditStream` claims its folder when it is made, counts each batch when it is added, and concludes and writes when it
-is closed, by the functions that an audit of files uses: `counts.tally`, `statistics.results`, `page.folder`. A batch is
-checked as a whole before any of it is kept (`pairs.batches`).
+is closed, by the functions that an audit of files uses: `counting.tally`, `statistics.results`,
+`page.folder`. A batch is checked as a whole before any of it is kept (`inputs.batches`).
 
 One class is one file here: its methods have the images so far, one lock and one claim on the folder in common.
 """

@@ -21,7 +21,12 @@ from flipjax.metrics.inputs.checks import check_logits, to_array
 from flipjax.metrics.inputs.classes import Background, background_classes, check_background, is_foreground
 from flipjax.metrics.inputs.host import Array
 from flipjax.metrics.pixels import reductions
+from flipjax.metrics.scenes.swap import scene_reliance as scene_reliance
+from flipjax.metrics.scenes.swap import scene_shift as scene_shift
+from flipjax.metrics.scenes.swap import scene_swap as scene_swap
+from flipjax.metrics.scenes.swap import scene_use as scene_use
 from flipjax.metrics.scenes.swap import swap_regions
+from flipjax.metrics.scenes.swap import training_evidence as training_evidence
 
 Predict = Callable[[Any], ArrayLike]
 """Images (B, H, W, channels) to logits (B, H, W, C), classes last: a `flipjax.Model`, or any framework's, which takes

@@ -15,8 +15,7 @@ from flipjax.metrics.inputs import checks
 from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec
 from flipjax.metrics.inputs.host import Array
 from flipjax.metrics.kernels import PixelMaps, read_pixels
-from flipjax.metrics.pixels.pixel_sums import counted_label, sum_together
-from flipjax.metrics.pixels.reductions import where_foreground
+from flipjax.metrics.pixels.reductions import counted_label, sum_together, where_foreground
 
 RIMS_OF_HEIGHT = 24
 """The width of the rim is the height divided by this, and at least a pixel: two pixels of 48."""

@@ -15,8 +15,7 @@ from flipjax.page.charts import Chart
 from flipjax.page.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
 from flipjax.report.grid_panels import Line, forest_panels, line_panels, map_panels, share_panels
 from flipjax.report.over_rho import line_chart, overlay_chart
-from flipjax.report.scene_pull import pull_charts
-from flipjax.report.setting_images import images_by_setting
+from flipjax.report.scene_pull import images_by_setting, pull_charts
 from flipjax.results.statistics.setting_tables import FirstRule
 from flipjax.results.statistics.verdicts import FEWEST_SEEDS, JUDGED
 from flipjax.results.text import level_text, setting_label, varying_axes

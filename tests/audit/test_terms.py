@@ -9,7 +9,7 @@ from audited import segments_of
 
 from flipjax.audit import stream
 from flipjax.audit.audit_files import audit_files
-from flipjax.audit.page.terms import terms_of
+from flipjax.audit.page.tables import terms_of
 from flipjax.audit.statistics.flips import family_size
 from flipjax.audit.statistics.results import Audit
 

@@ -1,6 +1,6 @@
 """The array of one image: its place and shape before it is read (`StoredArray`, `Header`), and what values it may hold.
 
-`formats` and `npy` read the files, `shapes` says which of their axes are those of the image.
+`registry` and `npy` read the files; `sources` says which of their axes are those of the image.
 """
 
 import dataclasses

@@ -1,6 +1,7 @@
 """Finds the images of one argument: in a folder, a file with one image or a stack, or COCO's JSON.
 
-Images are found from headers alone, and read one by one.
+Images are found from headers alone, and read one by one. `axes_of` and `image_shape` find the axes of one image in a
+file's array: formats add axes of length 1, and models add batches of one.
 """
 
 import dataclasses
@@ -9,16 +10,20 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flipjax.audit.formats import registry, shapes
-from flipjax.audit.formats.arrays import CLASS_INDICES, Header, StoredArray, class_axes_of
+from flipjax.audit.formats import registry
+from flipjax.audit.formats.arrays import CLASS_INDICES, SCORES, Header, StoredArray, class_axes_of
 from flipjax.audit.formats.coco import Coco, find_images, read_categories
 from flipjax.audit.formats.label_maps import LabelMap
 from flipjax.audit.formats.names import check_names, files_below, is_hidden, name_files, suffix_of
 from flipjax.audit.formats.npy import Stack
 from flipjax.audit.formats.organs import CaseMasks, Overlaps, find_organs, read_case
 from flipjax.audit.formats.problems import AuditError, BrokenFileError, naming
+from flipjax.audit.formats.registry import format_of
 from flipjax.support.files import read_json
 from flipjax.support.terminal import listed
+
+NNUNET_ARRAYS = ("probabilities", "softmax")
+"""Names of the array in an npz of nnU-Net, (C, Z, Y, X)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +160,7 @@ def _open_organs(path: Path, cases: CaseMasks) -> Source:
     for case, mask_of_organ in cases.items():
         masks = tuple(mask_of_organ.values())
         header = registry.read_header(masks[0], "labels")
-        shape = shapes.image_shape(masks[0], header, "labels", 3)
+        shape = image_shape(masks[0], header, "labels", 3)
         numbers = range(1, 1 + len(masks))
         load = functools.partial(read_case, masks, numbers, shape, case=case, overlaps=overlaps)
         images[case] = StoredArray(str(path / case), shape, load, spacing=header.spacing, affine=header.affine)
@@ -183,14 +188,14 @@ def _open_files(
             broken.append(error)
     if spatial_ndim is None:
         # One volume makes volumes of all; files that are none are then refused by name.
-        axes_of_files = [shapes.axes_of(header.shape, named[name], kind) for name, header in headers.items()]
+        axes_of_files = [axes_of(header.shape, named[name], kind) for name, header in headers.items()]
         spatial_ndim = 3 if 3 in axes_of_files else 2
     images = {}
     palettes = {}
     for name, header in headers.items():
         file = folder / named[name]
         try:
-            shape = shapes.image_shape(file, header, kind, spatial_ndim)
+            shape = image_shape(file, header, kind, spatial_ndim)
         except BrokenFileError as error:
             broken.append(error)
             continue
@@ -206,7 +211,7 @@ def _open_files(
             label_map,
             spacing=spacing,
             affine=header.affine,
-            of_nnunet=header.array_name in shapes.NNUNET_ARRAYS,
+            of_nnunet=header.array_name in NNUNET_ARRAYS,
         )
     return Source(folder, images, spatial_ndim=spatial_ndim, palettes=palettes, broken=tuple(broken))
 
@@ -224,3 +229,77 @@ def check_colours(predictions: Source, labels: Source) -> None:
         raise AuditError(
             f"expected class indices, found colours that were numbered anew: {clash}; save the indices of the classes"
         )
+
+
+def axes_of(shape: Sequence[int], path: Path, kind: str) -> int:
+    """Returns the number of axes of space of a file's array: 2 of an image, 3 of a volume.
+
+    An array that a model saved as a batch of one has a first axis of length 1, which does not count. NIfTI files always
+    hold volumes.
+
+    Example:
+        >>> axes_of((1, 6, 7), Path("a.npy"), "labels"), axes_of((5, 6, 7), Path("a.npy"), "masks")
+        (2, 3)
+        >>> axes_of((6, 7, 3), Path("a.npy"), "logits"), axes_of((1, 6, 7), Path("a.nii"), "labels")
+        (2, 3)
+    """
+    if format_of(path).volumes:
+        return 3
+    axes = len(shape) - class_axes_of(kind)
+    if axes > 2 and shape[0] == 1:
+        return axes - 1
+    return axes
+
+
+def image_shape(path: Path, header: Header, kind: str, axes: int) -> tuple[int, ...]:
+    """Returns the shape of the image of a file with one image, without the axes of length 1 that its format adds.
+
+    Args:
+        path: the file.
+        header: of the file.
+        kind: of the array.
+        axes: of space, 2 or 3.
+
+    Raises:
+        BrokenFileError: another number of axes, or an empty array.
+    """
+    rank = axes + class_axes_of(kind)
+    shape = _without_added_axes(path, header, rank)
+    if len(shape) != rank or 0 in shape:
+        noun = "volume" if axes == 3 else "image"
+        problem = f"{path}: expected {kind} of one {noun}, an array of {rank} axes, found {header.shape}"
+        raise BrokenFileError(problem + _advice_on_kind(kind, axes, len(shape)))
+    return shape
+
+
+def _without_added_axes(path: Path, header: Header, rank: int) -> tuple[int, ...]:
+    """Returns the shape of an array of `rank` axes, without the axes of length 1 that its format adds."""
+    shape = tuple(header.shape)
+    if format_of(path).volumes:
+        return _without_axes_of_volume(shape, rank)
+    if format_of(path).stacks and len(shape) == rank + 1:
+        if shape[0] == 1:
+            # A batch of one.
+            return shape[1:]
+        if header.array_name in NNUNET_ARRAYS and rank == 3 and shape[1] == 1:
+            # nnU-Net's scores of a photo, (C, 1, H, W).
+            return (shape[0], *shape[2:])
+    return shape
+
+
+def _without_axes_of_volume(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """Returns the shape of a NIfTI array of `rank` axes, without axes of length 1 after the axes of space or first."""
+    while len(shape) > max(rank, 3) and shape[3] == 1:
+        shape = (*shape[:3], *shape[4:])
+    if len(shape) == rank + 1 and shape[0] == 1:
+        return shape[1:]
+    return shape
+
+
+def _advice_on_kind(kind: str, axes: int, rank: int) -> str:
+    """Returns advice on --kind if an array of `rank` axes looks like another kind, else an empty text."""
+    if kind in SCORES and rank == axes:
+        return "; for class indices pass --kind masks"
+    if kind == "masks" and rank == axes + 1:
+        return "; for scores pass --kind logits or --kind probabilities"
+    return ""

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,16 +10,19 @@ import jax
 import numpy as np
 
 from flipjax.audit.formats import registry
-from flipjax.audit.formats.arrays import StoredArray
-from flipjax.audit.formats.problems import AuditError
-from flipjax.audit.formats.sources import Source
-from flipjax.audit.inputs.photos import find_photos, find_volumes
+from flipjax.audit.formats.arrays import INTENSITIES, StoredArray
+from flipjax.audit.formats.names import files_below, is_hidden, name_files, suffix_of
+from flipjax.audit.formats.problems import AuditError, BrokenFileError, raise_broken
+from flipjax.audit.formats.sources import Source, open_source
 from flipjax.metrics.inputs.checks import to_array
+from flipjax.support.terminal import listed
 
 Predictor: TypeAlias = Callable[[np.ndarray], np.ndarray | jax.Array]
 """Maps a batch of photos or volumes to logits, an array of any framework, such as a `flipjax.Model`."""
 Predict: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """Maps one photo uint8 (H, W, 3), or one volume float32 (D, H, W), to logits float32 with the axis of classes last."""
+PHOTOS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+"""Suffixes of photos."""
 
 
 def predict_image(model: Predictor, image: np.ndarray) -> np.ndarray:
@@ -101,3 +104,50 @@ def _readers_of(folder: Path, labels: Source, pattern: re.Pattern[str] | None) -
 def read_intensities(volume: StoredArray) -> np.ndarray:
     """Returns the values of a volume as a model sees them, float32 (D, H, W)."""
     return np.asarray(volume.read(), np.float32)
+
+
+def find_photos(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | None = None) -> dict[str, Path]:
+    """Returns the photos of images by name.
+
+    Raises:
+        AuditError: the folder is missing, an image has no photo or several, or photos have more than 8 bits.
+    """
+    if not folder.is_dir():
+        raise AuditError(f"--images: expected a folder of photos ({' '.join(PHOTOS)}), found {folder}")
+    files = []
+    for file in files_below(folder):
+        if suffix_of(file) in PHOTOS and not is_hidden(file) and (folder / file).is_file():
+            files.append(file)
+    photos = name_files(folder, files, pattern)
+    without_photo = [name for name in names if name not in photos]
+    if without_photo:
+        raise AuditError(
+            f"--images: expected a photo named as each image in {folder}; none for {listed(without_photo)}"
+        )
+    broken = []
+    for name in names:
+        try:
+            registry.check_photo(folder / photos[name])
+        except BrokenFileError as error:
+            broken.append(error)
+    raise_broken(broken)
+    return {name: folder / photos[name] for name in names}
+
+
+def find_volumes(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | None = None) -> dict[str, StoredArray]:
+    """Returns the volumes of images by name: intensities float32 with the place that a NIfTI header says.
+
+    Raises:
+        AuditError: the folder is missing, files are broken, or an image has no volume.
+    """
+    if not folder.is_dir():
+        types = " ".join(registry.suffixes_of(INTENSITIES))
+        raise AuditError(f"--images: expected a folder of volumes ({types}), found {folder}")
+    volumes = open_source(folder, kind=INTENSITIES, spatial_ndim=3, pattern=pattern)
+    raise_broken(volumes.broken)
+    without_volume = [name for name in names if not volumes.named or name not in volumes.images]
+    if without_volume:
+        raise AuditError(
+            f"--images: expected a volume named as each of labels in {folder}; none for {listed(without_volume)}"
+        )
+    return {name: volumes.images[name] for name in names}
