@@ -17,8 +17,7 @@ from flipjax.support.terminal import Bar
 from flipjax.sweep.run import Sweep
 from flipjax.tuning import RANGES, DrawRange, draw_settings
 from flipjax.tuning.page import result_tables
-from flipjax.tuning.protocol import RULES
-from flipjax.tuning.tuned import UNTUNED
+from flipjax.tuning.protocol import RULES, UNTUNED
 
 SMALL = {"axes.method": ("group_dro", "ce"), "axes.rho": (1.0,), "axes.seed": (0, 1), "intervene.scenes": "none"}
 SMALL |= {"intervene.scores": "none"}

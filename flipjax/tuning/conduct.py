@@ -133,8 +133,8 @@ def _test_results(fresh: Run, settings: Sequence[FreshSetting], plain_rule: str)
     marked = mark_unlearnt(fresh.results, fresh.cells)
     test = marked[marked["split"] == "test"]
     entries = distinct_entries(settings)
-    entry_of = {member: entry_of(fresh.setting_of(member), entries) for member in test["member"].unique()}
-    entry = test["member"].map(entry_of)
+    entry_of_member = {member: entry_of(fresh.setting_of(member), entries) for member in test["member"].unique()}
+    entry = test["member"].map(entry_of_member)
     tables = []
     for setting in settings:
         rule = setting.rule
