@@ -1,4 +1,6 @@
-"""The metric in torchmetrics' MetricCollection, against FlipMetric; tests/test_examples.py runs it in Lightning."""
+"""The metric in torchmetrics' MetricCollection, against FlipMetric; tests/sweeps/test_examples.py runs it in
+Lightning.
+"""
 
 import pytest
 
