@@ -2,7 +2,7 @@
 
 Recorded in less than a minute on 2 cores, in this folder, by
 
-    rm -r run; python -m flipjax.sweep --config config.py --workdir run
+    rm -r run; python -m flipjax.sweep --config smoke_run.py --workdir run
     rm -r run/{report,images.parquet,cells/000/weights}
 
 One machine gives the same bytes every time. After a change of how a step rounds, or on another processor, AUROCs of a
