@@ -142,7 +142,8 @@ def _class_block(audit: Audit) -> Numbers:
     table["correct"] = np.where(inside, divide(counts.same, counts.truth), math.nan)
     for column, key in (("flip", "flip"), ("miss", "miss"), ("flipped", FLIPPED), ("missed", MISSED)):
         table[column] = [cell_of(audit, f"{key}/{name}", form=".3f") or "-" for name in names]
-    table["iou"] = [cell_of(audit, f"iou/{name}", form=".3f") for name in names]
+    for measure in ("iou", "dice"):
+        table[measure] = [cell_of(audit, f"{measure}/{name}", form=".3f") for name in names]
     columns: dict[str, str | Callable[[Row], str]] = {"class": "{class}", audit.measured.image_noun: "{images}"}
     volume = audit.measured.millilitres(np.asarray(audit.decomposition.confusion).sum(2))
     if volume is None:
@@ -160,9 +161,10 @@ def _class_block(audit: Audit) -> Numbers:
     if audit.objects.counts.missed_segments.any():
         columns["missed whole [95%]"] = "{missed}"
     columns["IoU [95%]"] = "{iou}"
+    columns["Dice [95%]"] = "{dice}"
     flips = np.array([audit.summary.get(f"flip/{name}", math.nan) for name in names], np.float64)
     order = np.argsort(-np.nan_to_num(flips, nan=-1), kind="stable")
-    # A sentence above names classes that are not in the labels; background has no rate but its IoU, in summary.json.
+    # A sentence above names classes that are not in the labels; background has only its IoU and Dice, in summary.json.
     order = order[(inside & (counts.truth > 0))[order]]
     return Numbers(
         f"Classes by Flip: shares of {audit.measured.pixel_noun}, and of whole segments",
@@ -277,7 +279,7 @@ def overall(audit: Audit) -> TextTable:
     left_out = {*keys_without_information(audit), *SAID_ELSEWHERE}
     rows = []
     for key in table:
-        of_class = key.startswith(PER_CLASS_OF_AUDITS) and key != "iou/foreground"
+        of_class = key.startswith(PER_CLASS_OF_AUDITS) and not key.endswith("/foreground")
         if key in audit.summary and key not in left_out and not of_class:
             cell = cell_of(audit, key)
             if cell != "-":

@@ -36,6 +36,11 @@ def terms_of(audit: Audit, unit: str) -> dict[str, str]:
             f"{unit_in_words}, {size}. It flips if at least half is predicted as one other foreground class; it is "
             "missed, or correct, if more is predicted as background, or as its class, than as any other; else mixed."
         ),
+        "IoU, Dice": (
+            f"Of the {pixels} of a class, pooled over {images}: those in truth and prediction, over those in either "
+            "(IoU), and twice over the true plus the predicted ones (Dice). A class in neither has none. Where Dice is "
+            f"averaged over {images}, as MONAI does, it differs."
+        ),
         "[95% interval]": (
             f"Of a rate over {_units(audit)}: Korn and Graubard's (1998). Where nothing flips in n, it ends at about "
             f"3.7 / n. A narrow one of {pixels} does not exclude that a whole segment flips."
@@ -49,7 +54,7 @@ def terms_of(audit: Audit, unit: str) -> dict[str, str]:
         )
     if "gap/mean" in audit.summary:
         terms["common, rare"] = "Images of a class in its usual scenes, and in other scenes."
-        terms["IoU gap"] = "IoU of a class in its common groups minus that in its rare groups."
+        terms["IoU gap, Dice gap"] = "IoU, or Dice, of a class in its common groups minus that in its rare groups."
     if audit.risk_ranks_images:
         terms["flip-risk"] = (
             "Entropy (nats) of the foreground classes, averaged over the predicted foreground of an image. It needs no "

@@ -173,7 +173,7 @@ class FlipMetric:
         return self.summarize_batch(_join(self._batches))
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Returns the 95% intervals of all rates and of mean IoU in `compute`, by key, over images or their clusters.
+        """Returns the 95% intervals of all rates and of mean IoU and Dice in `compute`, over images or their clusters.
 
         Source: `flipjax.metrics.intervals`.
 

@@ -281,7 +281,8 @@ class FlipCounts:
         """Returns the keys of `flipjax.metrics.summarize` that follow from sums.
 
         They are `n_images`, `fg_correct`, `fg_flip`, `fg_miss`, `flip_image_mean`, `flipped_images`, `iou/<class>`,
-        `iou/foreground`, `mean_iou`, `flip/<class>`, `miss/<class>` and `flip_matrix`.
+        `iou/foreground`, `mean_iou`, `dice/<class>`, `dice/foreground`, `mean_dice`, `flip/<class>`, `miss/<class>` and
+        `flip_matrix`.
 
         Args:
             class_names: names of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
@@ -333,13 +334,14 @@ def _summarize(counts: FlipCounts, names: Sequence[str], *, pixels: Array, flip_
         "flip_image_mean": divide(flip_shares, counts.foreground_images) / (1 << SHARE_BITS),
         # A share under this key, though the field of this name is a number of images.
         "flipped_images": divide(counts.flipped_images, counts.foreground_images),
-        "mean_iou": mean_over_classes(ratios.iou),
     }
     summary = {}
     for evaluator in EVALUATORS:
         key = evaluator.quantity.key
         if key in from_images:
             summary[key] = from_images[key]
+        elif evaluator.mean_of_pixels is not None:
+            summary[key] = mean_over_classes(evaluator.mean_of_pixels(ratios))
         # What is no rate of pixels is left out: it needs each image, with its flip-risk, group or scene.
         elif evaluator.of_pixels is not None:
             value = evaluator.of_pixels(ratios).value
