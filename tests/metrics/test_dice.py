@@ -11,7 +11,7 @@ from flipjax import metrics
 from flipjax.config.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition, FlipCounts, FlipMetric
 from flipjax.metrics.decomposition import Ratio, pixel_ratios
-from flipjax.metrics.intervals import estimate_mean, estimate_rate
+from flipjax.metrics.statistics.intervals import estimate_mean, estimate_rate
 
 NAMES = ("background", "cat", "dog", "cow")
 # Rows are truth. Cows occur in neither; dogs are predicted, but never true.
