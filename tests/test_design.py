@@ -31,8 +31,8 @@ LAYERS = (
     ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
-OTHER_METRICS = {"flipjax.metrics.nnxmetric", "flipjax.metrics.torchmetric"}
-"""Classes of Flax and of torchmetrics, which nothing of flipjax imports."""
+OTHER_METRICS = {"flipjax.metrics.nnxmetric", "flipjax.metrics.pixels.tensors", "flipjax.metrics.torchmetric"}
+"""Modules of Flax, PyTorch and torchmetrics, which are loaded where these are at hand."""
 POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.
 
 

@@ -44,6 +44,7 @@ from flipjax.config.groups import AnyGroups
 from flipjax.metrics import Anatomy
 from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec
 from flipjax.metrics.inputs.groups import number_names, read_groups
+from flipjax.metrics.inputs.host import Outputs
 from flipjax.metrics.objects.units import UNITS
 
 
@@ -179,7 +180,8 @@ class AuditStream:
 
         Args:
             predictions: (N, *spatial, C), with `channels="first"` (N, C, *spatial), or masks (N, *spatial); of any
-                framework. `*spatial` is H, W, of volumes D, H, W.
+                framework. `*spatial` is H, W, of volumes D, H, W. Scores that are a tensor of PyTorch, or an array of
+                JAX, are reduced on the device where they are to four numbers for each pixel, which the host reads.
             labels: integers (N, *spatial).
             names: N image names; None numbers images from 0.
             groups: N names of groups, such as sites, as texts or integers, for all batches or none; with `all_groups`
@@ -261,7 +263,7 @@ class AuditStream:
         for name, counts in zip(batch.names, batch.counts, strict=True):
             self._tally.add(name, counts)
 
-    def _settle_classes(self, scores: np.ndarray) -> tuple[Encoding, tuple[str, ...]]:
+    def _settle_classes(self, scores: Outputs) -> tuple[Encoding, tuple[str, ...]]:
         """Returns the encoding with the number of classes, and their names: those of the first batch.
 
         Raises:

@@ -17,6 +17,7 @@ from flipjax.metrics.decomposition import Decomposition, concatenate
 from flipjax.metrics.images import read_images
 from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec
 from flipjax.metrics.inputs.groups import number_names, read_groups, read_names
+from flipjax.metrics.inputs.host import is_tensor
 from flipjax.metrics.kernels import decompose
 from flipjax.metrics.summary.evaluate import Summary, rate_intervals, summarize
 
@@ -50,10 +51,12 @@ class Batch:
 class FlipMetric:
     """Accumulates decompositions over batches of PyTorch, NumPy or JAX arrays, with the interface of torchmetrics.
 
-    Keeps the confusion matrix and the summed entropy of each image as NumPy arrays. It can be pickled, so
-    `torch.distributed.all_gather_object` and `merge` combine processes.
+    A tensor of PyTorch, and an array of JAX, is reduced on the device where it is: predictions never leave it. What
+    reaches the host, and is kept as NumPy arrays, are the confusion matrix and the summed entropy of each image, and
+    the names of groups and clusters. Labels that are a tensor lie on the device of the predictions.
 
-    For torchmetrics and Lightning use `flipjax.metrics.torchmetric.TorchFlipMetric`.
+    It can be pickled, so `torch.distributed.all_gather_object` and `merge` combine processes. For torchmetrics and
+    Lightning use `TorchFlipMetric`.
 
     With `DataLoader(num_workers=...)` pass `persistent_workers=True`, so that no worker is forked after JAX has
     started its threads; `update` raises an error in such a worker, which would otherwise hang.
@@ -124,7 +127,7 @@ class FlipMetric:
             TypeError, ValueError: invalid arrays as in `decompose`, NaN scores, a different C, or invalid groups. The
                 batch is then not added.
         """
-        images = concatenate([decompose(predictions, labels, **self._options)])
+        images = self._decompose(predictions, labels)
         self._check_images(images)
         of_groups = None
         if groups is not None:
@@ -142,6 +145,14 @@ class FlipMetric:
         if self._batches and not batch.is_like(self._batches[0]):
             raise ValueError("groups: expected with every batch or with none, and clusters likewise.")
         self._batches += (batch,)
+
+    def _decompose(self, predictions: ArrayLike, labels: ArrayLike) -> Decomposition:
+        """Returns the decomposition of a batch, reduced on the device of the predictions, with NumPy leaves."""
+        if is_tensor(predictions):
+            from flipjax.metrics.pixels.tensors import decompose_tensors  # Imported here: PyTorch is no dependency.
+
+            return decompose_tensors(predictions, labels, self.spec)
+        return concatenate([decompose(predictions, labels, **self._options)])
 
     def _check_images(self, images: Decomposition) -> None:
         """Raises a ValueError for another number of classes than before, or for NaN scores."""
@@ -185,7 +196,10 @@ class FlipMetric:
             >>> round(high, 3), sorted(key for key in metric.intervals() if key.endswith("/fg_flip"))
             (0.708, ['group/north/fg_flip', 'group/south/fg_flip'])
         """
-        batch = _join(self._batches)
+        return self.intervals_of_batch(_join(self._batches))
+
+    def intervals_of_batch(self, batch: Batch) -> dict[str, tuple[float, float]]:
+        """Returns the intervals of the numbers of a batch; see `intervals`."""
         numbers, all_groups = self._number_groups(batch)
         images = read_images(batch.images, numbers, class_names=self.spec.class_names, all_groups=all_groups)
         clusters = None
