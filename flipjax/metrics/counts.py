@@ -78,6 +78,8 @@ class LongSum(NamedTuple):
 class FlipCounts:
     """Sums over images, with the interface of `clu.metrics` and metrax.
 
+    Arrays of JAX stay on their device, and so do the counts until `compute`; other arrays are read on the host.
+
     A pytree of int32 arrays of a fixed size, for `jit`, `scan`, `vmap` over seeds and `psum`. Counts are exact in any
     order, up to 2^47 pixels of a kind and 2^23 images, eight million, whose flip shares of up to 2^24 units then sum to
     2^47. The results of `compute` have the leading axes of the leaves, such as seeds.

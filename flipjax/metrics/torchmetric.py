@@ -29,7 +29,8 @@ class TorchFlipMetric(Metric):
     """Computes the scalars of `summarize` as a `torchmetrics.Metric`, which also synchronises processes.
 
     Tensors are reduced on the device where they are, by PyTorch. Predictions never leave it: what reaches the host are
-    the confusion matrix and the summed entropy of each image, and the names of groups and clusters.
+    the confusion matrix and the summed entropy of each image, and the names of groups and clusters. No CUDA device was
+    at hand to try it: tests run on the CPU, where a pixel that reaches NumPy lets them fail.
 
     `compute` returns a dict of scalar tensors by key.
 

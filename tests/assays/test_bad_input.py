@@ -15,7 +15,6 @@ from flipjax.assays import population
 from flipjax.assays.inputs import read_images
 from flipjax.assays.options import Options
 from flipjax.config import ConfigError
-from flipjax.models.networks import frozen
 from flipjax.models.weights import pretrained
 
 CLASSES = ("disc", "oval")

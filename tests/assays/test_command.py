@@ -32,7 +32,6 @@ from flipjax.assays.sentences import advise, findings
 from flipjax.assays.statistics.verdict import Outlook, Step
 from flipjax.command import INTERRUPTED
 from flipjax.config import ConfigError
-from flipjax.models.networks import frozen
 from flipjax.models.weights import pretrained
 from flipjax.support.files import DamagedError
 

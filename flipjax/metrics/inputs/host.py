@@ -16,7 +16,7 @@ Array: TypeAlias = "np.ndarray | jax.Array"
 """An array that is read: of NumPy, on the host, or of JAX, perhaps traced."""
 
 Outputs: TypeAlias = Any
-"""What a model returns: an array of NumPy or JAX, or a tensor of PyTorch, which is never imported, so `Any`."""
+"""What a model returns, or labels: an array of NumPy or JAX, or a tensor of PyTorch, whose type is not imported."""
 
 NARROW = {"int2": np.int8, "uint2": np.uint8, "int4": np.int8, "uint4": np.uint8}
 """Integers of `ml_dtypes` that NumPy does not compute with, and the types that hold their values."""

@@ -16,12 +16,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
-from numpy.typing import ArrayLike
 
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.inputs import checks
 from flipjax.metrics.inputs.classes import LabelSpec
-from flipjax.metrics.inputs.host import read_array
+from flipjax.metrics.inputs.host import Outputs, read_array
 
 CLASS = 1
 """The axis of classes in outputs (n, C, pixels)."""
@@ -37,7 +36,7 @@ SAMPLED_PIXELS = 36
 """Pixels of each image that mostly show that logits are no probabilities."""
 
 
-def decompose_tensors(predictions: torch.Tensor, labels: ArrayLike, spec: LabelSpec) -> Decomposition:
+def decompose_tensors(predictions: torch.Tensor, labels: Outputs, spec: LabelSpec) -> Decomposition:
     """Returns what `flipjax.metrics.decompose` does, with NumPy leaves (n, C, C) and (n,) of all leading axes.
 
     Args:
@@ -142,7 +141,7 @@ def map_tensors(outputs: torch.Tensor, spec: LabelSpec) -> tuple[torch.Tensor, .
 
 
 def check_tensors(
-    predictions: torch.Tensor, labels: ArrayLike, spec: LabelSpec
+    predictions: torch.Tensor, labels: Outputs, spec: LabelSpec
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Checks predictions and labels on their device; returns both, detached, and the number of classes.
 
@@ -208,7 +207,7 @@ def first_infinite(scores: torch.Tensor) -> tuple[int, tuple[int, ...], float] |
     return count, place, float(tops[place])
 
 
-def _labels_beside(labels: ArrayLike, scores: torch.Tensor) -> torch.Tensor:
+def _labels_beside(labels: Outputs, scores: torch.Tensor) -> torch.Tensor:
     """Returns labels as a detached tensor on the device of the scores, to which an array is copied."""
     if isinstance(labels, torch.Tensor):
         if labels.device != scores.device:
