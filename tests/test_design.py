@@ -225,8 +225,8 @@ def exists(name):
         return (ROOT / name).exists() or (not (ROOT / "sweeps").is_dir() and name.startswith("sweeps/"))
     if any(f"config.{key}.".startswith(f"{name}.") for key in (*PLACES, *WHOLE)):
         return True
-    # A lazy name may need a package that is not installed.
-    if LAZY.get(f"flipjax.{name}") in TREES:
+    # A module, or a lazy name, may need a package that is not installed.
+    if LAZY.get(f"flipjax.{name}", f"flipjax.{name}") in TREES:
         return True
     try:
         pkgutil.resolve_name(f"flipjax.{name}")

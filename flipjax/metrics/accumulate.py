@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 
 from flipjax.config.groups import AnyGroups
 from flipjax.metrics.anatomy.flips import pooled_kinds
-from flipjax.metrics.anatomy.relations import Anatomy
+from flipjax.metrics.anatomy.relations import Anatomy, check_anatomy
 from flipjax.metrics.decomposition import Decomposition, concatenate
 from flipjax.metrics.images import read_images
-from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec
-from flipjax.metrics.inputs.groups import number_names, read_groups, read_names
+from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec, check_same_classes
+from flipjax.metrics.inputs.groups import check_every_batch, number_batches, number_names, read_groups, read_names
 from flipjax.metrics.inputs.host import is_tensor
 from flipjax.metrics.kernels import decompose
 from flipjax.metrics.summary.evaluate import Summary, rate_intervals, summarize
@@ -42,10 +42,6 @@ class Batch:
     """(N,), the name of each image's group, or with `all_groups` its number; None without groups."""
     clusters: np.ndarray | None
     """(N,), the name of each image's cluster; None without clusters."""
-
-    def is_like(self, other: Batch) -> bool:
-        """Returns whether both have groups or none, and clusters or none."""
-        return (self.groups is None) == (other.groups is None) and (self.clusters is None) == (other.clusters is None)
 
 
 class FlipMetric:
@@ -94,8 +90,7 @@ class FlipMetric:
         self.spec = LabelSpec(class_names=class_names, **options)
         if self.spec.kind == "masks" and self.spec.num_classes is None:
             raise ValueError("num_classes: expected the number of classes for masks, found None.")
-        if not isinstance(anatomy, Anatomy) and anatomy not in ("names", None):
-            raise ValueError(f"anatomy: expected an Anatomy, 'names' or None, found {anatomy!r}.")
+        check_anatomy(anatomy)
         self.all_groups = all_groups
         self.anatomy = anatomy
         self._options = options
@@ -141,10 +136,11 @@ class FlipMetric:
         of_clusters = None
         if clusters is not None:
             of_clusters = read_names(clusters, n_images=len(images.risk_sum), name="clusters")
-        batch = Batch(images, of_groups, of_clusters)
-        if self._batches and not batch.is_like(self._batches[0]):
-            raise ValueError("groups: expected with every batch or with none, and clusters likewise.")
-        self._batches += (batch,)
+        if self._batches:
+            first = self._batches[0]
+            check_every_batch("groups", is_given=groups is not None, was_given=first.groups is not None)
+            check_every_batch("clusters", is_given=clusters is not None, was_given=first.clusters is not None)
+        self._batches += (Batch(images, of_groups, of_clusters),)
 
     def _decompose(self, predictions: ArrayLike, labels: ArrayLike) -> Decomposition:
         """Returns the decomposition of a batch, reduced on the device of the predictions, with NumPy leaves."""
@@ -160,8 +156,7 @@ class FlipMetric:
         expected = self.spec.num_classes or classes
         if self._batches:
             expected = self._batches[0].images.confusion.shape[-1]
-        if classes != expected:
-            raise ValueError(f"predictions: expected {expected} classes, found {classes}.")
+        check_same_classes(classes, expected)
         self.spec.names(classes)
         broken = np.flatnonzero(np.isnan(images.risk_sum))
         if len(broken) and self.spec.kind != "masks":
@@ -214,9 +209,9 @@ class FlipMetric:
 
     def _number_groups(self, batch: Batch) -> tuple[np.ndarray | None, AnyGroups | None]:
         """Returns the number of each image's group, and the groups in the order of their numbers."""
-        if batch.groups is None or self.all_groups is not None:
-            return batch.groups, self.all_groups
-        return number_names(batch.groups)
+        if batch.groups is None:
+            return None, self.all_groups
+        return number_batches(batch.groups, self.all_groups)
 
     def summarize_batch(self, batch: Batch) -> Summary:
         """Returns the numbers of a batch, with the kinds of flips if classes have mirror images or chains."""

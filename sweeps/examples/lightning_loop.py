@@ -18,7 +18,7 @@ class Segmenter(lightning.LightningModule):
     def __init__(self):
         super().__init__()
         self.network = torch.nn.Conv2d(3, 3, kernel_size=3, padding=1)
-        flips = TorchFlipMetric(keys=("fg_correct", "fg_flip", "mean_dice"), ignore_index=255)
+        flips = TorchFlipMetric(keys=("fg_correct", "fg_flip", "fg_miss", "mean_dice"), ignore_index=255)
         accuracy = MulticlassAccuracy(num_classes=3, ignore_index=255)
         self.metrics = MetricCollection({"flips": flips, "accuracy": accuracy}, prefix="val_")
 

@@ -64,4 +64,4 @@ for epoch in range(epochs):
     values = metrics.compute()
     summary = values["flips"]
     shares = "  ".join(f"{name} {summary[f'fg_{name}']:.3f}" for name in ("correct", "flip", "miss"))
-    print(f"epoch {epoch}  loss {float(values['loss']):.3f}  {shares}  mean Dice {summary['mean_dice']:.3f}")
+    print(f"epoch {epoch}  loss {float(values['loss']):.3f}  {shares}  dice {summary['mean_dice']:.3f}")

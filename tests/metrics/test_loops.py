@@ -74,7 +74,7 @@ def test_intervals_count_images_of_a_patient_as_one():
         expected = estimate_rate(Ratio(flips, whole), clusters=clusters)
         assert metric.intervals()["fg_flip"] == pytest.approx(expected[1:])
     assert "group/a/mean_iou" in together.intervals()
-    with pytest.raises(ValueError, match="clusters likewise"):
+    with pytest.raises(ValueError, match="clusters: expected with every batch or with none"):
         together.update(logits, labels, ["a", "b"] * 3)
 
 

@@ -100,7 +100,7 @@ def test_intervals_count_the_images_of_a_patient_as_one(batches):
     assert theirs.intervals() == ours.intervals()
     alone = expected_intervals(batches)
     assert theirs.intervals()["fg_flip"] != alone["fg_flip"]
-    with pytest.raises(ValueError, match="groups: expected with every batch or with none, and clusters likewise"):
+    with pytest.raises(ValueError, match="clusters: expected with every batch or with none"):
         theirs.update(*batches[0])
     with pytest.raises(ValueError, match="clusters: expected names of at most 64 bytes"):
         theirs.update(*batches[0], clusters=["x" * 65] * 4)
