@@ -71,8 +71,9 @@ class AuditStream:
     """An audit that takes batches from any framework and writes the files of `flipjax audit`.
 
     Keeps confusion matrices, segment rows and pictures of the worst images in memory. Tables equal those of the command
-    byte for byte. A context manager: once closed, `summary` has the numbers of summary.json, `text` the
-    first tables. Threads may share it: batches are added one after the other, each whole.
+    byte for byte; of tensors of PyTorch, flip-risk agrees to rounding. A context manager: once closed, `summary` has
+    the numbers of summary.json, `text` the first tables. Threads may share it: batches are added one after the other,
+    each whole.
 
     Example:
         >>> import tempfile

@@ -185,6 +185,8 @@ REFUSED = {
     "a mask out of range": (LABELS + 4, LABELS, {"kind": "masks", "num_classes": 3}, "predictions: expected class ind"),
     "masks of floats": (LABELS * 1.0, LABELS, {"kind": "masks", "num_classes": 3}, "predictions: expected integers"),
     "no probabilities": (SCORES, LABELS, {"kind": "probabilities"}, "probabilities: expected values in 0..1 that sum"),
+    "sparse logits": (SCORES.to_sparse(), LABELS, {}, "logits: expected a dense tensor"),
+    "sparse labels": (SCORES, (LABELS + 1).to_sparse(), {}, "labels: expected a dense tensor"),
     "two devices": (SCORES, LABELS.to("meta"), {}, "labels: expected on cpu, as the predictions, found on meta"),
     "NaN": (SCORES * np.nan, LABELS, {}, r"logits: expected numbers, found NaN in images \[0, 1\]"),
     "one foreground class": (SCORES[:, :2], LABELS, {}, "logits: expected two classes or more besides background=0"),

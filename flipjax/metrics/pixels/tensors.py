@@ -148,6 +148,8 @@ def check_tensors(
     Raises:
         TypeError, ValueError: as in `flipjax.metrics.inputs.checks.check_pair`, or tensors on two devices.
     """
+    name = "predictions" if spec.kind == "masks" else spec.kind
+    _check_dense(predictions, name=name)
     scores = predictions.detach()
     truth = _labels_beside(labels, scores)
     if spec.kind == "masks":
@@ -210,6 +212,7 @@ def first_infinite(scores: torch.Tensor) -> tuple[int, tuple[int, ...], float] |
 def _labels_beside(labels: Outputs, scores: torch.Tensor) -> torch.Tensor:
     """Returns labels as a detached tensor on the device of the scores, to which an array is copied."""
     if isinstance(labels, torch.Tensor):
+        _check_dense(labels, name="labels")
         if labels.device != scores.device:
             raise ValueError(f"labels: expected on {scores.device}, as the predictions, found on {labels.device}.")
         return labels.detach()
@@ -220,6 +223,12 @@ def _labels_beside(labels: Outputs, scores: torch.Tensor) -> torch.Tensor:
     if array.dtype != np.uint8:
         array = array.astype(np.int64)
     return torch.tensor(array, device=scores.device)
+
+
+def _check_dense(tensor: torch.Tensor, *, name: str) -> None:
+    """Raises a TypeError for a sparse or nested tensor."""
+    if tensor.is_nested or tensor.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, found one that is sparse or nested.")
 
 
 def _check_integers(tensor: torch.Tensor, *, name: str) -> None:
