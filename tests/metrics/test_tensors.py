@@ -74,6 +74,31 @@ def test_tensors_are_reduced_as_decompose_reduces_arrays(case, channels, most_el
     np.testing.assert_allclose(found.risk_sum, expected.risk_sum, rtol=1e-5, atol=1e-5)
 
 
+PIXELS = {
+    "NaN of background": [np.nan, 1, 2],
+    "NaN of foreground": [1, np.nan, 2],
+    "NaN twice": [5, np.nan, np.nan],
+    "subnormal": [0, 1e-40, 2e-40],
+    "subnormal below 0": [-1e-40, 0, -1],
+    "largest subnormal": [0, np.nextafter(np.finfo(np.float32).tiny, 0), 0],
+    "smallest normal": [0, np.finfo(np.float32).tiny, 0],
+    "infinite": [0, np.inf, np.inf],
+    "minus infinite": [-np.inf, -np.inf, -np.inf],
+    "tie": [1, 2, 2],
+    "wide": [0, 300, -300],
+}
+
+
+@pytest.mark.parametrize("logits", PIXELS.values(), ids=PIXELS)
+def test_a_pixel_at_the_edge_counts_as_in_decompose(logits):
+    scores = np.array(logits, np.float32)[None, None]
+    labels = np.ones((1, 1), np.uint8)
+    found = tensors.decompose_tensors(torch.tensor(scores), torch.tensor(labels), LabelSpec())
+    expected = metrics.decompose(scores, labels)
+    np.testing.assert_array_equal(found.confusion[0], expected.confusion)
+    np.testing.assert_allclose(found.risk_sum[0], expected.risk_sum, rtol=1e-5)
+
+
 def test_entropies_of_sure_pixels_are_precise():
     logits = torch.tensor([[[[-30.0], [9.0], [-9.0]]]]).movedim(2, 1)
     found = tensors.decompose_tensors(logits, torch.ones(1, 1, 1, dtype=torch.uint8), LabelSpec(channels="first"))
