@@ -78,6 +78,8 @@ class LongSum(NamedTuple):
 class FlipCounts:
     """Sums over images, with the interface of `clu.metrics` and metrax.
 
+    Arrays of JAX stay on their device, and so do the counts until `compute`; other arrays are read on the host.
+
     A pytree of int32 arrays of a fixed size, for `jit`, `scan`, `vmap` over seeds and `psum`. Counts are exact in any
     order, up to 2^47 pixels of a kind and 2^23 images, eight million, whose flip shares of up to 2^24 units then sum to
     2^47. The results of `compute` have the leading axes of the leaves, such as seeds.
@@ -281,7 +283,8 @@ class FlipCounts:
         """Returns the keys of `flipjax.metrics.summarize` that follow from sums.
 
         They are `n_images`, `fg_correct`, `fg_flip`, `fg_miss`, `flip_image_mean`, `flipped_images`, `iou/<class>`,
-        `iou/foreground`, `mean_iou`, `flip/<class>`, `miss/<class>` and `flip_matrix`.
+        `iou/foreground`, `mean_iou`, `dice/<class>`, `dice/foreground`, `mean_dice`, `flip/<class>`, `miss/<class>` and
+        `flip_matrix`.
 
         Args:
             class_names: names of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
@@ -333,13 +336,14 @@ def _summarize(counts: FlipCounts, names: Sequence[str], *, pixels: Array, flip_
         "flip_image_mean": divide(flip_shares, counts.foreground_images) / (1 << SHARE_BITS),
         # A share under this key, though the field of this name is a number of images.
         "flipped_images": divide(counts.flipped_images, counts.foreground_images),
-        "mean_iou": mean_over_classes(ratios.iou),
     }
     summary = {}
     for evaluator in EVALUATORS:
         key = evaluator.quantity.key
         if key in from_images:
             summary[key] = from_images[key]
+        elif evaluator.mean_of_pixels is not None:
+            summary[key] = mean_over_classes(evaluator.mean_of_pixels(ratios))
         # What is no rate of pixels is left out: it needs each image, with its flip-risk, group or scene.
         elif evaluator.of_pixels is not None:
             value = evaluator.of_pixels(ratios).value
