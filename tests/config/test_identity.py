@@ -56,6 +56,27 @@ def test_a_digest_is_equal_in_every_process(tmp_path, helpers):
         assert python(code, PYTHONHASHSEED=seed, PYTHONPATH=path).stdout.split() == here, seed
 
 
+FLAGS = """
+import enum
+
+class Kinds(enum.Flag):
+    FINE = 1
+    COARSE = 2
+
+def loss(logits, labels, groups):
+    return Kinds.FINE.value * logits.mean((1, 2, 3))
+"""
+
+
+def test_flags_that_were_combined_meanwhile_have_the_digest_of_before():
+    names = {"__name__": "__main__"}
+    exec(FLAGS, names)
+    before = fingerprint.fingerprint(names["loss"], "loss")
+    # Python keeps the member that it makes of a combination in the enumeration.
+    assert names["Kinds"](3).name == "FINE|COARSE"
+    assert fingerprint.fingerprint(names["loss"], "loss") == before
+
+
 def test_an_edited_file_of_helpers_is_another_run(tmp_path, helpers):
     path = write(tmp_path, "a file of helpers", 1)
     before = digest_of(read_config(path))
