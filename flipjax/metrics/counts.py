@@ -76,7 +76,7 @@ class LongSum(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FlipCounts:
-    """Sums over images, with the interface of `clu.metrics` and metrax.
+    """Sums over images that merge in any order, with `empty`, `from_model_output`, `merge`, `reduce` and `compute`.
 
     Arrays of JAX stay on their device, and so do the counts until `compute`; other arrays are read on the host.
 
@@ -115,7 +115,7 @@ class FlipCounts:
 
     @classmethod
     def with_options(cls, **options: Unpack[LabelOptions]) -> type[Self]:
-        """Returns a class with these options, for a `clu.metrics.Collection`, which passes none.
+        """Returns a class with these options, for a collection of metrics, which passes none.
 
         Args:
             **options: fields of `LabelSpec` other than `class_names`.
@@ -190,7 +190,7 @@ class FlipCounts:
         for name, value in others.items():
             if name in OPTIONS:
                 options[name] = value
-            # A `clu.metrics.Collection` passes all arrays of a model's output, so other names of arrays are no error.
+            # A collection of metrics passes all arrays of a model's output, so other names of arrays are no error.
             elif not hasattr(value, "dtype"):
                 raise TypeError(f"{name}: expected one of {', '.join(OPTIONS)}, or an array, found {value!r}.")
         return options
