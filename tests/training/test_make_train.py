@@ -54,7 +54,7 @@ def of_methods():
     return make(**axes, train__epochs=4, train__patience=2, knobs__jtt_epochs=2)
 
 
-def test_a_sharded_map_of_whole_runs_has_the_weights_counts_and_entropies_of_a_sweep(two_devices, of_methods):
+def test_a_sharded_map_of_whole_runs_has_the_weights_and_counts_of_a_sweep(two_devices, of_methods):
     train = of_methods
     setup, experiment = train.setup, train.experiment
     members = make_members(setup.program, setup.task)
@@ -79,7 +79,8 @@ def test_a_sharded_map_of_whole_runs_has_the_weights_counts_and_entropies_of_a_s
     answers = population_selected.map_selected(current, asked, train.data.pool, train.data.test, None).decomposition
     for place, rule in enumerate(experiment.train.selection):
         populations.assert_same(trained.test[rule].confusion, answers.confusion[place])
-        populations.assert_same(trained.test[rule].risk_sum, answers.risk_sum[place])
+        # Two programs may round a sum of floats differently.
+        np.testing.assert_allclose(trained.test[rule].risk_sum, answers.risk_sum[place], rtol=1e-5)
 
 
 def assert_kept(found, kept, experiment):
