@@ -3,11 +3,11 @@
 import dataclasses
 from itertools import islice
 
-from flipjax.report import panels
-from flipjax.report.charts import Chart
-from flipjax.results.first_rule import FirstRule
-from flipjax.results.frames import groups_of
+from flipjax.page import panels
+from flipjax.page.charts import Chart
+from flipjax.results.statistics.setting_tables import FirstRule
 from flipjax.results.text import level_text, setting_label, varying_axes
+from flipjax.support.frames import groups_of
 
 MOST_TRAINING_CURVES = 12
 """The settings whose training curves are drawn, at most."""

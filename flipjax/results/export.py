@@ -15,9 +15,9 @@ from types import ModuleType
 
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.results.frames import Row, groups_of, records_of, write_csv
 from flipjax.results.rows import axes_of, member_quantities, quantities_in
 from flipjax.results.run import StoredRun, load
+from flipjax.support.frames import Row, groups_of, records_of, write_csv
 
 TABLES = ("results", "images", "scores", "history", "summary")
 """The tables that `csv` writes, attributes of `StoredRun`."""
