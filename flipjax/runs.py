@@ -33,6 +33,7 @@ from flipjax.support.terminal import listed
 from flipjax.sweep.run import run_sweep
 from flipjax.training.assess import MASK_SIDE
 from flipjax.training.model import Model, load_model
+from flipjax.training.network.own import check_functions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,6 +99,7 @@ def run(
     """
     configuration = configure(configure(config, changes), keys_of(data))
     planned = plan(configuration)
+    check_functions(planned)
     name = "run"
     if isinstance(config, str | Path):
         name = run_name(config)

@@ -188,6 +188,7 @@ REFUSED = [
     (lambda train: train.member(rho=0.3), "rho"),
     (lambda train: train.member(learning_rate=-1.0), "axes.learning_rate|config.learning_rate"),
     (lambda train: train.member(method="jtt"), "method"),
+    (lambda train: train.member(momentum=0.9), "train.momentum"),
     (lambda train: train.member(crop=1.0), "crop"),
     (lambda train: train.member(cue_strength=0.5), "cue_strength"),
     (lambda train: train.members([{"rho": 0.9}], rho=(0.5,)), "rho"),

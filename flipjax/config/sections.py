@@ -270,9 +270,7 @@ class Recipe:
     """
 
     learning_rate: Scalar = traced(2e-3, within(1e-30, 1e30), "learning rate")
-    weight_decay: Scalar = traced(
-        0.0, within(0, 1e3), "decoupled weight decay (above 0, Adam is AdamW); for transformers"
-    )
+    weight_decay: Scalar = traced(0.0, within(0, 1e3), "decoupled (above 0, Adam is AdamW); for transformers")
     warmup: Scalar = traced(0.0, within(0, 1), "fraction of the steps with a rising learning rate; for transformers")
     schedule: Scalar = traced_choice(("constant", "cosine"), "learning-rate schedule; for long training")
     clip_norm: Scalar = traced(0.0, within(0, 1e9), "gradient-norm clipping (0: none); for divergence")

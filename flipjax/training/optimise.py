@@ -12,7 +12,7 @@ import optax
 from flipjax.config import Experiment, Recipe
 from flipjax.config.keys import Scalar
 from flipjax.support.arrays import PyTree
-from flipjax.training.network import Weights, flat, nested
+from flipjax.training.network.forward import Weights, flat, nested
 
 
 def _adam(recipe: Recipe) -> optax.GradientTransformation:
@@ -73,7 +73,7 @@ def _clip(clip_norm: Scalar) -> optax.GradientTransformation:
 
 
 def _on_nested(experiment: Experiment, own: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Returns the user's optimiser for flat parameters; it sees the network's arrays by name, and may treat each apart."""
+    """Returns the user's optimiser for flat parameters; it sees the network's arrays apart, each by its name."""
 
     def nest(params: PyTree) -> PyTree:
         return nested(experiment, Weights(params, {})).params

@@ -1,5 +1,6 @@
 """Checks a configuration's own losses, augmentations, optimiser and model on shapes."""
 
+import dataclasses
 import functools
 import re
 import traceback
@@ -13,12 +14,27 @@ import optax
 from jax.extend.core import ClosedJaxpr
 
 from flipjax.config import ConfigError, Experiment
+from flipjax.config.naming import known_groups
+from flipjax.config.plan import Plan
 from flipjax.config.ranges import functions_of, name_of
-from flipjax.models.weights.initial import Weights, draw_weights
+from flipjax.models.weights.initial import Weights, draw_weights, is_key
 from flipjax.support.arrays import PyTree
 from flipjax.training.network.forward import apply
 
 Shape = jax.ShapeDtypeStruct
+
+
+def check_functions(plan: Plan) -> None:
+    """Raises ConfigError if a configuration's functions do not fit, for pools whose classes it states.
+
+    A sweep checks those of other pools once these are loaded.
+    """
+    for program in plan.programs:
+        groups = known_groups(program.experiment.pool)
+        if groups is not None:
+            experiment = dataclasses.replace(program.experiment, groups=groups)
+            check_own(experiment)
+            check_quantities(experiment, plan.quantities)
 
 
 def check_own(experiment: Experiment) -> None:
@@ -108,31 +124,28 @@ def _check_optimizer(experiment: Experiment, own: Callable, key: Shape) -> None:
     rate = Shape((), jnp.float32)
     params = jax.eval_shape(lambda key: draw_weights(key, experiment.model, experiment.num_classes), key).params
 
-    def begin(rate: jax.Array, params: PyTree) -> PyTree:
+    def init(rate: jax.Array, params: PyTree) -> PyTree:
         optimiser = own(rate)
         if not isinstance(optimiser, optax.GradientTransformation):
             found = f"an object of type {type(optimiser).__name__}"
             raise ConfigError(field, f"{name} to return an optax.GradientTransformation", found)
         return optimiser.init(params)
 
-    def step(rate: jax.Array, gradients: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+    def update(rate: jax.Array, gradients: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
         return own(rate).update(gradients, state, params)
 
-    first, state = _trace_purely(field, name, begin, (rate, params))
-    program, (updates, new_state) = _trace_purely(field, name, step, (rate, params, state, params))
-    for content, shapes, expected in (("updates", updates, params), ("a new state", new_state, state)):
-        misfit = _first_misfit(shapes, expected)
-        if misfit:
-            raise ConfigError(field, f"{name} to return {content} of the types and shapes before", misfit)
+    first, state = _trace_purely(field, name, init, (rate, params))
+    step, (updates, next_state) = _trace_purely(field, name, update, (rate, params, state, params))
+    _compare_leaves(field, f"{name} to return updates of the parameters' types and shapes", updates, params)
+    _compare_leaves(field, f"{name} to return a state of the first state's types and shapes", next_state, state)
     for place, leaf in _by_place(state).items():
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            found = f"a typed key at {place} (jax.random.PRNGKey makes numbers)"
-            raise ConfigError(field, f"{name} to have a state of numbers", found)
-    if program.effects:
-        found = f"side effects: {', '.join(map(str, program.effects))}"
-        raise ConfigError(field, f"{name} to be pure", found)
-    if _reads_first_input(first) and not _reads_first_input(program):
-        found = "one that keeps that of the first, as optax.inject_hyperparams does"
+        if is_key(leaf):
+            raise ConfigError(field, f"{name} to have a state of numbers", f"a PRNG key at {place}")
+    effects = first.effects | step.effects
+    if effects:
+        raise ConfigError(field, f"{name} to be pure", f"side effects: {', '.join(sorted(map(str, effects)))}")
+    if _reads_first_input(first) and not _reads_first_input(step):
+        found = "one that keeps the first, as optax.inject_hyperparams does"
         raise ConfigError(field, f"{name} to use the learning rate of each step", found)
 
 
@@ -148,17 +161,16 @@ def _by_place(tree: PyTree) -> dict[str, Shape]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
-def _first_misfit(shapes: PyTree, expected: PyTree) -> str:
-    """Returns the first difference of two trees of shapes in words; empty if there is none."""
+def _compare_leaves(field: str, expected: str, shapes: PyTree, expected_shapes: PyTree) -> None:
+    """Raises ConfigError for the first leaf that is not of the expected type and shape; `expected` is in words."""
     leaves = _by_place(shapes)
-    expected_leaves = _by_place(expected)
+    expected_leaves = _by_place(expected_shapes)
     for place in expected_leaves | leaves:
         result, wanted = (_described(tree.get(place)) for tree in (leaves, expected_leaves))
         if result != wanted:
-            return f"{result} in place of {wanted} at {place}"
-    if jax.tree.structure(shapes) != jax.tree.structure(expected):
-        return "another structure"
-    return ""
+            raise ConfigError(field, expected, f"{result} in place of {wanted} at {place or 'its only array'}")
+    if jax.tree.structure(shapes) != jax.tree.structure(expected_shapes):
+        raise ConfigError(field, expected, "the same arrays in another structure")
 
 
 def check_quantities(experiment: Experiment, quantities: Sequence[Callable]) -> None:
