@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import with_optimizer
 from jax.flatten_util import ravel_pytree
 from scipy.optimize import minimize
 
@@ -59,7 +60,7 @@ TWINS = {
 
 @pytest.mark.parametrize(("optimizer", "numbers", "twin"), TWINS.values(), ids=TWINS)
 def test_steps_are_those_of_optax(tiny, optimizer, numbers, twin):
-    experiment = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, optimizer=optimizer))
+    experiment = with_optimizer(tiny, optimizer)
     recipe = jax.tree.map(jnp.float32, Recipe(learning_rate=0.01, **numbers))
     wanted = first_weights(experiment, jax.random.key(0), NO_WEIGHTS).params
     params, unravel = ravel_pytree(wanted)
