@@ -250,6 +250,12 @@ LAND, WATER = "land", "water"
 LARGE = {"model.name": "smp_mit_b2", "pool.size": 64}
 FOUR = {"axes.rho": (0.2,), "pool.classes": CREATURES, "pool.scene_kinds": LANDSCAPES}
 UNKNOWN = ("ce+", "balanced+balanced", "ema+swa", "vgg", "group_dro+group_dro_reference")
+
+
+def adam(learning_rate):
+    """An optimiser of the user, with the name of a built-in one."""
+
+
 # Configurations that cannot run, by the field that the error names.
 REFUSED = {
     "grid": [{"grid": []}, {"grid": [{"model.width": 4}] * 2}],
@@ -270,6 +276,7 @@ REFUSED = {
     "model.width": [*({"model.width": value} for value in (8.5, "8", 10**20)), {"model.width": 16, **LARGE}],
     "train.batch_size": [{"train.batch_size": True}],
     "train.epochs": [{"train.epochs": ...}],
+    "grid.train.optimizer": [{"grid.train.optimizer": ("adam", adam)}],
     "train.momentum": [
         {"train.momentum": 0.9},
         {"axes.momentum": (0.0, 0.9)},

@@ -82,11 +82,14 @@ def test_a_member_whose_optimiser_returns_nan_diverges_alone(tiny, pool, validat
     assert np.isfinite(states.weights.params[0]).all()
 
 
-OWN_FILE = faults.CONFIG.replace("sizes | {", 'sizes | {"train.optimizer": mine, ') + """
+OWN_FILE = (
+    faults.CONFIG.replace("sizes | {", 'sizes | {"train.optimizer": mine, ')
+    + """
 def mine(learning_rate):
     import optax
     return optax.sgd(learning_rate, momentum=0.9, nesterov=True)
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -130,8 +130,10 @@ def _check_values(name: str, values: object) -> None:
         raise ConfigError(f"config.{name}", "a tuple with at least one value", repr(values))
     for value in values:
         check_value(PLACES[name].name, value)
-    if len(set(values)) < len(values):
-        raise ConfigError(f"config.{name}", "distinct values", tuple(values))
+    # Tables show a function by its name.
+    shown = {name_of(value) or value for value in values}
+    if len(shown) < len(values):
+        raise ConfigError(f"config.{name}", "distinct values, functions by their names", tuple(values))
 
 
 def _check_entries(field: str, entries: object, keys: Mapping[str, Key], *, kind: str) -> None:
