@@ -30,6 +30,7 @@ from flipjax.results.scores import unpack_classes
 from flipjax.results.text import varying_axes
 from flipjax.support.files import DamagedError
 from flipjax.support.terminal import listed
+from flipjax.sweep.follow import CallbackError, Epoch
 from flipjax.sweep.run import run_sweep
 from flipjax.training.assess import MASK_SIDE
 from flipjax.training.model import Model, load_model
@@ -55,6 +56,7 @@ def run(
     workdir: str | Path | None = None,
     fresh: bool = False,
     fail_fast: bool = False,
+    on_epoch: Callable[[Epoch], object] | None = None,
 ) -> "Run":
     """Trains the missing members of a run folder, writes its tables and page, and returns the run.
 
@@ -68,6 +70,9 @@ def run(
             data make a different run.
         fresh: whether to start over; an earlier run is renamed.
         fail_fast: whether to stop at the first program that fails.
+        on_epoch: called after each epoch, once it is stored, with a `flipjax.sweep.follow.Epoch`: the `program`, the
+            `number` of the epoch, and `curves`, the rows of history.csv of the members that trained in it. An error
+            that it raises ends the run as an interrupt does.
 
     Raises:
         ConfigError: the configuration, the folder or the data cannot be used.
@@ -106,7 +111,12 @@ def run(
     else:
         folder = Path(workdir)
     line = f"flipjax.run({name!r}, {dict(changes or {})!r})"
-    text, _ = run_sweep(planned, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast)
+    try:
+        text, _ = run_sweep(
+            planned, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast, on_epoch=on_epoch
+        )
+    except CallbackError as wrapped:
+        raise wrapped.error from None
     if not (folder / "results.csv").is_file():
         raise RuntimeError(f"{folder}: {text}")
     return Run(folder, configuration, data)
