@@ -25,5 +25,5 @@ from .support.version import __version__ as __version__
 from .training.model import Model as Model
 from .training.model import load_model as load_model
 from .training.train import make_train as make_train
-from .tuning.protocol import Tuned as Tuned
-from .tuning.protocol import tune as tune
+from .tuning.conduct import tune as tune
+from .tuning.tuned import Tuned as Tuned

@@ -33,7 +33,7 @@ COMMANDS: dict[str, Command] = {
     "data": Command("flipjax.data.__main__", "check a folder of photos, prepare the paper's data sets"),
     "report": Command("flipjax.report.__main__", "redraw a run's page from its stored results"),
     "export": Command("flipjax.results.export", "export a run to MLflow, Trackio or W&B"),
-    "evaluate": Command("flipjax.audit.evaluate", "evaluate converted weights on a configuration's test images"),
+    "evaluate": Command("flipjax.evaluate.__main__", "evaluate converted weights on a configuration's test images"),
     "convert": Command("flipjax.models.__main__", "convert PyTorch weights"),
 }
 """Every command by its name."""

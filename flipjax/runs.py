@@ -17,12 +17,12 @@ from flipjax.config.plan import plan, plan_images
 from flipjax.config.program import Value
 from flipjax.config.reading import configure, run_name
 from flipjax.config.values import grid_points, leaves
-from flipjax.data.arrays import ArrayData, keys_of
 from flipjax.data.member_images import Benchmark, benchmark
+from flipjax.data.sources.arrays import ArrayData, keys_of
 from flipjax.metrics import Decomposition
+from flipjax.metrics.summary.names import column, key_of, title_of
 from flipjax.report.page import build_report
 from flipjax.results.cells import Cell
-from flipjax.results.quantities import column, key_of, title_of
 from flipjax.results.record import RECORD, read_record
 from flipjax.results.rows import COMPARED
 from flipjax.results.run import StoredRun
@@ -205,7 +205,7 @@ class Run(StoredRun):
                 that has learnt the classes, so that there is nothing to draw.
         """
         # Imported here because matplotlib is slow to import.
-        from flipjax.report.charts import make_figure
+        from flipjax.page.charts import make_figure
         from flipjax.report.over_rho import overlay_chart
         from flipjax.report.page_charts import flip_chart
 

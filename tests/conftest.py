@@ -44,7 +44,7 @@ from flipjax.config.groups import Groups  # noqa: E402
 from flipjax.config.methods import Augmentation, Knobs  # noqa: E402
 from flipjax.data.correlation import Table, half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
-from flipjax.training import run  # noqa: E402
+from flipjax.training.epoch import loop  # noqa: E402
 from flipjax.training.member import Member  # noqa: E402
 from flipjax.training.optimise import Recipe  # noqa: E402
 
@@ -153,14 +153,14 @@ def validation():
 
 @pytest.fixture(scope="session")
 def run_epoch():
-    """`flipjax.training.run.run_epoch`, compiled."""
-    return jax.jit(run.run_epoch, static_argnums=0)
+    """`flipjax.training.epoch.loop.run_epoch`, compiled."""
+    return jax.jit(loop.run_epoch, static_argnums=0)
 
 
 @pytest.fixture
 def without_pictures(monkeypatch):
     """No picture is drawn, which takes most of the time of a page."""
-    from flipjax.report import charts
+    from flipjax.page import charts
 
     monkeypatch.setattr(charts, "draw_chart", lambda chart: {"svg": b""})
 

@@ -22,7 +22,8 @@ import jax
 
 from flipjax.config import reading
 from flipjax.data import POOLS
-from flipjax.report import charts, page
+from flipjax.page import charts
+from flipjax.report import page
 from flipjax.sweep.__main__ import main
 from flipjax.sweep.workdir import Workdir
 

@@ -9,9 +9,11 @@ import numpy as np
 from flax import nnx
 
 from flipjax.config import ModelSpec
-from flipjax.models import mit, pytorch_names, resnet, smp
-from flipjax.training import network
+from flipjax.models.encoders import mit, resnet
+from flipjax.models.networks import smp
+from flipjax.models.weights import pytorch_names
 from flipjax.training.model import Model
+from flipjax.training.network import forward
 
 NAMES = ("background", "cat", "dog")
 WIDTHS, DECODER = (8, 16), (24, 16, 8)
@@ -38,7 +40,7 @@ def shrink(patch):
     patch.setattr(resnet.ResNet50, "channels", (WIDTHS[0], *(resnet.EXPANSION * width for width in WIDTHS)))
     patch.setattr(smp, "DECODER_CHANNELS", DECODER)
     # Not what the large ones left there.
-    for module, name in ((pytorch_names, "places"), (network, "outline")):
+    for module, name in ((pytorch_names, "places"), (forward, "outline")):
         patch.setattr(module, name, functools.cache(getattr(module, name).__wrapped__))
 
 

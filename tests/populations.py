@@ -7,9 +7,11 @@ import jax
 import numpy as np
 
 from flipjax.config import PopulationSpec
-from flipjax.training import devices, population, population_run
 from flipjax.training.member import Status
-from flipjax.training.network import nested
+from flipjax.training.network.forward import nested
+from flipjax.training.population import devices
+from flipjax.training.population import epochs as population_run
+from flipjax.training.population import members as population
 
 LOOP = PopulationSpec(map="loop")
 

@@ -8,12 +8,12 @@ from results.tables import cell_of, curves_of
 
 from flipjax.config.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
-from flipjax.report import gallery
+from flipjax.page import gallery
 from flipjax.results.arrays import EVALUATED
-from flipjax.results.frames import write_csv
 from flipjax.results.rows import CLASSES_NOT_LEARNT
 from flipjax.results.store import write
 from flipjax.results.tables import history_table, results_table
+from flipjax.support.frames import write_csv
 
 CLASSES, SCENES = ("background", "hopper", "skimmer"), ("land", "water")
 SCORES = ("max_softmax", "margin", "energy", "p_norm", "mirror", "grey_fill", "blur_fill")

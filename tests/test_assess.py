@@ -17,16 +17,18 @@ from flipjax import configure, intervene, metrics
 from flipjax.config import ConfigError, PopulationSpec, default_config
 from flipjax.config.plan import plan
 from flipjax.data.pool import gather
-from flipjax.metrics import selective
+from flipjax.metrics.statistics import selective
 from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell
-from flipjax.results.frames import records_of
 from flipjax.results.scores import WANTED_RISK, disagreement, pairwise_dice, score_rows, shared_pixels, unpack_classes
 from flipjax.results.store import read, write
-from flipjax.training import devices, population, population_selected
+from flipjax.support.frames import records_of
 from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.member import init_state
-from flipjax.training.network import logits_of
+from flipjax.training.network.forward import logits_of
+from flipjax.training.population import devices
+from flipjax.training.population import members as population
+from flipjax.training.population import selected as population_selected
 from flipjax.training.scenes import check_scenes, training_scenes
 from flipjax.training.task import check_pool
 

@@ -8,11 +8,11 @@ from audited import audit, rows_of, save_pictures
 from PIL import Image
 
 from flipjax import metrics
-from flipjax.audit import results
-from flipjax.audit.image_groups import with_names
-from flipjax.audit.objects import SegmentCounts
-from flipjax.metrics.evaluate import summary_of
+from flipjax.audit.metadata.image_groups import with_names
+from flipjax.audit.statistics import results
+from flipjax.audit.statistics.objects import SegmentCounts
 from flipjax.metrics.images import read_images
+from flipjax.metrics.summary.evaluate import summary_of
 
 GROUPS = ("cat+land", "cat+sea", "dog+land", "dog+sea")
 USUAL = {"cat": "land", "dog": "sea"}

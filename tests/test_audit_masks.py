@@ -10,7 +10,7 @@ from audited import audit, refused, rows_of, save_masks, save_pictures, segments
 from PIL import Image
 
 from flipjax import metrics
-from flipjax.audit.label_maps import read_label_map
+from flipjax.audit.formats.label_maps import read_label_map
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 

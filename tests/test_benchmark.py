@@ -17,7 +17,7 @@ from flipjax.data.pool import gather
 from flipjax.results import load, score
 from flipjax.results.scores import unpack_classes
 from flipjax.training.member import init_state
-from flipjax.training.network import evaluate, predict
+from flipjax.training.network.forward import evaluate, predict
 from flipjax.training.task import make_members, make_task
 
 RECORDED = pathlib.Path(__file__).parent / "recorded"

@@ -12,8 +12,8 @@ import flipjax.sweep.__main__
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.config.plan import plan
 from flipjax.data import check, from_arrays
-from flipjax.data.arrays import ArrayData, keys_of
-from flipjax.data.folder import load_folder
+from flipjax.data.sources.arrays import ArrayData, keys_of
+from flipjax.data.sources.folder import load_folder
 from flipjax.data.store import BadFilesError, say_usual
 from flipjax.training.task import make_task
 

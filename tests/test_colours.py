@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from flipjax.report import style
+from flipjax.page import style
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
 EYES = {

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from flipjax.config.groups import Groups
 from flipjax.data.correlation import evaluation_table, largest_n_train, training_table
 from flipjax.data.deck import deal, draw_deck, scene_orders
+from flipjax.data.part_names import PARTS
 from flipjax.data.pool import Catalog, PoolItem
-from flipjax.data.split import PARTS, count_content, split_pool, strata
+from flipjax.data.split import count_content, split_pool, strata
 
 
 @pytest.mark.parametrize(("classes", "scenes"), [(2, 2), (4, 4), (5, 3), (3, 2)])

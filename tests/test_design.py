@@ -1,6 +1,7 @@
 """The design as rules that a machine reads: imports and their cost, calls, and names on pages and in scripts."""
 
 import ast
+import collections
 import graphlib
 import importlib.util
 import inspect
@@ -20,12 +21,13 @@ LAYERS = (
     ("support",),
     ("config",),
     ("backend", "command", "metrics", "losses", "augment"),
-    ("intervene",),
+    ("intervene", "page"),
     ("models", "data", "results"),
-    ("training", "report"),
+    ("training",),
+    ("report",),
     ("sweep",),
     ("runs",),
-    ("assays", "audit", "monitor", "tuning"),
+    ("assays", "audit", "evaluate", "monitor", "tuning"),
     ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
@@ -130,6 +132,42 @@ def test_imports_run_downward_and_not_in_a_ring():
     assert list(graphlib.TopologicalSorter(graph).static_order())
 
 
+def compartment(name):
+    """What a module of flipjax belongs to inside its package: its folder, or itself where it stands at the root.
+
+    The root of a package holds its types and its public functions; folders use the types, and functions use folders.
+    """
+    package = name if name in PACKAGES else name.rpartition(".")[0]
+    return name if package.count(".") < 2 else package
+
+
+def others_of(name):
+    """The modules of flipjax that a module imports, but for the packages that it lies in, which Python loads first."""
+    return {other for other in imports(name) if other.startswith("flipjax.") and not name.startswith(f"{other}.")}
+
+
+def test_files_import_not_in_a_ring():
+    graph = {name: others_of(name) - {name} for name in TREES.keys() - {"flipjax"}}
+    assert list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_folders_import_not_in_a_ring():
+    graph = {compartment(name): set() for name in TREES if name != "flipjax"}
+    for name in TREES.keys() - {"flipjax"}:
+        graph[compartment(name)] |= {compartment(other) for other in others_of(name)} - {compartment(name)}
+    assert list(graphlib.TopologicalSorter(graph).static_order())
+
+
+MOST_FILES = {"config": 16, "report": 16, "results": 16, "assays": 16}
+"""The most modules of a folder that lists one thing after the other; of every other folder 12."""
+
+
+def test_a_folder_holds_few_files():
+    counts = collections.Counter(path.parent for path in FILES.values() if path.stem != "__init__")
+    found = {folder.relative_to(ROOT / "flipjax").as_posix(): count for folder, count in counts.items()}
+    assert {folder: count for folder, count in found.items() if count > MOST_FILES.get(folder, 12)} == {}
+
+
 def test_what_the_lower_layers_import():
     allowed = {
         # JAX and NumPy for type checkers alone.
@@ -151,11 +189,11 @@ MAINS = ", ".join(f"flipjax.{name}.__main__" for name in ("audit", "data", "mode
 DRY_RUN = "flipjax.sweep.description, flipjax.sweep.duration, flipjax.sweep.memory"
 ABSENT = {
     "flipjax.__main__": "numpy flipjax.config.reading",
-    "flipjax.metrics.evaluate": "jax scipy",
+    "flipjax.metrics.summary.evaluate": "jax scipy",
     # So that --help answers within a second.
-    f"{PLANS}, flipjax.audit.evaluate, {MAINS}": "jax flax matplotlib scipy tensorflow_datasets",
+    f"{PLANS}, flipjax.evaluate.__main__, {MAINS}": "jax flax matplotlib scipy tensorflow_datasets",
     # Its own metrics among them.
-    "flipjax.results, flipjax.audit.audits": "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets torch",
+    "flipjax.results, flipjax.audit.audit_files": "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets torch",
     f"{DRY_RUN}, flipjax.sweep.run, flipjax.report.page": "tensorflow_datasets tensorflow torch",
 }
 """Modules that an import must not load, in an order in which one process can import all modules."""
@@ -167,7 +205,7 @@ def test_an_import_loads_no_more_than_it_must():
     assert python(code).stdout.split() == ["set()"] * len(ABSENT)
 
 
-@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "intervene", "monitor", "training.sampling"])
+@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "intervene", "monitor", "training.epoch.sampling"])
 def test_arrays_come_first_and_options_by_keyword(module):
     module = importlib.import_module(f"flipjax.{module}")
     named = dict(inspect.getmembers(module, inspect.isfunction))

@@ -48,7 +48,7 @@ def label(value):
 
 
 NAMES = [(module, name) for module in PAGES.values() for name in names_of(module)]
-SECTIONS = [part for module in PAGES.values() for part in sections_of(module)]
+SECTIONS = [part for module in PAGES.values() for part in sections_of(module) if names_of(part)]
 
 
 def home_of(module, name):

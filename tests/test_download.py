@@ -15,9 +15,9 @@ from waterbirds_seg.tree import CUB, PLACES, TREE, open_pool
 
 from flipjax.config import ConfigError
 from flipjax.data.__main__ import main
-from flipjax.data.coco_cd import coco_cd_dataset_builder as coco_cd
-from flipjax.data.downloads import Archive, fetch
-from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as waterbirds_seg
+from flipjax.data.prepare.coco_cd import coco_cd_dataset_builder as coco_cd
+from flipjax.data.prepare.downloads import Archive, fetch
+from flipjax.data.prepare.waterbirds_seg import waterbirds_seg_dataset_builder as waterbirds_seg
 
 
 class Server(http.server.ThreadingHTTPServer):

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 
 from flipjax import metrics
-from flipjax.audit import converted
-from flipjax.audit import evaluate as command
 from flipjax.config import PoolSpec
-from flipjax.data import synthetic
 from flipjax.data.correlation import evaluation_table
 from flipjax.data.pool import gather
+from flipjax.data.sources import synthetic
 from flipjax.data.split import split_pool
+from flipjax.evaluate import __main__ as command
+from flipjax.evaluate import converted
 from flipjax.metrics.decomposition import Ratio
-from flipjax.metrics.intervals import estimate_rate
-from flipjax.models.weight_files import save_weights
-from flipjax.results.frames import read_csv, records_of
+from flipjax.metrics.statistics.intervals import estimate_rate
+from flipjax.models.weights.files import save_weights
+from flipjax.support.frames import read_csv, records_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 POOL, SPLIT = {"size": 32, "objects": 16, "scenes": 6}, {"n_train": 16, "n_val": 8, "n_test": 12}

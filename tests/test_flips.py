@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 import flipjax
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.config.plan import plan
-from flipjax.data import benchmark, flips
-from flipjax.data.flips import drawing
+from flipjax.data import benchmark
 from flipjax.data.member_images import digests_of_member
+from flipjax.data.sources import flips
+from flipjax.data.sources.flips import drawing
 from flipjax.support.files import DamagedError
 from flipjax.training.task import check_sizes_of
 

@@ -11,11 +11,11 @@ import flipjax
 from flipjax.config import ConfigError, SplitSpec
 from flipjax.config.plan import plan
 from flipjax.data import from_arrays
-from flipjax.data.arrays import keys_of
-from flipjax.data.folds import find_images, fold_numbers, found_size, found_table
-from flipjax.data.parts import make_parts
 from flipjax.data.pool import Catalog, PoolItem
+from flipjax.data.sources.arrays import keys_of
 from flipjax.data.split import split_pool, strata
+from flipjax.data.splits.folds import find_images, fold_numbers, found_size, found_table
+from flipjax.data.splits.parts import make_parts
 from flipjax.training.task import make_task
 
 NAMES = {"class_names": ("cat", "dog"), "scene_names": ("land", "water")}
@@ -197,7 +197,7 @@ def test_a_column_of_the_table_is_the_scene_and_another_the_cluster(tmp_path):
     from PIL import Image
 
     from flipjax.config import PoolSpec
-    from flipjax.data.layouts import list_folder
+    from flipjax.data.sources.layouts import list_folder
 
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()

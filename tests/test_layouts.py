@@ -26,7 +26,7 @@ def test_a_layout_is_read_as_it_is_meant_or_refused(layout, tmp_path, capsys):
 
 def _print_all():
     """Prints a line a layout: what it is, whether that is right, and else what was said."""
-    from flipjax.report import charts
+    from flipjax.page import charts
 
     charts.draw_chart = lambda chart: {"svg": b""}
     for layout in LAYOUTS:

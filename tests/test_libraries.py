@@ -19,13 +19,13 @@ from flipjax.backend import convolutions
 from flipjax.backend.compiler import fast_jit
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.config.plan import plan
-from flipjax.models import cross_correlation
-from flipjax.models.convolution import convolve
-from flipjax.models.depthwise import depthwise
-from flipjax.models.doubled import convolve_doubled, double
-from flipjax.models.strided import convolve_strided, multiply
+from flipjax.models.convolutions import cross_correlation
+from flipjax.models.convolutions.depthwise import depthwise
+from flipjax.models.convolutions.doubled import convolve_doubled, double
+from flipjax.models.convolutions.stride_one import convolve
+from flipjax.models.convolutions.strided import convolve_strided, multiply
 from flipjax.sweep import description
-from flipjax.training import devices
+from flipjax.training.population import devices
 
 ONEDNN = PopulationSpec(map="loop", convolutions="onednn")
 ASKED = "--config.population.convolutions=onednn"
@@ -48,7 +48,7 @@ import jax.numpy as jnp
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 from flipjax.backend.compiler import fast_jit
-from flipjax.models.convolution import convolve
+from flipjax.models.convolutions.stride_one import convolve
 
 hits = []
 jax.monitoring.register_event_listener(lambda name, **_: hits.append(name) if name.endswith("cache_hits") else None)

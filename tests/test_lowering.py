@@ -11,11 +11,14 @@ import pytest
 
 from flipjax.config import ModelSpec, PopulationSpec
 from flipjax.config.methods import METHODS, active_knobs
-from flipjax.models import tracing
-from flipjax.training import devices, population_run, population_selected, run
+from flipjax.models.convolutions import tracing
 from flipjax.training.assess import Questions
+from flipjax.training.epoch import loop
 from flipjax.training.member import init_state
-from flipjax.training.network import evaluate
+from flipjax.training.network.forward import evaluate
+from flipjax.training.population import devices
+from flipjax.training.population import epochs as population_run
+from flipjax.training.population import selected as population_selected
 
 # What JAX's own lowering leaves to the platform: sharding, random bits, and the solution of linear equations.
 CALLS = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "cu_threefry2x32_ffi", "cusolver_getrf_ffi"}
@@ -85,10 +88,10 @@ def begun(everything, make_member):
 
 def test_a_second_run_lowers(everything, begun, pool):
     member, state = begun
-    check(jax.jit(functools.partial(run.second_run, everything)), member, pool, state)
+    check(jax.jit(functools.partial(loop.second_run, everything)), member, pool, state)
 
 
 def test_a_refit_of_the_head_lowers(everything, begun, pool, validation):
     member, state = begun
     rows, _, _, refit = validation
-    check(jax.jit(functools.partial(run.refit, everything)), member, state, pool, (rows[refit], rows[~refit]))
+    check(jax.jit(functools.partial(loop.refit, everything)), member, state, pool, (rows[refit], rows[~refit]))

@@ -13,10 +13,12 @@ import flipjax
 from flipjax.backend.compiler import fast_jit
 from flipjax.backend.random import key_of
 from flipjax.config import ConfigError, PopulationSpec
-from flipjax.training import population, population_run, population_selected
 from flipjax.training.assess import Questions
 from flipjax.training.member import Status, init_state
-from flipjax.training.network import flat
+from flipjax.training.network.forward import flat
+from flipjax.training.population import epochs as population_run
+from flipjax.training.population import members as population
+from flipjax.training.population import selected as population_selected
 from flipjax.training.task import make_members
 
 pytestmark = pytest.mark.usefixtures("compiled_as_for_users")

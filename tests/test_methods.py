@@ -18,13 +18,16 @@ from flipjax.config.methods import METHODS, Augmentation, Knobs, active_knobs, k
 from flipjax.data import from_arrays
 from flipjax.data.pool import gather
 from flipjax.intervene import split_point
-from flipjax.training import dfr, population, population_run, population_selected, run
+from flipjax.training.epoch import dfr, loop
+from flipjax.training.epoch.step import make_batch
 from flipjax.training.member import Status
-from flipjax.training.network import evaluate, nested
+from flipjax.training.network.forward import evaluate, nested
 from flipjax.training.notes import mirror_notes
+from flipjax.training.population import epochs as population_run
+from flipjax.training.population import members as population
+from flipjax.training.population import selected as population_selected
+from flipjax.training.population.stacks import take_member
 from flipjax.training.scenes import split_evenly
-from flipjax.training.stacks import take_member
-from flipjax.training.step import make_batch
 
 NAMES = (*METHODS, "balanced+group_dro", "balanced+bg_cutmix+jtt")
 OVERRIDES = {"jtt_epochs": 2, "swa": 0.3, "ema": 0.9}
@@ -69,14 +72,14 @@ def members(make_member):
 @pytest.fixture(scope="module")
 def trained(train, members):
     traces = []
-    plain = run.run_epoch
+    plain = loop.run_epoch
 
     def counting(*arguments):
         traces.append(arguments)
         return plain(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "run_epoch", counting)
+        patch.setattr(loop, "run_epoch", counting)
         result = train(list(members.values()))
     result.traces = len(traces)
     return result

@@ -20,9 +20,9 @@ import flipjax
 from flipjax import metrics
 from flipjax.backend import convolutions
 from flipjax.config import ModelSpec
-from flipjax.models.pytorch_names import WeightsError
-from flipjax.models.weight_files import read_digested, write_digested
-from flipjax.models.weights import draw_weights
+from flipjax.models.weights.files import read_digested, write_digested
+from flipjax.models.weights.initial import draw_weights
+from flipjax.models.weights.pytorch_names import WeightsError
 from flipjax.support.files import sha256
 from flipjax.training import model as model_module
 from flipjax.training.model import ABOUT, Model

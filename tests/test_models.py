@@ -14,17 +14,12 @@ from networks import assert_alike
 
 from flipjax.backend.compiler import fast_jit
 from flipjax.config import Experiment, ModelSpec
-from flipjax.models import (
-    MODELS,
-    convolution,
-    cross_correlation,
-    depthwise,
-    doubled,
-    pack_layers,
-    pack_network,
-    strided,
-)
-from flipjax.training.network import Weights, apply, logits_of, weights_of
+from flipjax.models import MODELS
+from flipjax.models.convolutions import cross_correlation, depthwise, doubled, strided
+from flipjax.models.convolutions import stride_one as convolution
+from flipjax.models.packs import layers as pack_layers
+from flipjax.models.packs import network as pack_network
+from flipjax.training.network.forward import Weights, apply, logits_of, weights_of
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import minimize
 
 from flipjax.training import optimise
-from flipjax.training.dfr import fit_head
+from flipjax.training.epoch.dfr import fit_head
 from flipjax.training.optimise import Recipe
 
 rate_at, kept_share = (jax.jit(each, static_argnames="total") for each in (optimise.rate_at, optimise.kept_share))

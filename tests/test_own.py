@@ -16,10 +16,10 @@ from flipjax.config import ConfigError, default_config
 from flipjax.config.identity import sources_of
 from flipjax.config.methods import METHODS, Knobs, methods_of
 from flipjax.config.plan import plan
-from flipjax.training import run
+from flipjax.training.epoch import loop
+from flipjax.training.epoch.step import make_batch
 from flipjax.training.member import init_state
-from flipjax.training.own import check_own
-from flipjax.training.step import make_batch
+from flipjax.training.network.own import check_own
 
 # One program each: operation by operation each would compile dozens.
 start, batch_of = (jax.jit(each, static_argnums=0) for each in (init_state, make_batch))
@@ -99,7 +99,7 @@ def test_they_are_mapped_over_members(tiny, pool, validation, make_member, packe
     experiment = dataclasses.replace(experiment, packed=packed)
     members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(make_member(seed) for seed in range(2)))
     states = jax.eval_shape(jax.vmap(functools.partial(init_state, experiment)), members)
-    mapped = jax.vmap(functools.partial(run.run_epoch, experiment), in_axes=(0, None, 0, None))
+    mapped = jax.vmap(functools.partial(loop.run_epoch, experiment), in_axes=(0, None, 0, None))
     new, record = jax.eval_shape(mapped, members, pool, states, validation)
     assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, states) and record["train_loss"].shape == (2,)
 

@@ -10,9 +10,9 @@ import pytest
 
 from flipjax.config import Experiment, ModelSpec
 from flipjax.config.methods import Knobs
-from flipjax.models import tracing
-from flipjax.models.weights import draw_weights
-from flipjax.training import network
+from flipjax.models.convolutions import tracing
+from flipjax.models.weights.initial import draw_weights
+from flipjax.training.network import forward
 
 TOLERANCE = 2e-5
 """Allowed difference, relative to an array's largest value; sums in float32 are reordered."""
@@ -64,8 +64,8 @@ PACKS = {
 @pytest.mark.parametrize(("members", "model"), PACKS.values(), ids=PACKS)
 def test_a_pack_has_the_gradients_of_its_members_alone(members, model):
     experiment, arguments = case(members, **model)
-    packed = run(experiment, network.loss_and_gradients, arguments, ALONE)  # What a map leaves alone is repeated.
-    plain = run(experiment, network.loss_and_gradients, arguments, ALONE, packed=False)
+    packed = run(experiment, forward.loss_and_gradients, arguments, ALONE)  # What a map leaves alone is repeated.
+    plain = run(experiment, forward.loss_and_gradients, arguments, ALONE, packed=False)
     assert_close(packed, plain)
 
 
@@ -78,14 +78,14 @@ def wide():
 
 def test_a_pack_has_the_logits_of_its_members_alone(wide):
     experiment, (weights, (images, *_), *_) = wide
-    plain = run(experiment, network.logits_of, (weights, images), packed=False)
-    assert_close(run(experiment, network.logits_of, (weights, images)), plain)
+    plain = run(experiment, forward.logits_of, (weights, images), packed=False)
+    assert_close(run(experiment, forward.logits_of, (weights, images)), plain)
 
 
 def test_a_pack_may_share_its_images(wide):
     experiment, (weights, (images, *_), *_) = wide
-    plain = run(experiment, network.logits_of, (weights, np.broadcast_to(images[0], images.shape)), packed=False)
-    assert_close(run(experiment, network.logits_of, (weights, images[0]), (0, None)), plain)
+    plain = run(experiment, forward.logits_of, (weights, np.broadcast_to(images[0], images.shape)), packed=False)
+    assert_close(run(experiment, forward.logits_of, (weights, images[0]), (0, None)), plain)
 
 
 @pytest.mark.parametrize("place", ["second", "head"])
@@ -96,11 +96,11 @@ def test_a_member_that_is_no_number_is_named_and_harms_no_other(place):
     name = "kernel" if place == "head" else place
     kernels[name][1] = np.nan
     others = np.array([0, 2, 3])
-    whole = run(experiment, network.loss_and_gradients, arguments, ALONE)
-    result = run(experiment, network.loss_and_gradients, (sick, *arguments[1:]), ALONE)
+    whole = run(experiment, forward.loss_and_gradients, arguments, ALONE)
+    result = run(experiment, forward.loss_and_gradients, (sick, *arguments[1:]), ALONE)
     assert_close(*(jax.tree.map(lambda leaf: leaf[others], tree) for tree in (result, whole)))
     assert np.isnan(result[0]).tolist() == [False, True, False, False]
-    logits = run(experiment, network.logits_of, (sick, arguments[1][0][0]), (0, None))
+    logits = run(experiment, forward.logits_of, (sick, arguments[1][0][0]), (0, None))
     assert np.isnan(logits).any((1, 2, 3, 4)).tolist() == [False, True, False, False]
 
 
@@ -121,7 +121,7 @@ def traced_step(request):
     experiment = dataclasses.replace(experiment, packed=request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracing, "for_cpu", lambda: False)
-        step = jax.jit(jax.vmap(functools.partial(network.loss_and_gradients, experiment), ALONE))
+        step = jax.jit(jax.vmap(functools.partial(forward.loss_and_gradients, experiment), ALONE))
         return request.param, step.trace(*arguments)
 
 

@@ -13,7 +13,7 @@ from run_folder import make_run
 from test_colours import contrast
 
 from flipjax.audit.__main__ import main as audit
-from flipjax.report import charts
+from flipjax.page import charts
 from flipjax.report.page import build_report
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")

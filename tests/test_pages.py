@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_folder import IMAGES, make_run
 
-from flipjax.audit.audits import audit_files
+from flipjax.audit.audit_files import audit_files
 from flipjax.config.groups import Groups
 from flipjax.metrics import Decomposition
-from flipjax.report import charts
+from flipjax.page import charts
 from flipjax.report.compare import compare_runs
 from flipjax.report.page import build_report
-from flipjax.results import first_rule
 from flipjax.results.arrays import EVALUATED, MemberResults
+from flipjax.results.statistics import setting_tables
 from flipjax.results.store import BLANK, read, write
 from flipjax.results.tables import blank_results
 
@@ -192,7 +192,7 @@ def drawn():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(charts, "draw_chart", draw)
-        patch.setattr(first_rule, "MOST_RESAMPLED_MEMBERS", 0)
+        patch.setattr(setting_tables, "MOST_RESAMPLED_MEMBERS", 0)
         yield
 
 

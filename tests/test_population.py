@@ -14,12 +14,14 @@ from networks import Net
 from populations import assert_same
 
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
-from flipjax.training import population_run, population_selected, stacks
-from flipjax.training.devices import DEFAULT_WIDTH, deal, make_layout
 from flipjax.training.member import Status
-from flipjax.training.network import evaluate
-from flipjax.training.own import check_own
-from flipjax.training.stacks import take_member
+from flipjax.training.network.forward import evaluate
+from flipjax.training.network.own import check_own
+from flipjax.training.population import epochs as population_run
+from flipjax.training.population import selected as population_selected
+from flipjax.training.population import stacks
+from flipjax.training.population.devices import DEFAULT_WIDTH, deal, make_layout
+from flipjax.training.population.stacks import take_member
 
 pytestmark = pytest.mark.usefixtures("compiled_as_for_users")
 PACKED = PopulationSpec(map="packed", width=2)

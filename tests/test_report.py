@@ -12,17 +12,19 @@ from results.tables import RECORDED
 from run_folder import CLASSES, IMAGES, SETTINGS, counts_at, make_run
 
 from flipjax.metrics import Decomposition, summarize
-from flipjax.report import charts, gallery, paper
+from flipjax.page import charts, gallery
+from flipjax.page.document import Document, Numbers, Section, terminal_text
+from flipjax.page.tables import TextTable
+from flipjax.report import paper
 from flipjax.report.__main__ import main
-from flipjax.report.document import Document, Numbers, Section, terminal_text
 from flipjax.report.page import build_report, findings
 from flipjax.report.page_charts import flip_chart
 from flipjax.report.scene_pull import pull_charts
-from flipjax.results import first_rule, load
-from flipjax.results.estimates import aggregate
-from flipjax.results.frames import read_csv
+from flipjax.results import load
 from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
-from flipjax.results.text import TextTable
+from flipjax.results.statistics import setting_tables
+from flipjax.results.statistics.estimates import aggregate
+from flipjax.support.frames import read_csv
 
 FIGURES = {"flip", "gap", "shares", "coverage", "deciles", "flip_matrix", "training"}
 TERMS = {"rho", "common, rare", "correct, flip, miss", "95% interval", "verdict", "classes not learnt", "IoU gap"}
@@ -167,17 +169,17 @@ def test_report_of_small_runs(tmp_path, settings, sketched):
 
 
 def test_many_settings_are_mapped_and_few_of_them_shown_one_by_one(tmp_path, sketched, monkeypatch):
-    monkeypatch.setattr(first_rule, "MOST_SHOWN_SETTINGS", first_rule.SAMPLED_SETTINGS)
-    monkeypatch.setattr(first_rule, "MOST_RESAMPLED_MEMBERS", 0)
-    widths = range(first_rule.SAMPLED_SETTINGS + 1)
+    monkeypatch.setattr(setting_tables, "MOST_SHOWN_SETTINGS", setting_tables.SAMPLED_SETTINGS)
+    monkeypatch.setattr(setting_tables, "MOST_RESAMPLED_MEMBERS", 0)
+    widths = range(setting_tables.SAMPLED_SETTINGS + 1)
     settings = [{"rho": rho, "seed": 0, "width": width} for rho in (0.5, 0.9) for width in widths]
     make_run(tmp_path, settings, config={"members": len(settings)})
     # The members that are not shown one by one are not missing.
     assert "have no results" not in build_report(tmp_path)
     whole = load(tmp_path).first_rule
-    sample = first_rule.sample_settings(whole)
+    sample = setting_tables.sample_settings(whole)
     assert whole.means["width"].nunique() == len(widths)
-    assert sample.means["width"].nunique() == first_rule.SAMPLED_SETTINGS
+    assert sample.means["width"].nunique() == setting_tables.SAMPLED_SETTINGS
     rare = "quantity == 'group/rare/fg_flip' and rho == 0.9"
     flips, shown = (tables.means.query(rare)["mean"] for tables in (whole, sample))
     assert (flips.min(), flips.max()) == (shown.min(), shown.max())
@@ -185,10 +187,10 @@ def test_many_settings_are_mapped_and_few_of_them_shown_one_by_one(tmp_path, ske
 
 
 def test_many_settings_without_rho_have_a_page(tmp_path, sketched, monkeypatch):
-    monkeypatch.setattr(first_rule, "MOST_SHOWN_SETTINGS", first_rule.SAMPLED_SETTINGS)
-    widths = range(first_rule.SAMPLED_SETTINGS + 1)
+    monkeypatch.setattr(setting_tables, "MOST_SHOWN_SETTINGS", setting_tables.SAMPLED_SETTINGS)
+    widths = range(setting_tables.SAMPLED_SETTINGS + 1)
     make_run(tmp_path, [{"seed": 0, "width": width} for width in widths])
-    assert f"are {first_rule.SAMPLED_SETTINGS} of {len(widths)} settings" in build_report(tmp_path)
+    assert f"are {setting_tables.SAMPLED_SETTINGS} of {len(widths)} settings" in build_report(tmp_path)
 
 
 def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, without_pictures):
@@ -253,7 +255,7 @@ def missed_by_one(groups, *, rho, seed):
 
 
 def test_members_that_miss_the_object_are_said_first_and_make_no_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(first_rule, "MOST_RESAMPLED_MEMBERS", 0)
+    monkeypatch.setattr(setting_tables, "MOST_RESAMPLED_MEMBERS", 0)
     make_run(tmp_path, GRID, counts=missed_by_one)
     run = load(tmp_path)
     warning, first, *_ = findings(run)
@@ -275,7 +277,7 @@ def guesses(groups, *, rho, seed, alone=False):
 
 
 def test_members_that_guess_the_class_are_said_first_and_their_trends_have_no_verdict(tmp_path, monkeypatch):
-    monkeypatch.setattr(first_rule, "MOST_RESAMPLED_MEMBERS", 0)
+    monkeypatch.setattr(setting_tables, "MOST_RESAMPLED_MEMBERS", 0)
     make_run(tmp_path, GRID, counts=guesses)
     assert set(read_csv(tmp_path / "results.csv")["status"]) == {CLASSES_NOT_LEARNT}
     assert set(load(tmp_path).results["status"]) == {CLASSES_NOT_LEARNT}
@@ -323,7 +325,7 @@ SAID = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_where_there_can_be_no_verdict_a_page_says_why_and_nothing_warns(tmp_path, case, sketched, monkeypatch):
-    monkeypatch.setattr(first_rule, "MOST_RESAMPLED_MEMBERS", 0)
+    monkeypatch.setattr(setting_tables, "MOST_RESAMPLED_MEMBERS", 0)
     settings, options = BAD[case]
     make_run(tmp_path, settings, **options)
     build_report(tmp_path)

@@ -16,7 +16,7 @@ from flipjax import results
 from flipjax.config import ConfigError
 from flipjax.config.plan import plan
 from flipjax.config.program import shard_members
-from flipjax.results.frames import read_csv, records_of
+from flipjax.support.frames import read_csv, records_of
 from flipjax.support.terminal import Bar
 from flipjax.sweep.lock import Lock, Shard
 from flipjax.sweep.workdir import Workdir

@@ -17,11 +17,11 @@ import flipjax
 from flipjax.config import ConfigError, reading
 from flipjax.data import POOLS, from_arrays
 from flipjax.metrics import decompose
-from flipjax.models.pytorch_names import WeightsError
+from flipjax.metrics.summary.names import title_of
+from flipjax.models.weights.pytorch_names import WeightsError
 from flipjax.report.page_tables import result_tables
-from flipjax.results.frames import read_csv
-from flipjax.results.quantities import title_of
 from flipjax.results.run import load
+from flipjax.support.frames import read_csv
 from flipjax.support.terminal import Bar
 from flipjax.sweep.run import Sweep
 

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flipjax.training import sampling
+from flipjax.training.epoch import sampling
 
 # One program each: operation by operation each would compile dozens.
 balanced_order, weighted_order, draw = map(jax.jit, (sampling.balanced_order, sampling.weighted_order, sampling.draw))

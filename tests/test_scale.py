@@ -13,10 +13,11 @@ from flipjax.config import ConfigError, PoolSpec, PopulationSpec
 from flipjax.config.plan import plan
 from flipjax.config.program import restrict
 from flipjax.data import POOLS
-from flipjax.results.frames import read_csv
+from flipjax.support.frames import read_csv
 from flipjax.sweep import memory
 from flipjax.sweep.programs import layout_of
-from flipjax.training import devices, population_run
+from flipjax.training.population import devices
+from flipjax.training.population import epochs as population_run
 from flipjax.training.task import make_task
 
 pytestmark = pytest.mark.usefixtures("without_page")

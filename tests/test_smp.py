@@ -15,15 +15,17 @@ from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, Spli
 from flipjax.config.methods import Augmentation, Knobs
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
-from flipjax.models import layers, mit
-from flipjax.models.pytorch_names import canonical, shapes_of
-from flipjax.models.weight_files import convert_weights, load_weights, read_weights
-from flipjax.models.weights import draw_weights
-from flipjax.training import devices, population, population_run, stacks
+from flipjax.models.encoders import layers, mit
+from flipjax.models.weights.files import convert_weights, load_weights, read_weights
+from flipjax.models.weights.initial import draw_weights
+from flipjax.models.weights.pytorch_names import canonical, shapes_of
+from flipjax.training.epoch.step import train_step
 from flipjax.training.member import Member, init_state
 from flipjax.training.model import Model
 from flipjax.training.optimise import Recipe
-from flipjax.training.step import train_step
+from flipjax.training.population import devices, stacks
+from flipjax.training.population import epochs as population_run
+from flipjax.training.population import members as population
 
 ENCODERS = {
     "resnet50": (32_521_395, 2136.8833, (89.6468, 373.3448, 428.5479, -12.9067, 83.5934, 346.006, 341.7949, -13.444)),

@@ -18,26 +18,26 @@ from flipjax.assays.journal import STATE, stored_state
 from flipjax.assays.opened import open_assay
 from flipjax.audit import compare, stream
 from flipjax.audit.compare import compare_audits
-from flipjax.audit.stored import read_audit
+from flipjax.audit.comparison.stored import read_audit
 from flipjax.config import PoolSpec
 from flipjax.config.plan import plan
 from flipjax.config.reading import configure
 from flipjax.data import store as pool
-from flipjax.data.images import Pixels
+from flipjax.data.decoding.images import Pixels
 from flipjax.data.pool import Catalog, PoolItem
 from flipjax.monitor.files import load_monitor, save_monitor
 from flipjax.monitor.history import open_state
 from flipjax.monitor.lines import read_table
 from flipjax.monitor.threshold import fit
-from flipjax.report import charts
-from flipjax.report.gallery.store import load_gallery
+from flipjax.page import charts
+from flipjax.page.gallery.store import load_gallery
 from flipjax.results import load
 from flipjax.results.arrays import ImageResults, MemberResults
-from flipjax.results.frames import read_csv
 from flipjax.results.record import known_record, read_record
 from flipjax.results.store import read
 from flipjax.support import npz
 from flipjax.support.files import DamagedError, digest
+from flipjax.support.frames import read_csv
 from flipjax.sweep import lock, workdir
 from flipjax.sweep.checkpoint import RECORD as CHECKPOINT
 from flipjax.sweep.checkpoint import Checkpoints

@@ -13,9 +13,9 @@ from metrics.logits import EXAMPLES, check_refused
 
 from flipjax import metrics
 from flipjax.metrics import Decomposition, bootstrap
-from flipjax.metrics.draws import draw_images
-from flipjax.metrics.resampling import generator_of
-from flipjax.metrics.selective import auroc_ends
+from flipjax.metrics.statistics.draws import draw_images
+from flipjax.metrics.statistics.selective import auroc_ends
+from flipjax.metrics.summary.resampling import generator_of
 
 
 def images(flip, risk, foreground=20):

@@ -19,11 +19,11 @@ from flipjax.__main__ import main as every_command
 from flipjax.config import Recipe
 from flipjax.report import page
 from flipjax.results import load
-from flipjax.results.frames import read_csv, records_of
+from flipjax.support.frames import read_csv, records_of
 from flipjax.support.terminal import Bar
 from flipjax.sweep import lock
 from flipjax.sweep.__main__ import main
-from flipjax.training import network
+from flipjax.training.network import forward
 
 
 def rows_of(folder):
@@ -200,7 +200,7 @@ def test_at_most_18_frames_lie_between_the_command_line_and_the_network(tmp_path
         raise Reached(sum(frame.filename.startswith(package) for frame in traceback.extract_stack()))
 
     config = ["--config", str(faults.whole_run()[1]), "--config.model.width=5"]  # Not traced before.
-    monkeypatch.setattr(network, "apply", reach)
+    monkeypatch.setattr(forward, "apply", reach)
     with pytest.raises(Reached) as reached:
         every_command(["sweep", *config, "--workdir", str(tmp_path / "run")])
     (frames,) = reached.value.args

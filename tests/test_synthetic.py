@@ -9,9 +9,9 @@ import pytest
 
 from flipjax.config import PoolSpec
 from flipjax.config.naming import CREATURES, CUES, LANDSCAPES, known_groups
-from flipjax.data import synthetic
 from flipjax.data.pool import at_strength, gather, scenes_alone
-from flipjax.data.synthetic import creatures
+from flipjax.data.sources import synthetic
+from flipjax.data.sources.synthetic import creatures
 
 SIZE, HALF = 32, 16
 SPEC = PoolSpec(size=SIZE, seed=3, objects=200, scenes=40)

@@ -16,11 +16,12 @@ from flipjax import losses
 from flipjax.config.methods import METHODS, Knobs, active_knobs
 from flipjax.data.pool import gather
 from flipjax.metrics import decompose, flip_risk, summarize
-from flipjax.training import network, run, step
+from flipjax.training.epoch import loop, step
+from flipjax.training.epoch.step import train_epoch
+from flipjax.training.epoch.validation import Validation, validate
 from flipjax.training.member import Best, Member, State, Status, init_state
-from flipjax.training.network import NO_WEIGHTS, apply, first_weights, flat, map_batches, nested
-from flipjax.training.step import train_epoch
-from flipjax.training.validation import Validation, validate
+from flipjax.training.network import forward
+from flipjax.training.network.forward import NO_WEIGHTS, apply, first_weights, flat, map_batches, nested
 
 RUNNING, STOPPED, DIVERGED, FINISHED = Status
 NAN, INF = float("nan"), float("inf")
@@ -53,7 +54,7 @@ def test_loss_falls(epochs):
 def test_long_and_mixed_weights_stay_nested(monkeypatch, tiny):
     drawn = first_weights(tiny, jax.random.key(0), NO_WEIGHTS)
     mixed = drawn._replace(statistics={**drawn.statistics, "count": jnp.int32(0)})
-    monkeypatch.setattr(network, "FLAT", ravel_pytree(mixed.statistics)[0].size)
+    monkeypatch.setattr(forward, "FLAT", ravel_pytree(mixed.statistics)[0].size)
     assert flat(drawn).statistics.ndim == 1 and [*map(id, flat(mixed))] == [*map(id, mixed)]
 
 
@@ -78,7 +79,7 @@ def test_epoch_visits_every_row_once_in_a_fresh_order(monkeypatch, tiny, count):
 
 @pytest.fixture(scope="module")
 def settle():
-    return jax.jit(run.settle, static_argnums=0)
+    return jax.jit(loop.settle, static_argnums=0)
 
 
 def play(settle, experiment, valid, *, train_losses=None, knobs=None, restart=0, risk=0.0, selection=("val_loss",)):

@@ -12,7 +12,7 @@ from flipjax.__main__ import main
 from flipjax.config import AXES, ConfigError
 from flipjax.config.methods import KNOB_DEFAULTS, METHODS, knobs_set_by
 from flipjax.data import POOLS
-from flipjax.results.frames import read_csv
+from flipjax.support.frames import read_csv
 from flipjax.support.terminal import Bar
 from flipjax.sweep.run import Sweep
 from flipjax.tuning import RANGES, DrawRange, draw_settings

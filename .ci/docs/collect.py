@@ -34,7 +34,7 @@ PACKAGES = (
     "flipjax",
     "flipjax.metrics",
     "flipjax.metrics.nnxmetric",
-    "flipjax.metrics.intervals",
+    "flipjax.metrics.statistics.intervals",
     "flipjax.losses",
     "flipjax.augment",
     "flipjax.data",

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from flipjax.assays import remedy
-from flipjax.assays.association import associate
 from flipjax.assays.cues import measure_cues, rank_cues
 from flipjax.assays.inputs import read_images
 from flipjax.assays.journal import Journal, open_journal
@@ -29,7 +28,8 @@ from flipjax.assays.results import (
     write_record,
 )
 from flipjax.assays.sentences import advise, duration, findings
-from flipjax.assays.verdict import UNKNOWN, AssayVerdict
+from flipjax.assays.statistics.association import associate
+from flipjax.assays.statistics.verdict import UNKNOWN, AssayVerdict
 from flipjax.assays.waves import (
     AssayExperiment,
     AssayPopulation,
@@ -41,8 +41,8 @@ from flipjax.assays.waves import (
 )
 from flipjax.backend.start import start_backend
 from flipjax.config import PopulationSpec
-from flipjax.data.arrays import ArrayData
-from flipjax.results.verdicts import FEWEST_SEEDS
+from flipjax.data.sources.arrays import ArrayData
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS
 from flipjax.runs import Run
 from flipjax.support.files import make_folder
 from flipjax.support.terminal import say
@@ -55,8 +55,9 @@ def assay(data: Source, *, attribute: str, **options: Any) -> Assay:
     """Tells whether networks that train on images use an attribute of them, and what would end it.
 
     Small networks train across folds at the data's own correlation, so that every image is tested by networks that did
-    not train on it. The verdict is on the contrast of Flip between rare and common groups (`assays.contrast`). The
-    folder goes on with a larger budget, more seeds or another target; nothing trains twice.
+    not train on it. The verdict is on the contrast of Flip between rare and common groups
+    (`assays.statistics.contrast`). The folder goes on with a larger budget, more seeds or another target; nothing
+    trains twice.
 
     Args:
         data: a folder as `flipjax data check` reads it, or `flipjax.data.from_arrays(...)` whose scenes are the values.

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 
 from flipjax.metrics.decomposition import divide
-from flipjax.metrics.draws import draw_images, percentile_ends
-from flipjax.metrics.intervals import Estimate
-from flipjax.metrics.selective import auroc
+from flipjax.metrics.statistics.draws import draw_images, percentile_ends
+from flipjax.metrics.statistics.intervals import Estimate
+from flipjax.metrics.statistics.selective import auroc
 
 SAMPLES = 400
 """Resamples of images or clusters for an interval."""

@@ -7,16 +7,16 @@ import jax
 import numpy as np
 from PIL import Image
 
-from flipjax.assays.association import more_often, usual_values
 from flipjax.assays.options import Options
-from flipjax.assays.units import AssayUnits
+from flipjax.assays.statistics.association import more_often, usual_values
+from flipjax.assays.statistics.units import AssayUnits
 from flipjax.config import ConfigError, PoolSpec
-from flipjax.data.arrays import ArrayData
-from flipjax.data.folder import load_folder
-from flipjax.data.folds import FoundImages, find_images
-from flipjax.data.layouts import LAYOUTS, list_folder
+from flipjax.data.part_names import FREE
 from flipjax.data.pool import Catalog, gather
-from flipjax.data.split import FREE
+from flipjax.data.sources.arrays import ArrayData
+from flipjax.data.sources.folder import load_folder
+from flipjax.data.sources.layouts import LAYOUTS, list_folder
+from flipjax.data.splits.folds import FoundImages, find_images
 from flipjax.data.store import BadFilesError, pool_digest, with_usual
 
 SIZE = 48

@@ -17,8 +17,8 @@ from flipjax.assays.inputs import AssayImages
 from flipjax.assays.options import FIELDS, Options
 from flipjax.assays.population import Network, Stage, TrainedStage, is_whole, run_name, train_stage
 from flipjax.config import ConfigError
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS
 from flipjax.results.store import STORED
-from flipjax.results.verdicts import FEWEST_SEEDS
 from flipjax.support.files import DamagedError, read_json, write_text
 from flipjax.support.terminal import say
 from flipjax.support.threads import cores

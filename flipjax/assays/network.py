@@ -9,8 +9,8 @@ from flipjax.assays.inputs import AssayImages, read_images
 from flipjax.assays.options import FROZEN, PRETRAINED, SMALL, Options
 from flipjax.assays.population import Network
 from flipjax.config import ConfigError, TrainSpec
-from flipjax.data.arrays import ArrayData
-from flipjax.data.folds import VALIDATION
+from flipjax.data.sources.arrays import ArrayData
+from flipjax.data.splits.folds import VALIDATION
 from flipjax.support.files import make_folder
 
 STRIDE = 32
@@ -85,7 +85,7 @@ def _pretrained_network(data: ArrayData | str | Path, options: Options, folder: 
 
 def _check_weights(file: str, *, classes: int) -> None:
     """Raises ConfigError for a file that does not hold weights of the encoder."""
-    from flipjax.models.weight_files import WeightsError, load_weights
+    from flipjax.models.weights.files import WeightsError, load_weights
 
     try:
         load_weights(file, encoder="efficientnet_lite0", num_classes=1 + classes)
@@ -136,7 +136,7 @@ def _rho_of(images: AssayImages, options: Options) -> float:
 
 def _converted_weights(file: Path, folder: Path) -> str:
     """Returns the package's weights of EfficientNet-Lite0, converted into a folder."""
-    from flipjax.models.weight_files import convert_weights
+    from flipjax.models.weights.files import convert_weights
 
     target = folder / "weights" / "efficientnet_lite0"
     if not target.with_suffix(".safetensors").is_file():
@@ -147,7 +147,7 @@ def _converted_weights(file: Path, folder: Path) -> str:
 
 def _weights_file() -> Path:
     """Returns the package's file of weights; raises MissingNetworkError."""
-    from flipjax.models.frozen import weights_file
+    from flipjax.models.weights.pretrained import weights_file
 
     try:
         return weights_file()

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from flipjax.assays.association import Association
-from flipjax.assays.contrast import contrast_weights
 from flipjax.assays.inputs import AssayImages
-from flipjax.assays.verdict import UNKNOWN, AssayVerdict
+from flipjax.assays.statistics.association import Association
+from flipjax.assays.statistics.contrast import contrast_weights
+from flipjax.assays.statistics.verdict import UNKNOWN, AssayVerdict
 from flipjax.support.terminal import listed
 
 PER_FOLD = 2

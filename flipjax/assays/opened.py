@@ -11,7 +11,7 @@ from flipjax.assays.inputs import read_images
 from flipjax.assays.journal import stored_state
 from flipjax.assays.options import Options
 from flipjax.assays.results import RECORD
-from flipjax.data.arrays import ArrayData
+from flipjax.data.sources.arrays import ArrayData
 from flipjax.runs import Run, RunMember, open_run
 from flipjax.support.files import DamagedError, read_json
 

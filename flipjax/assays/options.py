@@ -10,7 +10,7 @@ from flipjax.command import read_names, read_seconds
 from flipjax.config import ConfigError
 
 if TYPE_CHECKING:
-    from flipjax.data.arrays import ArrayData
+    from flipjax.data.sources.arrays import ArrayData
 
 SMALL = "small"
 """The small U-Net."""

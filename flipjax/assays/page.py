@@ -7,19 +7,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from flipjax.assays.association import usual_mask
-from flipjax.assays.contrast import Contrast, FlipEstimate
-from flipjax.assays.looks import level_of_look, spent_level
 from flipjax.assays.results import UNNAMED_CLUSTERS, Assay, to_plain
 from flipjax.assays.sentences import findings
-from flipjax.report.document import Document, Numbers, Section
-from flipjax.report.gallery.items import Item, items_of, palette_of
-from flipjax.report.html import Gallery, write_report
-from flipjax.report.panels import Chart, Panel, ReferenceLevel, draw_reference
-from flipjax.report.style import dress, legend
+from flipjax.assays.statistics.association import usual_mask
+from flipjax.assays.statistics.contrast import Contrast, FlipEstimate
+from flipjax.assays.statistics.looks import level_of_look, spent_level
+from flipjax.page.document import Document, Numbers, Section
+from flipjax.page.html import Gallery, write_report
+from flipjax.page.panels import Chart, Panel, ReferenceLevel, draw_reference
+from flipjax.page.style import dress, legend
+from flipjax.page.tables import TextTable
+from flipjax.page.tiles import Item
+from flipjax.report.run_gallery import items_of, palette_of
 from flipjax.results.run import StoredRun
-from flipjax.results.text import TextTable
-from flipjax.results.verdicts import FEWEST_SEEDS
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS
 
 SHOWN = 24
 """Images that the page shows, at most."""

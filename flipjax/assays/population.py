@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax.assays.contrast import Outcomes
 from flipjax.assays.inputs import AssayImages
+from flipjax.assays.statistics.contrast import Outcomes
 from flipjax.config import Config, default_config
 from flipjax.config.plan import plan
 from flipjax.config.reading import configure
-from flipjax.data.arrays import keys_of
+from flipjax.data.sources.arrays import keys_of
 from flipjax.metrics.decomposition import pixel_ratios
 from flipjax.runs import Run
 from flipjax.support.terminal import Signals

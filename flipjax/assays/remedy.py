@@ -8,10 +8,10 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 from scipy.special import logit
 
-from flipjax.assays.contrast import FlipEstimate, Outcomes, estimate_flip
 from flipjax.assays.options import FROZEN
 from flipjax.assays.population import NetworkSetting
-from flipjax.assays.units import AssayUnits
+from flipjax.assays.statistics.contrast import FlipEstimate, Outcomes, estimate_flip
+from flipjax.assays.statistics.units import AssayUnits
 
 LARGEST_FACTOR = 8.0
 """The largest multiple of the counter-examples that is extrapolated to."""

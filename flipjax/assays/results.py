@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from flipjax.assays import remedy
-from flipjax.assays.association import Association
-from flipjax.assays.contrast import Contrast, Outcomes, group_flips
 from flipjax.assays.cues import CueAuroc
 from flipjax.assays.inputs import AssayImages
 from flipjax.assays.population import TrainedStage, by_setting, outcomes_of, seeds_of
-from flipjax.assays.verdict import USED, AssayVerdict, Learnt, Outlook
-from flipjax.results.frames import write_csv
+from flipjax.assays.statistics.association import Association
+from flipjax.assays.statistics.contrast import Contrast, Outcomes, group_flips
+from flipjax.assays.statistics.verdict import USED, AssayVerdict, Learnt, Outlook
 from flipjax.support.files import replacing, write_text
+from flipjax.support.frames import write_csv
 
 RECORD = "assay.json"
 """The file of the record."""

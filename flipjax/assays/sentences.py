@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from flipjax.assays.association import usual_mask
 from flipjax.assays.options import FROZEN, MOST_SEEDS, SMALL
 from flipjax.assays.remedy import FEWEST_LEVELS, LARGEST_FACTOR, CounterExamples, Level
 from flipjax.assays.results import Assay
-from flipjax.assays.verdict import Step
-from flipjax.results.verdicts import FEWEST_SEEDS
+from flipjax.assays.statistics.association import usual_mask
+from flipjax.assays.statistics.verdict import Step
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS
 from flipjax.support.terminal import listed
 
 TELLING_AUROC = 0.6

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from flipjax.assays.association import Association
-from flipjax.assays.contrast import Contrast, Outcomes, measure_contrast
 from flipjax.assays.inputs import AssayImages
 from flipjax.assays.journal import Journal
 from flipjax.assays.network import MissingNetworkError, first_network, frozen_network
@@ -21,7 +19,9 @@ from flipjax.assays.population import (
     other_folds,
     outcomes_of,
 )
-from flipjax.assays.verdict import (
+from flipjax.assays.statistics.association import Association
+from flipjax.assays.statistics.contrast import Contrast, Outcomes, measure_contrast
+from flipjax.assays.statistics.verdict import (
     UNKNOWN,
     AssayVerdict,
     Learnt,
@@ -33,8 +33,8 @@ from flipjax.assays.verdict import (
     next_step,
     not_learnt_sentence,
 )
-from flipjax.data.arrays import ArrayData
-from flipjax.results.verdicts import FEWEST_SEEDS
+from flipjax.data.sources.arrays import ArrayData
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS
 from flipjax.support.terminal import say
 
 

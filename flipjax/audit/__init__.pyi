@@ -1,5 +1,5 @@
 """The public names, which `__init__.py` loads on first access, for type checkers and editors."""
 
+from .audit_files import audit_files as audit_files
 from .audit_stream import stream as stream
-from .audits import audit_files as audit_files
-from .gates import try_limits as try_limits
+from .statistics.gates import try_limits as try_limits

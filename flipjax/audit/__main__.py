@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import flipjax
 from flipjax import command
-from flipjax.audit.options import FORMS, GROUPS, INPUTS, AuditOptions
+from flipjax.audit.inputs.options import FORMS, GROUPS, INPUTS, AuditOptions
 from flipjax.backend.start import keep_programs
 from flipjax.config import ConfigError
 from flipjax.support.terminal import printable
 
 if TYPE_CHECKING:
     from flipjax.audit.compare import Comparison
-    from flipjax.audit.files import Audited
+    from flipjax.audit.page.folder import Audited
     from flipjax.training.model import Model
 
 AUDIT = Path("runs/audit")
@@ -124,13 +124,15 @@ def run_audit(arguments: list[str]) -> int:
 
 def _write_failure(parsed: argparse.Namespace, error: BaseException) -> None:
     """Says in the files of an earlier call, and in --junit, that this one failed."""
-    from flipjax.audit import compare, files, gates
+    from flipjax.audit import compare
+    from flipjax.audit.page import folder
+    from flipjax.audit.statistics import gates
 
-    text = files.describe_error(error)
+    text = folder.describe_error(error)
     if parsed.compare:
         compare.mark_failed(parsed.out or COMPARISON, text)
     else:
-        files.mark_failed(parsed.out or AUDIT, text)
+        folder.mark_failed(parsed.out or AUDIT, text)
     if parsed.junit:
         gates.write_junit(parsed.junit, "flipjax audit", [], error=text)
 
@@ -164,7 +166,7 @@ def _compare(parsed: argparse.Namespace, out: Path) -> "Comparison":
 
 def _measure(parsed: argparse.Namespace, out: Path) -> "Audited":
     """Audits files or a model; raises ConfigError without labels."""
-    from flipjax.audit.audits import audit_with
+    from flipjax.audit.audit_files import audit_with
 
     keep_programs(small=True)
     if not parsed.labels:

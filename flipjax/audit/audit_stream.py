@@ -1,8 +1,8 @@
 """`flipjax.audit.stream`: an audit of batches, as a model makes them.
 
 An `AuditStream` claims its folder when it is made, counts each batch when it is added, and concludes and writes when it
-is closed, by the functions that an audit of files uses: `counts`, `results`, `files`. A batch is checked as a whole
-before any of it is kept (`batches`).
+is closed, by the functions that an audit of files uses: `counting.tally`, `statistics.results`,
+`page.folder`. A batch is checked as a whole before any of it is kept (`inputs.batches`).
 
 One class is one file here: its methods have the images so far, one lock and one claim on the folder in common.
 """
@@ -21,29 +21,30 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from flipjax.audit import batches, files
-from flipjax.audit.anatomy import find_anatomy
-from flipjax.audit.clusters import likely_clusters
-from flipjax.audit.counts import ImageCounts, Tally, count_records
-from flipjax.audit.describe import (
+from flipjax.audit.counting.describe import (
     describe_background,
     describe_clusters,
     describe_images,
     describe_missing,
     describe_weight,
 )
-from flipjax.audit.gates import Limits, check_gates, make_gates
-from flipjax.audit.image_groups import ImageGroups
-from flipjax.audit.measurements import Measurements, MinSize
-from flipjax.audit.names import check_texts
-from flipjax.audit.records import Encoding, ImageRecord
-from flipjax.audit.results import conclude_audit
-from flipjax.audit.summary import SummaryInterval, SummaryValue, known_keys
+from flipjax.audit.counting.measurements import Measurements, MinSize
+from flipjax.audit.counting.tally import ImageCounts, Tally, count_records
+from flipjax.audit.formats.names import check_texts
+from flipjax.audit.inputs import batches
+from flipjax.audit.inputs.records import Encoding, ImageRecord
+from flipjax.audit.metadata.anatomy import find_anatomy
+from flipjax.audit.metadata.clusters import likely_clusters
+from flipjax.audit.metadata.image_groups import ImageGroups
+from flipjax.audit.page import folder
+from flipjax.audit.statistics.gates import Limits, check_gates, make_gates
+from flipjax.audit.statistics.results import conclude_audit
+from flipjax.audit.statistics.summary import SummaryInterval, SummaryValue, known_keys
 from flipjax.config.groups import AnyGroups
 from flipjax.metrics import Anatomy
-from flipjax.metrics.classes import LabelOptions, LabelSpec
-from flipjax.metrics.groups import number_names, read_groups
-from flipjax.metrics.segment_units import UNITS
+from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec
+from flipjax.metrics.inputs.groups import number_names, read_groups
+from flipjax.metrics.objects.units import UNITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +162,7 @@ class AuditStream:
         self._lock = threading.Lock()
         self._claim = contextlib.ExitStack()
         """Ends the claim on the folder: `close` as a success, `__exit__` as a failure if the stream is still open."""
-        self._claim.enter_context(files.claimed(self._folder))
+        self._claim.enter_context(folder.claimed(self._folder))
 
     def add(
         self,
@@ -332,7 +333,7 @@ class AuditStream:
             anatomy, anatomy_fact = self._read_anatomy()
             keys = known_keys(self._class_names, self._encoding.spec.background, measured.groups, anatomy)
             check_gates(self._gates, keys)
-            audited = files.finish_audit(
+            audited = folder.finish_audit(
                 self._folder,
                 conclude_audit(measured, anatomy=anatomy, samples=samples),
                 self._tally.pictures(),

@@ -1,9 +1,9 @@
 """Compares two audits of the same images by paired differences, and checks gates (limits on results).
 
-`compare_audits` reads the counts that both audits stored (`flipjax.audit.stored`), takes the differences of all numbers
-of their summaries and of each class (`flipjax.audit.changes`), tries the gates, and writes the files. The intervals of
-rates and of mean IoU come from a formula (`_rate_intervals`), those of other numbers from resamples
-(`_bootstrap_intervals`).
+`compare_audits` reads the counts that both audits stored (`flipjax.audit.comparison.stored`), takes the differences of
+all numbers of their summaries and of each class (`flipjax.audit.comparison.changes`), tries the gates, and writes the
+files. The intervals of rates and of mean IoU come from a formula (`_rate_intervals`), those of other numbers from
+resamples (`_bootstrap_intervals`).
 """
 
 import dataclasses
@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flipjax.audit import files
-from flipjax.audit.changes import Change, changes_table, find_changes, make_document
-from flipjax.audit.gates import (
+from flipjax.audit.comparison.changes import Change, changes_table, find_changes, make_document
+from flipjax.audit.comparison.stored import ComparedAudits, read_compared
+from flipjax.audit.page import folder as files
+from flipjax.audit.statistics.gates import (
     FORMS_OF_COMPARISONS,
     Gate,
     Limits,
@@ -28,16 +29,15 @@ from flipjax.audit.gates import (
     try_gates,
     write_junit,
 )
-from flipjax.audit.objects import SegmentCounts
-from flipjax.audit.stored import ComparedAudits, read_compared
+from flipjax.audit.statistics.objects import SegmentCounts
 from flipjax.metrics.decomposition import Ratio
-from flipjax.metrics.draws import draw_images, percentile_ends
-from flipjax.metrics.evaluate import ratios_of, summary_of, values_of, with_group
 from flipjax.metrics.images import Images
-from flipjax.metrics.intervals import paired_difference, paired_mean_difference
-from flipjax.report.document import Document, terminal_text, write_summary
-from flipjax.results.frames import DIGITS, write_csv
+from flipjax.metrics.statistics.draws import draw_images, percentile_ends
+from flipjax.metrics.statistics.intervals import paired_difference, paired_mean_difference
+from flipjax.metrics.summary.evaluate import ratios_of, summary_of, values_of, with_group
+from flipjax.page.document import Document, terminal_text, write_summary
 from flipjax.support.files import make_folder, write_text
+from flipjax.support.frames import DIGITS, write_csv
 
 PROGRAM = "flipjax.audit.compare"
 """What compare.json says of its origin."""
@@ -83,10 +83,10 @@ def compare_audits(
     """Compares two audits of the same images and labels, and writes a page, compare.csv, compare.json and changes.csv.
 
     Intervals are over images, or over the new audit's clusters. Those of rates and of mean IoU have a closed form
-    (`flipjax.metrics.intervals.paired_difference`), [0, 0] where no image differs. Those of other quantities are 95%
-    bootstrap intervals of paired differences, and missing where all resamples agree. Identical predictions differ by 0
-    [0, 0] in every number. Gates limit differences, by key of the summary or by `KEY:low` or `KEY:high`; one on an
-    interval that is missing fails.
+    (`flipjax.metrics.statistics.intervals.paired_difference`), [0, 0] where no image differs. Those of other quantities
+    are 95% bootstrap intervals of paired differences, and missing where all resamples agree. Identical predictions
+    differ by 0 [0, 0] in every number. Gates limit differences, by key of the summary or by `KEY:low` or `KEY:high`;
+    one on an interval that is missing fails.
 
     Args:
         old: the folder of an audit.
@@ -147,7 +147,7 @@ def compare_audits(
     write_text(out / "compare.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")
     write_summary(out, document)
     if files.draws_pages():
-        from flipjax.report.html import write_page  # Imported here, because tables need no drawing packages.
+        from flipjax.page.html import write_page  # Imported here, because tables need no drawing packages.
 
         write_page(out, document)
     if junit:

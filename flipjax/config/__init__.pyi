@@ -7,7 +7,7 @@ from .choices import MODEL_NAMES as MODEL_NAMES
 from .choices import POOL_NAMES as POOL_NAMES
 from .choices import SELECTIONS as SELECTIONS
 from .choices import SMALL as SMALL
-from .default import Config as Config
+from .config_type import Config as Config
 from .default import default_config as default_config
 from .default import set_paper_recipe as set_paper_recipe
 from .errors import ConfigError as ConfigError

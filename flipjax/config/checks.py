@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flipjax.config.choices import FROZEN, QUANTITIES
-from flipjax.config.default import Config
+from flipjax.config.config_type import Config
 from flipjax.config.errors import ConfigError
 from flipjax.config.keys import Key, Kind
 from flipjax.config.methods import KNOB_DEFAULTS, METHODS, OWN, Augmentation, Method, active_knobs, methods_of, parts_of

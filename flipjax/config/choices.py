@@ -28,7 +28,7 @@ Example:
     [32, 32, 32]
 """
 FROZEN = "frozen"
-"""The decoder of features that are computed once an image; see `flipjax.models.frozen`.
+"""The decoder of features that are computed once an image; see `flipjax.models.networks.frozen`.
 
 Example:
     >>> from flipjax import configure

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from flipjax.config.default import Config
+from flipjax.config.config_type import Config
 from flipjax.config.errors import ConfigError
 from flipjax.config.keys import as_python
 from flipjax.config.ranges import name_of

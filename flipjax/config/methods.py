@@ -12,7 +12,7 @@ from flipjax.config.keys import Scalar, keys_in, knob, knobs_in, switch, traced
 from flipjax.config.ranges import functions_of, name_of, within
 
 if TYPE_CHECKING:
-    from flipjax.config.default import Config
+    from flipjax.config.config_type import Config
 
 _DRO = ("group_dro", "group_dro_reference")
 _CUTMIX = ("bg_cutmix", "bg_cutmix_reference")

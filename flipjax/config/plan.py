@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flipjax.config.checks import check, check_folds, check_method_names, check_methods, check_model
-from flipjax.config.default import Config
+from flipjax.config.config_type import Config
 from flipjax.config.errors import ConfigError
 from flipjax.config.identity import digest_of, json_of, sources_of
 from flipjax.config.methods import KNOB_DEFAULTS, Augmentation, Method, active_knobs, knobs_of, knobs_set_by, methods_of

@@ -33,8 +33,8 @@ Example:
 class Setting:
     """A member before it has arrays: its values as tables show them, and again as the records that use them.
 
-    `flipjax.training.task.make_member` makes a `flipjax.training.member.Member` of it: rho, seed and thinning choose
-    its images, and the other numbers become its arrays.
+    `flipjax.training.task.make_member` makes a `flipjax.training.member.Member` of it: rho, seed and
+    thinning choose its images, and the other numbers become its arrays.
 
     Example:
         >>> from flipjax import configure

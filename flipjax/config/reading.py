@@ -14,7 +14,8 @@ from pathlib import Path
 from types import ModuleType
 
 from flipjax.config.checks import check_name
-from flipjax.config.default import Config, default_config
+from flipjax.config.config_type import Config
+from flipjax.config.default import default_config
 from flipjax.config.errors import ConfigError
 from flipjax.config.keys import Key, Kind, as_python
 from flipjax.config.methods import MEANINGS

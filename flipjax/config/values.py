@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from flipjax.config.default import Config
+from flipjax.config.config_type import Config
 from flipjax.config.keys import Key
 from flipjax.config.sections import AXES, KEYS, PoolSpec
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from flipjax import command
 from flipjax.config.checks import check_value
-from flipjax.data import coco_cd, waterbirds_seg
+from flipjax.data.prepare import coco_cd, waterbirds_seg
 from flipjax.support.terminal import printable
 
 FLAGS = {
@@ -114,7 +114,7 @@ def _add_archives(parser: argparse.ArgumentParser, *, required: bool = True) -> 
 def _prepare(make: Callable[..., str], *, size: int, data_dir: str, **options: object) -> int:
     if size:
         check_value("pool.size", size)
-    from flipjax.data.tfds import data_dir_of
+    from flipjax.data.sources.tfds import data_dir_of
 
     return _print(make, size=size, data_dir=data_dir_of(data_dir), **options)
 

@@ -8,9 +8,9 @@ from typing import TypedDict, Unpack
 
 from flipjax.config import ConfigError, ModelSpec, PoolSpec
 from flipjax.config.checks import check_value
-from flipjax.data.arrays import ArrayData
-from flipjax.data.folder import check_folder, sweep_command
-from flipjax.data.overview import Overview, make_overview
+from flipjax.data.sources.arrays import ArrayData
+from flipjax.data.sources.folder import check_folder, sweep_command
+from flipjax.data.splits.overview import Overview, make_overview
 
 SMALL_UNETS = "photos_grid"
 """The configuration that trains small U-Nets."""
@@ -48,7 +48,7 @@ def check(data: ArrayData | str | Path, **options: Unpack[FolderOptions]) -> Ove
 
     Example:
         >>> import numpy as np
-        >>> from flipjax.data.arrays import from_arrays
+        >>> from flipjax.data.sources.arrays import from_arrays
         >>> y, scene = np.divmod(np.arange(80) % 4, 2)
         >>> names = {"class_names": ("cat", "dog"), "scene_names": ("indoor", "outdoor")}
         >>> data = from_arrays(np.zeros((80, 16, 16)), np.ones((80, 16, 16), bool), y, scene, **names)

@@ -102,7 +102,7 @@ def traced_table(
     Example:
         >>> from flipjax.config import PoolSpec
         >>> from flipjax.data.split import split_pool
-        >>> from flipjax.data.synthetic import list_synthetic
+        >>> from flipjax.data.sources.synthetic import list_synthetic
         >>> catalog = list_synthetic(PoolSpec(objects=12, scenes=12))
         >>> split = split_pool(catalog, n_val=4, n_test=4, seed=0)
         >>> draw = jax.jit(lambda rho: traced_table(catalog, split, rho=rho, seed=0, n_train=20))
@@ -155,7 +155,7 @@ def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"
     Example:
         >>> from flipjax.config import PoolSpec
         >>> from flipjax.data.split import split_pool
-        >>> from flipjax.data.synthetic import list_synthetic
+        >>> from flipjax.data.sources.synthetic import list_synthetic
         >>> catalog = list_synthetic(PoolSpec(objects=12, scenes=12))
         >>> table = evaluation_table(catalog, split_pool(catalog, n_val=4, n_test=8, seed=0), "test")
         >>> print(table.groups, table.pairs)  # Each object in both scenes.
@@ -201,7 +201,7 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
     Example:
         >>> from flipjax.config import PoolSpec
         >>> from flipjax.data.split import split_pool
-        >>> from flipjax.data.synthetic import list_synthetic
+        >>> from flipjax.data.sources.synthetic import list_synthetic
         >>> catalog = list_synthetic(PoolSpec(objects=12, scenes=12))
         >>> largest_n_train(catalog, split_pool(catalog, n_val=4, n_test=4, seed=0), rhos=(0.5, 0.95))
         20
@@ -245,7 +245,7 @@ def capacity_of(catalog: Catalog, split: Split) -> Capacity:
     Example:
         >>> from flipjax.config import PoolSpec
         >>> from flipjax.data.split import split_pool
-        >>> from flipjax.data.synthetic import list_synthetic
+        >>> from flipjax.data.sources.synthetic import list_synthetic
         >>> catalog = list_synthetic(PoolSpec(objects=12, scenes=12))
         >>> capacity_of(catalog, split_pool(catalog, n_val=4, n_test=4, seed=0))
         Capacity(usual=10, rare=10, total=10)

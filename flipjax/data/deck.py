@@ -51,7 +51,7 @@ def draw_deck(catalog: Catalog, split: Split, *, seed: Integer, n_train: int) ->
     Example:
         >>> from flipjax.config import PoolSpec
         >>> from flipjax.data.split import split_pool
-        >>> from flipjax.data.synthetic import list_synthetic
+        >>> from flipjax.data.sources.synthetic import list_synthetic
         >>> catalog = list_synthetic(PoolSpec(objects=12, scenes=12))
         >>> split = split_pool(catalog, n_val=4, n_test=4, seed=0)
         >>> deck = draw_deck(catalog, split, seed=0, n_train=20)

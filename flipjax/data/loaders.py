@@ -10,25 +10,25 @@ if TYPE_CHECKING:
 
 # The modules of pools load JAX, so import them only when a pool is made.
 def _load_synthetic(spec: "PoolSpec") -> "tuple[Pool, Catalog]":
-    from flipjax.data.synthetic import load_synthetic
+    from flipjax.data.sources.synthetic import load_synthetic
 
     return load_synthetic(spec)
 
 
 def _load_flips(spec: "PoolSpec") -> "tuple[Pool, Catalog]":
-    from flipjax.data.flips import load_flips
+    from flipjax.data.sources.flips import load_flips
 
     return load_flips(spec)
 
 
 def _load_folder(spec: "PoolSpec") -> "tuple[Pool, Catalog]":
-    from flipjax.data.folder import load_folder
+    from flipjax.data.sources.folder import load_folder
 
     return load_folder(spec)
 
 
 def _load_tfds(spec: "PoolSpec") -> "tuple[Pool, Catalog]":
-    from flipjax.data.tfds import load_tfds
+    from flipjax.data.sources.tfds import load_tfds
 
     return load_tfds(spec)
 
@@ -72,17 +72,17 @@ def list_pool(spec: "PoolSpec") -> "Catalog":
 def _listed(spec: "PoolSpec") -> "Catalog":
     """Returns the catalog of a pool, perhaps with problems and without usual scenes."""
     if spec.name == "synthetic":
-        from flipjax.data.synthetic import list_synthetic
+        from flipjax.data.sources.synthetic import list_synthetic
 
         return list_synthetic(spec)
     if spec.name == "flips-1":
-        from flipjax.data.flips import list_flips
+        from flipjax.data.sources.flips import list_flips
 
         return list_flips(spec)
     if spec.name == "folder":
-        from flipjax.data.layouts import list_folder
+        from flipjax.data.sources.layouts import list_folder
 
         return list_folder(spec)
-    from flipjax.data.tfds import list_tfds
+    from flipjax.data.sources.tfds import list_tfds
 
     return list_tfds(spec)

@@ -15,11 +15,12 @@ from flipjax.config.groups import Groups
 from flipjax.config.naming import check_sizes, known_groups
 from flipjax.config.plan import plan_images
 from flipjax.config.reading import configure
-from flipjax.data import POOLS, flips
-from flipjax.data.arrays import ArrayData
+from flipjax.data import POOLS
 from flipjax.data.correlation import Table
-from flipjax.data.parts import make_parts
 from flipjax.data.pool import Pool, at_strength, gather
+from flipjax.data.sources import flips
+from flipjax.data.sources.arrays import ArrayData
+from flipjax.data.splits.parts import make_parts
 
 AT_ONCE = 256
 """Images that are made at once, to bound memory."""

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config.groups import Groups
-from flipjax.data.images import OBJECT_ALPHA
-from flipjax.data.split import FREE
+from flipjax.data.decoding.images import OBJECT_ALPHA
+from flipjax.data.part_names import FREE
 from flipjax.support.arrays import Array, PyTree
 
 PoolKind = Literal["composite", "photo"]
@@ -34,7 +34,7 @@ class Features:
         maps: float16 (2, P, h, w, K), of P images as they are, and of their mirror images, mirrored back; on the host,
             whose memory the devices of a CPU share.
         places: int32 (N, max(1, M)), the place among the P of an object (or photo) on each scene photo; -1: not there.
-        encoder: what makes features of other images, nested arrays of `flipjax.models.frozen`.
+        encoder: what makes features of other images, nested arrays of `flipjax.models.networks.frozen`.
         projection: its last step, fitted on training images.
     """
 
@@ -90,7 +90,7 @@ class PoolItem:
         files: what its reader opens: paths of the photo and of its mask if separate; in TFDS the split and the index.
         y: class; -1 for a scene photo.
         scene: kind of scene; -1 for an object that can be shown in any.
-        part: the fixed part, an index of `flipjax.data.split.PARTS`, or FREE.
+        part: the fixed part, an index of `flipjax.data.part_names.PARTS`, or FREE.
         cluster: items of one cluster, such as a patient, stay in one part or fold; empty: a cluster of its own.
     """
 

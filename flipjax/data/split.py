@@ -13,14 +13,10 @@ import numpy as np
 
 from flipjax.config import ConfigError, SplitSpec
 from flipjax.config.naming import check_sizes
+from flipjax.data.part_names import FREE, PARTS
 
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
-
-PARTS = ("train", "val", "test")
-"""Names of the parts; a part's number is its index here."""
-FREE = -1
-"""The number of no part: of what the sweep divides."""
 
 
 class SplitPart(NamedTuple):

@@ -21,7 +21,7 @@ import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.config.naming import groups_of
-from flipjax.data.images import BadFileError, EmptyObjectError, Pixels
+from flipjax.data.decoding.images import BadFileError, EmptyObjectError, Pixels
 from flipjax.data.pool import Catalog, Pool, PoolItem, PoolKind
 from flipjax.support.files import DamagedError, adding_folder, cache_folder
 from flipjax.support.terminal import Bar, listed, one_line, printable, say

@@ -2,7 +2,7 @@
 
 A model that relies on the scene flips confidently, so its entropy does not reveal flips. But it finds the region, which
 can be pasted onto other scenes, for any callable from images to logits. Quantities of the log-odds are in
-`flipjax.metrics.scene_swap`. Modules load lazily: these and the centers need no JAX.
+`flipjax.metrics.scenes.swap`. Modules load lazily: these and the centers need no JAX.
 """
 
 import lazy_loader

@@ -2,11 +2,6 @@
 
 from .centers import label_shares as label_shares
 from .centers import split_point as split_point
-from .quantities import scene_reliance as scene_reliance
-from .quantities import scene_shift as scene_shift
-from .quantities import scene_swap as scene_swap
-from .quantities import scene_use as scene_use
-from .quantities import training_evidence as training_evidence
 from .regions import find_regions as find_regions
 from .regions import foreground as foreground
 from .regions import region_images as region_images
@@ -23,4 +18,9 @@ from .swap import mirror_risk as mirror_risk
 from .swap import region_log_odds as region_log_odds
 from .swap import repair as repair
 from .swap import scene_marginal as scene_marginal
+from .swap import scene_reliance as scene_reliance
+from .swap import scene_shift as scene_shift
+from .swap import scene_swap as scene_swap
 from .swap import scene_swap_risk as scene_swap_risk
+from .swap import scene_use as scene_use
+from .swap import training_evidence as training_evidence

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.inputs.classes import Background, is_foreground
 
 CENTERS = ("median", "quota")
 """Names of the ways to estimate the split point."""

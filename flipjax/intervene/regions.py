@@ -8,9 +8,9 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from flipjax.metrics.checks import to_array
-from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
-from flipjax.metrics.host import Array
+from flipjax.metrics.inputs.checks import to_array
+from flipjax.metrics.inputs.classes import Background, background_classes, check_background, is_foreground
+from flipjax.metrics.inputs.host import Array
 
 
 def foreground(logits: ArrayLike, *, background: Background = 0) -> Array:

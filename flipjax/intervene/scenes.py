@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from flipjax.metrics.checks import to_array
-from flipjax.metrics.host import Array
+from flipjax.metrics.inputs.checks import to_array
+from flipjax.metrics.inputs.host import Array
 
 SceneChoice = Literal["mean", "sampled", "both"]
 """Which scenes of each kind regions are pasted onto, see `choose_scenes`."""

@@ -16,12 +16,17 @@ from numpy.typing import ArrayLike
 from flipjax.intervene.centers import SUM_TOLERANCE, split_point
 from flipjax.intervene.regions import count_labels, find_regions, foreground, region_rows, warn_of_objects
 from flipjax.intervene.scenes import check_floating, paste, soft_edge
-from flipjax.metrics import pixels
-from flipjax.metrics.checks import check_logits, to_array
-from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
 from flipjax.metrics.decomposition import divide
-from flipjax.metrics.host import Array
-from flipjax.metrics.scene_swap import swap_regions
+from flipjax.metrics.inputs.checks import check_logits, to_array
+from flipjax.metrics.inputs.classes import Background, background_classes, check_background, is_foreground
+from flipjax.metrics.inputs.host import Array
+from flipjax.metrics.pixels import reductions
+from flipjax.metrics.scenes.swap import scene_reliance as scene_reliance
+from flipjax.metrics.scenes.swap import scene_shift as scene_shift
+from flipjax.metrics.scenes.swap import scene_swap as scene_swap
+from flipjax.metrics.scenes.swap import scene_use as scene_use
+from flipjax.metrics.scenes.swap import swap_regions
+from flipjax.metrics.scenes.swap import training_evidence as training_evidence
 
 Predict = Callable[[Any], ArrayLike]
 """Images (B, H, W, channels) to logits (B, H, W, C), classes last: a `flipjax.Model`, or any framework's, which takes
@@ -345,8 +350,8 @@ def mirror_risk(logits: ArrayLike, mirrored: ArrayLike, *, background: Backgroun
     # In float32, because JAX joins no floats of 8 bits with others.
     answers = jnp.concatenate([scores.astype(jnp.float32), other[:, :, ::-1].astype(jnp.float32)], axis=-1)
     classes = background_classes(background)
-    prediction, entropy = pixels.mean_entropy(answers, background=classes)
-    inside = pixels.where_foreground(prediction, classes)
+    prediction, entropy = reductions.mean_entropy(answers, background=classes)
+    inside = reductions.where_foreground(prediction, classes)
     return divide(jnp.where(inside, entropy, 0).sum((-2, -1)), inside.sum((-2, -1)))
 
 

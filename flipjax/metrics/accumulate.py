@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flipjax.config.groups import AnyGroups
-from flipjax.metrics.anatomy import Anatomy
-from flipjax.metrics.anatomy_flips import pooled_kinds
-from flipjax.metrics.classes import LabelOptions, LabelSpec
+from flipjax.metrics.anatomy.flips import pooled_kinds
+from flipjax.metrics.anatomy.relations import Anatomy
 from flipjax.metrics.decomposition import Decomposition, concatenate
-from flipjax.metrics.evaluate import Summary, rate_intervals, summarize
-from flipjax.metrics.groups import number_names, read_groups, read_names
 from flipjax.metrics.images import read_images
+from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec
+from flipjax.metrics.inputs.groups import number_names, read_groups, read_names
 from flipjax.metrics.kernels import decompose
+from flipjax.metrics.summary.evaluate import Summary, rate_intervals, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,7 +175,7 @@ class FlipMetric:
     def intervals(self) -> dict[str, tuple[float, float]]:
         """Returns the 95% intervals of all rates and of mean IoU in `compute`, by key, over images or their clusters.
 
-        Source: `flipjax.metrics.intervals`.
+        Source: `flipjax.metrics.statistics.intervals`.
 
         Example:
             >>> metric = FlipMetric(kind="masks", num_classes=3)

@@ -13,13 +13,13 @@ import numpy as np
 from jax.core import Tracer
 from numpy.typing import ArrayLike
 
-from flipjax.metrics.classes import Background, LabelOptions, LabelSpec, check_background, is_foreground
-from flipjax.metrics.classes import class_names as class_names_of
 from flipjax.metrics.decomposition import Decomposition, divide, mean_over_classes, pixel_ratios
-from flipjax.metrics.evaluate import Summary, class_keys, is_per_class
-from flipjax.metrics.host import Array
+from flipjax.metrics.inputs.classes import Background, LabelOptions, LabelSpec, check_background, is_foreground
+from flipjax.metrics.inputs.classes import class_names as class_names_of
+from flipjax.metrics.inputs.host import Array
 from flipjax.metrics.kernels import decompose
 from flipjax.metrics.quantities import EVALUATORS
+from flipjax.metrics.summary.evaluate import Summary, class_keys, is_per_class
 
 LOW_BITS = 16
 """Bits of the low part of a `LongSum`."""

@@ -8,8 +8,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground, read_background
-from flipjax.metrics.host import Array, read_array, read_numbers
+from flipjax.metrics.inputs.classes import (
+    Background,
+    background_classes,
+    check_background,
+    is_foreground,
+    read_background,
+)
+from flipjax.metrics.inputs.host import Array, read_array, read_numbers
 
 AnyArray: TypeAlias = Any
 """An array of NumPy or JAX: functions return the kind that they are given, which no type expresses."""
@@ -297,7 +303,7 @@ def numpy_if_on_host(array: Array) -> Array:
     """
     if isinstance(array, np.ndarray):
         return array
-    from flipjax.metrics import checks
+    from flipjax.metrics.inputs import checks
 
     if checks.on_host(array):
         return np.asarray(array)

@@ -13,20 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flipjax.config.groups import AnyGroups, Groups
-from flipjax.metrics.classes import Background, is_foreground
-from flipjax.metrics.classes import class_names as class_names_of
-from flipjax.metrics.decomposition import (
-    Decomposition,
-    PixelRatios,
-    Ratio,
-    RegionSums,
-    pixel_ratios,
-    read_leaves,
-)
-from flipjax.metrics.groups import number_groups
-from flipjax.metrics.host import Array
-from flipjax.metrics.ranking import Ranking, rank_images
-from flipjax.metrics.scene_swap import SceneSwap, scene_swap
+from flipjax.metrics.decomposition import Decomposition, PixelRatios, Ratio, RegionSums, pixel_ratios, read_leaves
+from flipjax.metrics.inputs.classes import Background, is_foreground
+from flipjax.metrics.inputs.classes import class_names as class_names_of
+from flipjax.metrics.inputs.groups import number_groups
+from flipjax.metrics.inputs.host import Array
+from flipjax.metrics.scenes.swap import SceneSwap, scene_swap
+from flipjax.metrics.statistics.ranking import Ranking, rank_images
 
 ALL = "all"
 """The group of all images."""

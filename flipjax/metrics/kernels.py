@@ -1,6 +1,7 @@
 """Kernels over logits and labels: `decompose`, `flip_risk`, `error_map`, `risk_map` and `logit_scores`.
 
-They check their arrays, cut host arrays into blocks, and call the jitted functions of `flipjax.metrics.pixels`.
+They check their arrays, cut host arrays into blocks, and call the jitted functions of
+`flipjax.metrics.pixels.reductions`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipjax.metrics import checks
-from flipjax.metrics.blocks import Block, cut
-from flipjax.metrics.checks import on_host
-from flipjax.metrics.classes import Background, LabelOptions, LabelSpec
 from flipjax.metrics.decomposition import Decomposition, as_float32, divide
-from flipjax.metrics.host import Array
-from flipjax.metrics.pixels import count_pixels, find_errors, map_pixels, sum_scores
+from flipjax.metrics.inputs import checks
+from flipjax.metrics.inputs.checks import on_host
+from flipjax.metrics.inputs.classes import Background, LabelOptions, LabelSpec
+from flipjax.metrics.inputs.host import Array
+from flipjax.metrics.pixels.blocks import Block, cut
+from flipjax.metrics.pixels.reductions import count_pixels, find_errors, map_pixels, sum_scores
 
 Program = Callable[..., tuple[jax.Array, ...]]
-"""A jitted function of `flipjax.metrics.pixels` with its options bound: it takes the outputs of a model, and labels if
-it needs them."""
+"""A jitted function of `flipjax.metrics.pixels.reductions` with its options bound: it takes the outputs of a model, and
+labels if it needs them."""
 Computed = tuple[Block, tuple[jax.Array, ...]]
 """A block, and the results of a program, which JAX may still compute."""
 

@@ -8,9 +8,9 @@ from typing import Unpack
 from flax import nnx
 from numpy.typing import ArrayLike
 
-from flipjax.metrics.classes import LabelSpec, ScoreOptions
 from flipjax.metrics.counts import FlipCounts
-from flipjax.metrics.evaluate import Summary
+from flipjax.metrics.inputs.classes import LabelSpec, ScoreOptions
+from flipjax.metrics.summary.evaluate import Summary
 
 
 class NnxFlipMetric(nnx.Metric):

@@ -4,7 +4,7 @@ There are two sorts:
 
 - A *rate* is a part of a whole, such as flipped pixels of the true foreground. Its function returns part and whole of
   each image (`rate`, `pixel_rate`). The value of all images, or of a group, is the sum of the parts over the sum of the
-  wholes; its interval (`flipjax.metrics.intervals`) and `FlipCounts` follow from the same sums.
+  wholes; its interval (`flipjax.metrics.statistics.intervals`) and `FlipCounts` follow from the same sums.
 - Any other number is a `quantity`. Its function takes `Images`, whose weights have a row for each of S resamples, and
   returns a value for each row, (S,), or for each row and each of C classes, F foreground classes or ten deciles:
   (S, C), (S, F) or (S, 10).
@@ -31,10 +31,8 @@ import math
 
 import numpy as np
 
-from flipjax.metrics import scene_flips, selective
 from flipjax.metrics.decomposition import PixelRatios, Ratio, divide, mean_over_classes
 from flipjax.metrics.images import Images
-from flipjax.metrics.ranking import rank_images
 from flipjax.metrics.registry import (
     EVALUATORS,
     has_classes_in_scenes,
@@ -51,9 +49,12 @@ from flipjax.metrics.registry import (
     rate,
     required,
 )
-from flipjax.metrics.scene_swap import scene_reliance as scene_reliance_of
-from flipjax.metrics.scene_swap import scene_shift as scene_shift_of
-from flipjax.metrics.scene_swap import scene_use
+from flipjax.metrics.scenes import flips as scene_flips
+from flipjax.metrics.scenes.swap import scene_reliance as scene_reliance_of
+from flipjax.metrics.scenes.swap import scene_shift as scene_shift_of
+from flipjax.metrics.scenes.swap import scene_use
+from flipjax.metrics.statistics import selective
+from flipjax.metrics.statistics.ranking import rank_images
 
 RIM = 0
 """Index of the rim on the last axis of `RegionSums`."""

@@ -10,13 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipjax.metrics import checks
-from flipjax.metrics.classes import LabelOptions, LabelSpec
 from flipjax.metrics.decomposition import RegionSums
-from flipjax.metrics.host import Array
+from flipjax.metrics.inputs import checks
+from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec
+from flipjax.metrics.inputs.host import Array
 from flipjax.metrics.kernels import PixelMaps, read_pixels
-from flipjax.metrics.pixel_sums import counted_label, sum_together
-from flipjax.metrics.pixels import where_foreground
+from flipjax.metrics.pixels.reductions import counted_label, sum_together, where_foreground
 
 RIMS_OF_HEIGHT = 24
 """The width of the rim is the height divided by this, and at least a pixel: two pixels of 48."""

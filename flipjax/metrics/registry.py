@@ -1,4 +1,4 @@
-"""What a quantity is, and the decorators that register the functions of `flipjax.metrics.quantities`. NumPy only."""
+"""What a quantity is, and decorators that register the functions of `metrics.quantities`. NumPy only."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ class Evaluator:
 
 
 EVALUATORS: list[Evaluator] = []
-"""All evaluators, in the order of the columns of results.csv; filled when `flipjax.metrics.quantities` is imported."""
+"""All evaluators, in the order of the columns of results.csv; filled when `flipjax.metrics.quantities` is
+imported."""
 
 
 def always(images: Images) -> bool:

@@ -10,9 +10,9 @@ from torchmetrics import Metric  # pyright: ignore[reportMissingImports]
 from torchmetrics.utilities import dim_zero_cat  # pyright: ignore[reportMissingImports]
 
 from flipjax.metrics.accumulate import Batch, FlipMetric
-from flipjax.metrics.anatomy_flips import FLIP_KINDS
+from flipjax.metrics.anatomy.flips import FLIP_KINDS
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.evaluate import Summary, summarize
+from flipjax.metrics.summary.evaluate import Summary, summarize
 
 STATES = ("confusion", "risk_sum", "groups")
 """Names of the metric's states, which torchmetrics joins over processes."""

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     if options.num_classes < 1:
         raise ConfigError("--num_classes", "a whole number from 1", options.num_classes)
     # Not before: it loads JAX and Flax.
-    from flipjax.models.weight_files import convert_weights
+    from flipjax.models.weights.files import convert_weights
 
     required = {"encoder": options.encoder, "num_classes": options.num_classes}
     try:

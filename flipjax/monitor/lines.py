@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from flipjax.config import ConfigError
-from flipjax.data import tables
+from flipjax.support import tables
 
 SCORES = ("score", "flip_risk")
 """Accepted names of the column or key of scores; the second is the one that audits use."""

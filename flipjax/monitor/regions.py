@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from flipjax.intervene.regions import count_labels, find_regions, foreground, region_images
-from flipjax.metrics.checks import check_logits
-from flipjax.metrics.classes import Background, LabelSpec, is_foreground
+from flipjax.metrics.inputs.checks import check_logits
+from flipjax.metrics.inputs.classes import Background, LabelSpec, is_foreground
 from flipjax.metrics.kernels import read_pixels
 
 

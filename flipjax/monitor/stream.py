@@ -91,7 +91,7 @@ def _clusters_of(images: Sequence[ScoredImage], key: str) -> list[str]:
 
 def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: float | None) -> list[str]:
     """Returns the summary of a fit: thresholds, bounds, the treatment of empty images and the alarm delay."""
-    from flipjax.results.text import TextTable, to_text  # Imported here because `watch` does not need pandas.
+    from flipjax.page.tables import TextTable, to_text
 
     header = ["flag_rate", "threshold", "flagged", "precision", "recall"]
     lines = ["", to_text(TextTable(header, _threshold_rows(monitor, scores, losses))).rstrip(), ""]

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipjax.metrics import selective
-from flipjax.metrics.host import read_array, read_numbers
-from flipjax.metrics.intervals import Estimate
+from flipjax.metrics.inputs.host import read_array, read_numbers
+from flipjax.metrics.statistics import selective
+from flipjax.metrics.statistics.intervals import Estimate
 
 LEAST_ALARM = 1e-300
 """Smallest false-alarm probability; the evidence for a smaller one overflows a float."""

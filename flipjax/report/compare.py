@@ -13,22 +13,23 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config.values import leaves
-from flipjax.report.charts import Chart
-from flipjax.report.document import Document, Numbers, Section
+from flipjax.page.charts import Chart
+from flipjax.page.document import Document, Numbers, Section
+from flipjax.page.html import write_report
+from flipjax.page.tables import TextTable
 from flipjax.report.grid_panels import forest_panels
-from flipjax.report.html import write_report
 from flipjax.report.page_charts import flip_chart
 from flipjax.report.page_tables import marked, notes_on_missing
 from flipjax.results.cells import Cell
-from flipjax.results.estimates import aggregate, compare
-from flipjax.results.first_rule import FirstRule
-from flipjax.results.frames import groups_of, records_of, to_frame, write_csv
-from flipjax.results.resamples import Resamples
 from flipjax.results.rows import axes_of, kept_records, member_quantities
 from flipjax.results.run import StoredRun, load
 from flipjax.results.sentences import classes_warning, verdicts
-from flipjax.results.text import TextTable, comparison_table, legend, summary_table, value_text, varying_axes
-from flipjax.results.verdicts import judge
+from flipjax.results.statistics.estimates import aggregate, compare
+from flipjax.results.statistics.resamples import Resamples
+from flipjax.results.statistics.setting_tables import FirstRule
+from flipjax.results.statistics.verdicts import judge
+from flipjax.results.text import comparison_table, legend, summary_table, value_text, varying_axes
+from flipjax.support.frames import groups_of, records_of, to_frame, write_csv
 from flipjax.support.terminal import listed
 
 SAME_IMAGES = "Both runs were tested on the same images."

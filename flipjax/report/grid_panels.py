@@ -1,4 +1,4 @@
-"""Panels of a grid's summary over seeds, each a drawing with its description in words (`flipjax.report.charts.Panel`).
+"""Panels of a grid's summary over seeds, each a drawing with its description in words (`flipjax.page.charts.Panel`).
 
 - `line_panels`: quantities against rho, a panel per setting of the other axes.
 - `map_panels`: for grids of many settings, maps and distributions over settings.
@@ -20,14 +20,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from matplotlib.typing import ColorType
 
-from flipjax.report import style
-from flipjax.report.charts import Panel
-from flipjax.report.panels import LABELLED, SHARES, ReferenceLevel, bar_panel, draw_reference
-from flipjax.report.style import dress, legend, plain, shades
-from flipjax.results.frames import records_of
-from flipjax.results.quantities import title_of
+from flipjax.metrics.summary.names import title_of
+from flipjax.page import style
+from flipjax.page.charts import Panel
+from flipjax.page.panels import LABELLED, SHARES, ReferenceLevel, bar_panel, draw_reference
+from flipjax.page.style import dress, legend, plain, shades
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS
 from flipjax.results.text import level_text, setting_axes, setting_label, value_text, varying_axes
-from flipjax.results.verdicts import FEWEST_SEEDS
+from flipjax.support.frames import records_of
 
 DIFFERENCES = ("group/rare/fg_flip", "gap/mean", "worst_group_iou")
 """The quantities whose differences are drawn."""
@@ -115,7 +115,7 @@ def line_panels(
     Without two levels of rho, one panel has the settings on its x axis. A facet with one place has no panel.
 
     Args:
-        summary: rows of `flipjax.results.estimates.aggregate`.
+        summary: rows of `flipjax.results.statistics.estimates.aggregate`.
         records: rows of `flipjax.results.rows.member_quantities`, without left-out members.
         lines: the lines to draw; those without values are skipped.
         y_name: name of the y axis.
@@ -244,7 +244,7 @@ def map_panels(summary: pd.DataFrame, quantities: Sequence[str]) -> list[Panel]:
     """Returns panels over all settings: maps, their distributions at each rho, and by axis at the highest rho.
 
     Args:
-        summary: rows of `flipjax.results.estimates.aggregate`, with a rho axis.
+        summary: rows of `flipjax.results.statistics.estimates.aggregate`, with a rho axis.
         quantities: the quantities that are mapped; the first one is also drawn by axis.
     """
     # All that vary but rho.
@@ -333,7 +333,7 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
     and where no seed has both, there is no difference.
 
     Args:
-        comparison: rows of `flipjax.results.estimates.compare` along `axis`.
+        comparison: rows of `flipjax.results.statistics.estimates.compare` along `axis`.
         axis: the compared axis.
     """
     table = comparison

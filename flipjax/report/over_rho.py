@@ -5,16 +5,16 @@ from itertools import cycle
 
 import pandas as pd
 
-from flipjax.report import panels
-from flipjax.report.charts import Chart, Panel
+from flipjax.metrics.summary.names import title_of
+from flipjax.page import panels
+from flipjax.page.charts import Chart, Panel
+from flipjax.page.style import WHOLE, shades
 from flipjax.report.grid_panels import Line, line_panels
-from flipjax.report.style import WHOLE, shades
 from flipjax.results import text
-from flipjax.results.estimates import range_of
-from flipjax.results.first_rule import FirstRule
-from flipjax.results.frames import records_of
-from flipjax.results.quantities import title_of
+from flipjax.results.statistics.estimates import range_of
+from flipjax.results.statistics.setting_tables import FirstRule
 from flipjax.results.text import varying_axes
+from flipjax.support.frames import records_of
 
 SETTING_MARKERS = "osD^vP*"
 """Marks of the lines of settings, in turn."""

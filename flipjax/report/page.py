@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax.report.charts import Chart
-from flipjax.report.document import Document, Front, Section
-from flipjax.report.gallery.items import CAPTION, Item, Palette, gallery_chart, items_of, palette_of
-from flipjax.report.html import Gallery, write_report
+from flipjax.page.charts import Chart
+from flipjax.page.document import Document, Front, Section
+from flipjax.page.html import Gallery, write_report
+from flipjax.page.tiles import Item, Palette, gallery_chart
 from flipjax.report.page_charts import (
     class_charts,
     flip_charts,
@@ -35,15 +35,17 @@ from flipjax.report.page_tables import (
     result_tables,
     score_tables,
 )
+from flipjax.report.run_gallery import CAPTION, items_of, palette_of
 from flipjax.report.training_curves import training_charts
 from flipjax.results import sentences
 from flipjax.results.cells import Cell
-from flipjax.results.first_rule import SAMPLED_SETTINGS, FirstRule, sample_settings
-from flipjax.results.frames import write_csv
+from flipjax.results.glossary import GLOSSARY
 from flipjax.results.learning import never_predicted
 from flipjax.results.run import StoredRun, changed_after, load
+from flipjax.results.statistics.setting_tables import SAMPLED_SETTINGS, FirstRule, sample_settings
 from flipjax.results.text import level_text, varying_axes
 from flipjax.support.files import write_text
+from flipjax.support.frames import write_csv
 
 TEXT = "summary.txt"
 """Name of the file with the page's terminal text, which is written last."""
@@ -116,7 +118,7 @@ def make_document(run: StoredRun, figures: Path | None = None) -> Document:
         pair = front_pair(items, palette)
         if figures is not None:
             of_first_member = [item for item in items if item.member == items[0].member]
-            gallery_chart(of_first_member, palette).save(figures)
+            gallery_chart(of_first_member, palette, CAPTION).save(figures)
     return Document(
         title=run.name,
         facts=_facts(run, shown),
@@ -124,6 +126,7 @@ def make_document(run: StoredRun, figures: Path | None = None) -> Document:
         sections=_sections(run, shown, items, charts_below),
         missing=[*notes_on_missing(run), *damaged],
         terms=_terms(run),
+        glossary=GLOSSARY,
         definitions=_definitions(run),
         config=run.config_record.get("config", {}),
         front=Front(charts_in_front, pair),

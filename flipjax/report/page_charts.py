@@ -9,17 +9,16 @@ from itertools import cycle
 import numpy as np
 import pandas as pd
 
-from flipjax.report import panels, rankings
-from flipjax.report.charts import Chart
+from flipjax.metrics.summary.names import title_of
+from flipjax.page import panels, rankings
+from flipjax.page.charts import Chart
+from flipjax.page.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
 from flipjax.report.grid_panels import Line, forest_panels, line_panels, map_panels, share_panels
 from flipjax.report.over_rho import line_chart, overlay_chart
-from flipjax.report.scene_pull import pull_charts
-from flipjax.report.setting_images import images_by_setting
-from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
-from flipjax.results.first_rule import FirstRule
-from flipjax.results.quantities import title_of
+from flipjax.report.scene_pull import images_by_setting, pull_charts
+from flipjax.results.statistics.setting_tables import FirstRule
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS, JUDGED
 from flipjax.results.text import level_text, setting_label, varying_axes
-from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED
 
 COMMON_FLIP = Line("group/common/fg_flip", "common groups", COMMON, "o")
 RARE_FLIP = Line("group/rare/fg_flip", "rare groups", RARE, "s")

@@ -3,16 +3,17 @@
 import pandas as pd
 
 from flipjax.backend.software import differing_software
-from flipjax.report.document import Numbers
+from flipjax.metrics.summary.names import SCORES, column, own_keys, title_of
+from flipjax.page.document import Numbers
+from flipjax.page.tables import TextTable, number
 from flipjax.results import text
-from flipjax.results.estimates import means_of
-from flipjax.results.first_rule import FirstRule
-from flipjax.results.frames import records_of
-from flipjax.results.quantities import SCORES, column, own_keys, title_of
 from flipjax.results.record import RECORD, planned_members
 from flipjax.results.rows import LEFT_OUT, NOT_LEARNT
 from flipjax.results.run import StoredRun
-from flipjax.results.text import COLUMNS, FURTHER_COLUMNS, TextTable, varying_axes
+from flipjax.results.statistics.estimates import means_of
+from flipjax.results.statistics.setting_tables import FirstRule
+from flipjax.results.text import COLUMNS, FURTHER_COLUMNS, varying_axes
+from flipjax.support.frames import records_of
 from flipjax.support.terminal import listed
 
 OF_GROUPS = {"fg_flip": "Flip", "iou/group": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
@@ -133,10 +134,10 @@ def made_of(run: StoredRun) -> Numbers:
     seconds = sum(float(entry.get("seconds", 0)) for entry in sessions)
     if seconds:
         rows.append(["wall time", f"{seconds:.0f} s in {len(sessions)} sessions"])
-    for number, session in enumerate(sessions[1:], start=2):
+    for which, session in enumerate(sessions[1:], start=2):
         software = differing_software([run.config_record], session)
         if software:
-            rows.append([f"start {number}, other software", software])
+            rows.append([f"start {which}, other software", software])
     table = TextTable(["fact", "value"], rows or [["nothing", "-"]])
     return Numbers("The run, from config.json", table, words=True)
 
@@ -150,7 +151,7 @@ def members_table(tables: FirstRule) -> Numbers:
     rows = []
     for record in records_of(tables.members[["member", *axes, "status", *quantities]]):
         setting = [text.value_text(name, record[name]) for name in axes]
-        rows.append([record["member"], *setting, record["status"], *(text.number(record[name]) for name in quantities)])
+        rows.append([record["member"], *setting, record["status"], *(number(record[name]) for name in quantities)])
     table = TextTable(["member", *axes, "status", *map(title_of, quantities)], rows)
     return Numbers("All members, on the test images", table, folded=True, searched=True)
 

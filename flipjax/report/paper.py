@@ -9,17 +9,18 @@ import pandas as pd
 
 from flipjax.config import ConfigError
 from flipjax.config.values import leaves
-from flipjax.report.charts import Chart
-from flipjax.report.document import to_latex
-from flipjax.report.panels import Look, curve_panel
-from flipjax.report.rankings import DECILES, FLIP_BY_DECILE, mean_ranking
-from flipjax.report.style import shades
+from flipjax.page.charts import Chart
+from flipjax.page.document import to_latex
+from flipjax.page.panels import Look, curve_panel
+from flipjax.page.rankings import DECILES, FLIP_BY_DECILE, mean_ranking
+from flipjax.page.style import shades
+from flipjax.page.tables import TextTable, to_markdown, to_text
 from flipjax.results.cells import cells_by_member
-from flipjax.results.estimates import INTERVAL_IN_WORDS
-from flipjax.results.frames import Row, groups_of, read_csv, records_of, write_csv
 from flipjax.results.run import StoredRun, load
-from flipjax.results.text import TextTable, mean_text, setting_label, to_markdown, to_text, varying_axes, wide
+from flipjax.results.statistics.estimates import INTERVAL_IN_WORDS
+from flipjax.results.text import mean_text, setting_label, varying_axes, wide
 from flipjax.support.files import write_text
+from flipjax.support.frames import Row, groups_of, read_csv, records_of, write_csv
 
 PUBLISHED = Path(__file__).with_name("published_deciles.csv")
 """Mean flip share by decile of flip-risk at rho .95, read off the figure of the README of acharaakshit/label-flips, the

@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from flipjax.config.program import Program
-from flipjax.report.document import Numbers, PageBlock
-from flipjax.report.html import page_text, write_page_in_training
+from flipjax.page.document import Numbers, PageBlock
+from flipjax.page.html import page_text, write_page_in_training
 from flipjax.report.page import TEXT, make_document
 from flipjax.report.training_curves import DRAWN_MEASURES, curve_chart
 from flipjax.results.arrays import Curves

@@ -5,11 +5,11 @@ from itertools import islice
 
 import pandas as pd
 
-from flipjax.report import panels
-from flipjax.report.charts import Chart
-from flipjax.results.first_rule import FirstRule
-from flipjax.results.frames import groups_of
+from flipjax.page import panels
+from flipjax.page.charts import Chart
+from flipjax.results.statistics.setting_tables import FirstRule
 from flipjax.results.text import level_text, setting_label, varying_axes
+from flipjax.support.frames import groups_of
 
 MOST_TRAINING_CURVES = 12
 """The settings whose training curves are drawn, at most."""

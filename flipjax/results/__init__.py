@@ -1,10 +1,10 @@
 """Stored results of runs, the tables built from them, and the definitions of their columns.
 
-`load` reads a run folder, `score` computes the same rows for any model's predictions, and `quantities` lists names,
-units and directions. Import everything else from the module that defines it.
+`load` reads a run folder, `score` computes the same rows for any model's predictions, and `metrics.summary.names`
+lists names, units and directions. Import everything else from the module that defines it.
 """
 
-from flipjax.results.rows import score
+from flipjax.results.benchmark import score
 from flipjax.results.run import StoredRun, load, units
 
 __all__ = ["StoredRun", "load", "score", "units"]

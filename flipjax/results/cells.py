@@ -13,9 +13,9 @@ import numpy as np
 from flipjax.config.groups import Groups
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.images import Images
-from flipjax.metrics.scene_swap import training_evidence
+from flipjax.metrics.scenes.swap import training_evidence
+from flipjax.metrics.summary.names import column, find_quantity
 from flipjax.results.arrays import ImageResults, MemberResults
-from flipjax.results.quantities import column, find_quantity
 from flipjax.results.store import read
 from flipjax.support.extras import to_install
 

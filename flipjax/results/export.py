@@ -10,9 +10,9 @@ from pathlib import Path
 
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.results.frames import write_csv
 from flipjax.results.run import StoredRun, load
 from flipjax.results.trackers import TRACKERS, Sender, Tracker, find_tracker, tracked_members
+from flipjax.support.frames import write_csv
 
 TABLES = ("results", "images", "scores", "history", "summary")
 """The tables that `csv` writes, attributes of `StoredRun`."""

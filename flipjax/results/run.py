@@ -13,19 +13,19 @@ import pandas as pd
 
 from flipjax.config.identity import digest_of
 from flipjax.metrics.registry import Quantity
+from flipjax.metrics.summary.names import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
 from flipjax.results.arrays import AxisValue, MemberResults
 from flipjax.results.cells import Cell, to_xarray
-from flipjax.results.estimates import aggregate
-from flipjax.results.first_rule import FirstRule, first_rule_of
 from flipjax.results.learning import mark_unlearnt
-from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
 from flipjax.results.record import RECORD, known_record, planned_members
-from flipjax.results.resamples import Resamples
 from flipjax.results.rows import axes_of
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
+from flipjax.results.statistics.estimates import aggregate
+from flipjax.results.statistics.resamples import Resamples
+from flipjax.results.statistics.setting_tables import FirstRule, first_rule_of
+from flipjax.results.statistics.verdicts import Differences, differences_of
 from flipjax.results.store import BLANK, GALLERY, STORED, read
 from flipjax.results.tables import concatenate, history_table, image_tables, results_table, with_dtypes
-from flipjax.results.verdicts import Differences, differences_of
 from flipjax.support.files import DamagedError, replacing
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class StoredRun:
         """The rows of scores.csv, one per member and score, computed from the stored images.
 
         Columns: `member`, the axes, `selection`, `score`, `passes`, `threshold`, and `<measure>_<side>` for the
-        measures of `flipjax.results.measures`, the sides all, common and rare.
+        measures of `flipjax.metrics.summary.measures`, the sides all, common and rare.
         """
         return score_rows(self.cells, self.results)
 
@@ -182,7 +182,7 @@ class StoredRun:
         """Means over seeds on the test images with intervals, one row per setting, selection rule and quantity.
 
         Columns: the axes except the seed, `selection`, `quantity` (as `group/rare/fg_flip`), `n`, `left_out`, `values`,
-        `mean`, `low`, `high`, `images_low`, `images_high`, see `flipjax.results.estimates.aggregate`.
+        `mean`, `low`, `high`, `images_low`, `images_high`, see `flipjax.results.statistics.estimates.aggregate`.
         """
         return aggregate(self._marked, resamples=Resamples(self.cells))
 
@@ -201,8 +201,8 @@ def load(run: str | Path) -> StoredRun:
     """Reads a run folder: `.results`, `.images`, `.scores`, `.history` and `.summary` are pandas data frames.
 
     Each table of `StoredRun` says which columns it has. Numbers are int64 or float64, with NaN for undefined. `units`
-    returns the units of columns, and `flipjax.metrics.quantities` defines the quantities. `.differences` holds the
-    data frames of trends and comparisons, and `.dataset` is an xarray data set.
+    returns the units of columns, and `flipjax.metrics.quantities` defines the quantities. `.differences`
+    holds the data frames of trends and comparisons, and `.dataset` is an xarray data set.
 
     See `flipjax.run` for an example.
 

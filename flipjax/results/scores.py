@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from flipjax.metrics import selective
 from flipjax.metrics.decomposition import divide
 from flipjax.metrics.images import Images
+from flipjax.metrics.statistics import selective
+from flipjax.metrics.summary.measures import MEASURES, ScoredImages
+from flipjax.metrics.summary.names import SCORES
 from flipjax.results.arrays import EVALUATED
 from flipjax.results.cells import Cell
-from flipjax.results.frames import groups_of, records_of, rounded, to_frame
-from flipjax.results.measures import MEASURES, ScoredImages
-from flipjax.results.quantities import SCORES
 from flipjax.results.rows import COMPARED, axes_of, kept_records
+from flipjax.support.frames import groups_of, records_of, rounded, to_frame
 
 WANTED_RISK = 0.1
 """The mean flip share that a threshold from validation images is to keep."""

@@ -4,21 +4,21 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from flipjax.results.frames import Row, groups_of, records_of
+from flipjax.metrics.summary.names import title_of
+from flipjax.page.tables import number
 from flipjax.results.learning import MARGIN
-from flipjax.results.quantities import title_of
 from flipjax.results.rows import CLASSES_NOT_LEARNT, NOT_LEARNT
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS, JUDGED
 from flipjax.results.text import (
     difference_text,
     in_order,
     level_text,
     mean_text,
-    number,
     setting_axes,
     setting_label,
     varying_axes,
 )
-from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED
+from flipjax.support.frames import Row, groups_of, records_of
 from flipjax.support.terminal import listed
 
 CHANGES = ("group/rare/fg_flip", "gap/mean", "iou/foreground")

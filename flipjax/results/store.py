@@ -22,7 +22,7 @@ STORED = "results.npz"
 BLANK = "missing.npz"
 """The file of a program's members that have no results."""
 GALLERY = "gallery.npz"
-"""The file of a program's pictures; see `flipjax.report.gallery`."""
+"""The file of a program's pictures; see `flipjax.page.gallery`."""
 SCHEMA = "schema"
 """The entry of a file that lists all others."""
 VERSION = 1

@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config.groups import Groups
-from flipjax.metrics.evaluate import evaluate, keys_of, own_evaluators
 from flipjax.metrics.images import ALL
 from flipjax.metrics.quantities import SWEPT
+from flipjax.metrics.summary.columns import image_columns
+from flipjax.metrics.summary.evaluate import evaluate, keys_of, own_evaluators
+from flipjax.metrics.summary.names import SCORES, column, quantity_of
 from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResults
 from flipjax.results.cells import Cell, select
-from flipjax.results.frames import DIGITS, TEXTS, numbers_of
 from flipjax.results.learning import statuses
-from flipjax.results.quantities import SCORES, column, quantity_of
-from flipjax.results.rows import image_columns
 from flipjax.results.scores import image_scores
+from flipjax.support.frames import DIGITS, TEXTS, numbers_of
 
 COUNTS = "images"
 """The unit of quantities that are whole numbers."""

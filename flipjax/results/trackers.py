@@ -22,9 +22,9 @@ from typing import Any, Protocol
 import pandas as pd
 
 from flipjax.config import ConfigError
-from flipjax.results.frames import Row, groups_of, records_of
 from flipjax.results.rows import axes_of, member_quantities, quantities_in
 from flipjax.support.files import naming_damage, read_json, write_text
+from flipjax.support.frames import Row, groups_of, records_of
 
 MOST_NUMBERS = 1000
 """The most numbers that MLflow takes in one request."""

@@ -55,7 +55,7 @@ def _parser() -> command.ConfigParser:
 
 def _check_functions(planned: Plan) -> None:
     """Checks a configuration's functions if it states the number of classes; otherwise the sweep checks them."""
-    from flipjax.training.own import check_own, check_quantities
+    from flipjax.training.network.own import check_own, check_quantities
 
     for program in planned.programs:
         groups = known_groups(program.experiment.pool)

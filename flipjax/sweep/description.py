@@ -13,11 +13,12 @@ from flipjax.config.groups import Groups
 from flipjax.config.methods import Knobs
 from flipjax.config.plan import Plan
 from flipjax.config.program import Program, Value
-from flipjax.data import flips, store, tfds
-from flipjax.models.weight_files import file_of
+from flipjax.data import store
+from flipjax.data.sources import flips, tfds
+from flipjax.models.weights.files import file_of
 from flipjax.sweep.memory import megabytes
-from flipjax.training.devices import library_of
 from flipjax.training.member import Member, State, init_state
+from flipjax.training.population.devices import library_of
 from flipjax.training.task import check_sizes_of
 
 LISTED = 7

@@ -8,7 +8,9 @@ from flipjax.config.plan import Plan
 from flipjax.config.program import Program, restrict
 from flipjax.support.terminal import clock
 from flipjax.sweep.programs import layout_of, with_library
-from flipjax.training import devices, population, population_run
+from flipjax.training.population import devices
+from flipjax.training.population import epochs as population_run
+from flipjax.training.population import members as population
 from flipjax.training.task import Task, make_members, make_task, starting_weights, training_size
 
 SCENE_DRAWS = {"none": 0, "mean": 1, "sampled": 1, "both": 2}

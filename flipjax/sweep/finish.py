@@ -21,7 +21,7 @@ from flipjax.config.plan import Plan
 from flipjax.config.program import Program
 from flipjax.config.ranges import name_of
 from flipjax.data.pool import Pool, at_strength, gather
-from flipjax.report import gallery
+from flipjax.page import gallery
 from flipjax.results import store
 from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResults
 from flipjax.results.cells import Cell
@@ -29,12 +29,15 @@ from flipjax.results.tables import compute_values, make_results
 from flipjax.support.arrays import Array
 from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
-from flipjax.training import devices, population, population_run, population_selected, stacks
 from flipjax.training.assess import FILLS, MASK_SIDE, Assessed, Questions, Scenery
 from flipjax.training.member import State, Status
 from flipjax.training.model import Model
-from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat, nested, predict
-from flipjax.training.population import Population
+from flipjax.training.network.forward import NO_WEIGHTS, Weights, first_weights, flat, nested, predict
+from flipjax.training.population import devices, stacks
+from flipjax.training.population import epochs as population_run
+from flipjax.training.population import members as population
+from flipjax.training.population import selected as population_selected
+from flipjax.training.population.members import Population
 from flipjax.training.scenes import split_evenly, training_scenes
 from flipjax.training.task import Task
 

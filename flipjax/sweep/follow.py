@@ -13,9 +13,9 @@ import pandas as pd
 
 from flipjax.config.program import Program
 from flipjax.results.arrays import Curves, MemberResults
-from flipjax.results.frames import Row
 from flipjax.results.tables import history_table, results_table, with_dtypes
 from flipjax.results.trackers import Sender, TrackedMember, Tracker, histories_of, tracked_members
+from flipjax.support.frames import Row
 from flipjax.support.terminal import one_line, say
 
 SECONDS_TO_SEND = 30.0

@@ -7,8 +7,10 @@ import jax
 
 from flipjax.config import PopulationSpec
 from flipjax.config.program import Program, restrict
-from flipjax.training import devices, population, population_run
 from flipjax.training.member import init_state
+from flipjax.training.population import devices
+from flipjax.training.population import epochs as population_run
+from flipjax.training.population import members as population
 from flipjax.training.task import Task, make_members, starting_weights
 
 

@@ -27,14 +27,14 @@ from flipjax.backend.start import start_backend
 from flipjax.config import FROZEN, ConfigError, PopulationSpec
 from flipjax.config.plan import Plan
 from flipjax.config.program import Program, gallery_member, restrict, shard_members
-from flipjax.data.arrays import ArrayData
+from flipjax.data.sources.arrays import ArrayData
 from flipjax.results.arrays import Curves, MemberResults
 from flipjax.results.cells import Cell
-from flipjax.results.frames import write_csv
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run import StoredRun, load, write_images
 from flipjax.results.store import BLANK, write
 from flipjax.results.tables import blank_results, concatenate, history_table, results_table
+from flipjax.support.frames import write_csv
 from flipjax.support.terminal import Bar, Signals, listed, one_line, say
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish
@@ -44,9 +44,9 @@ from flipjax.sweep.memory import describe_use, fit, halve
 from flipjax.sweep.programs import compile_start, with_library
 from flipjax.sweep.train import InterruptedRunError, train_members
 from flipjax.sweep.workdir import ADVICE, Workdir, merge_parts, read_program, results_of_members
-from flipjax.training import devices
 from flipjax.training import task as tasks
-from flipjax.training.own import check_own, check_quantities
+from flipjax.training.network.own import check_own, check_quantities
+from flipjax.training.population import devices
 from flipjax.training.scenes import check_scenes
 
 if TYPE_CHECKING:
@@ -389,7 +389,7 @@ def run_sweep(
         folder: the run folder.
         name: of the run, for config.json.
         line: the command or call, for config.json.
-        data: in-memory images, for the plan of a configuration with `flipjax.data.arrays.keys_of(data)`.
+        data: in-memory images, for the plan of a configuration with `flipjax.data.sources.arrays.keys_of(data)`.
         fresh: whether to start over; an earlier run is renamed.
         fail_fast: whether to stop at the first program that fails.
         strict_versions: whether to refuse to continue with other software.

@@ -13,12 +13,14 @@ from flipjax.support.terminal import Bar, Signals
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir
-from flipjax.training import devices, population, population_run
 from flipjax.training import task as tasks
+from flipjax.training.epoch.validation import Validation
 from flipjax.training.member import Status
 from flipjax.training.notes import mirror_notes, missing_group_notes
-from flipjax.training.stacks import Rows
-from flipjax.training.validation import Validation
+from flipjax.training.population import devices
+from flipjax.training.population import epochs as population_run
+from flipjax.training.population import members as population
+from flipjax.training.population.stacks import Rows
 
 MEASURES = ("train_loss", *(f"valid_{name}" for name in Validation._fields), "learning_rate")
 """What a curve shows of a member at each epoch, besides the weights of its groups."""

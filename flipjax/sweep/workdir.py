@@ -20,7 +20,7 @@ from flipjax.config.groups import Groups
 from flipjax.config.identity import first_difference
 from flipjax.config.program import Program, gallery_member
 from flipjax.data.pool import Catalog
-from flipjax.report import gallery
+from flipjax.page import gallery
 from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD
@@ -235,7 +235,7 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], obj
 
 
 def shown_images(cell: Cell, member: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a member's test images for the gallery, and the reasons; see `flipjax.report.gallery.choose_images`."""
+    """Returns a member's test images for the gallery, and the reasons; see `flipjax.page.gallery.choose_images`."""
     images = cell.images_of(member, "test")
     return gallery.choose_images(
         images.decomposition,

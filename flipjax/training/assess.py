@@ -22,10 +22,10 @@ from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather, inputs_of
 from flipjax.intervene.swap import average_draws
 from flipjax.metrics.kernels import LOGIT_SCORES
-from flipjax.models.frozen import Projection, features_of
+from flipjax.models.networks.frozen import Projection, features_of
 from flipjax.support.arrays import Array
-from flipjax.training.network import Weights, evaluation_batch, logits_of, map_batches, mean_surroundings
-from flipjax.training.own import as_ratio
+from flipjax.training.network.forward import Weights, evaluation_batch, logits_of, map_batches, mean_surroundings
+from flipjax.training.network.own import as_ratio
 
 Scenery: TypeAlias = tuple[Array, Array] | Array | None
 """The source of the scenes behind pasted regions: a tuple for `given` scenes, an array of pool rows for

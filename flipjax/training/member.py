@@ -12,10 +12,11 @@ from flipjax.config.keys import Scalar
 from flipjax.config.methods import Augmentation, Knobs
 from flipjax.support.arrays import PyTree
 from flipjax.training import optimise
-from flipjax.training.network import NO_WEIGHTS, Weights, first_weights, flat
+from flipjax.training.network.forward import NO_WEIGHTS, Weights, first_weights, flat
 
 INITIAL_WEIGHTS = 0
-"""The number folded into a member's key to draw its initial weights; epochs fold in 1, 2, ... (`training.step`)."""
+"""The number folded into a member's key to draw its initial weights; epochs fold in 1, 2, ...
+(`training.epoch.step`)."""
 
 # `flipjax.config` declares these parts of a member without JAX.
 for part in (Recipe, Knobs, Augmentation, Cue):
@@ -98,7 +99,8 @@ class State:
     status: jax.Array
     """A `Status`, int32."""
     lost: jax.Array
-    """Number of the latest consecutive epochs with losses far above that of a uniform guess (`training.run.settle`)."""
+    """Number of the latest consecutive epochs with losses far above that of a uniform guess
+    (`training.epoch.loop.settle`)."""
     best: dict[str, Best]
     """What each selection rule kept; the first one's epoch is for patience."""
 

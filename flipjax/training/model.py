@@ -20,15 +20,16 @@ from flipjax.backend.convolutions import ONEDNN, XLA, faster_library, has_onednn
 from flipjax.config import FROZEN, ConfigError, Experiment, ModelSpec
 from flipjax.config.checks import check_value
 from flipjax.config.groups import Groups
-from flipjax.metrics.checks import to_array
-from flipjax.metrics.host import NARROW
-from flipjax.models.frozen import Projection, encoder_weights, features_of
-from flipjax.models.pytorch_names import WeightsError, from_state_dict, to_state_dict
-from flipjax.models.weight_files import path_of, read_digested, write_digested
-from flipjax.models.weights import Weights, draw_weights, overlay
+from flipjax.metrics.inputs.checks import to_array
+from flipjax.metrics.inputs.host import NARROW
+from flipjax.models.networks.frozen import Projection, features_of
+from flipjax.models.weights.files import path_of, read_digested, write_digested
+from flipjax.models.weights.initial import Weights, draw_weights, overlay
+from flipjax.models.weights.pretrained import encoder_weights
+from flipjax.models.weights.pytorch_names import WeightsError, from_state_dict, to_state_dict
 from flipjax.support.arrays import Array
 from flipjax.support.files import sha256
-from flipjax.training.network import EVALUATION_BATCH, logits_of, model_of
+from flipjax.training.network.forward import EVALUATION_BATCH, logits_of, model_of
 
 ABOUT = "flipjax_model"
 """Key of the metadata of a file that holds the description of its network, after the description's SHA-256."""

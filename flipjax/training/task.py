@@ -13,18 +13,18 @@ from flipjax.config import FROZEN, ConfigError, Experiment
 from flipjax.config.program import Program, Setting
 from flipjax.config.sections import Recipe
 from flipjax.data import POOLS
-from flipjax.data.arrays import ArrayData
 from flipjax.data.correlation import Table, traced_table
 from flipjax.data.loaders import list_pool
-from flipjax.data.parts import Parts, make_parts
 from flipjax.data.pool import Catalog, Pool, at_strength
-from flipjax.data.synthetic import list_synthetic, outline_synthetic
-from flipjax.metrics.anatomy_names import name_pairs
-from flipjax.models.pytorch_names import WeightsError
-from flipjax.models.weight_files import load_weights
-from flipjax.training.features import check_places, with_features
+from flipjax.data.sources.arrays import ArrayData
+from flipjax.data.sources.synthetic import list_synthetic, outline_synthetic
+from flipjax.data.splits.parts import Parts, make_parts
+from flipjax.metrics.anatomy.names import name_pairs
+from flipjax.models.weights.files import load_weights
+from flipjax.models.weights.pytorch_names import WeightsError
 from flipjax.training.member import Member
-from flipjax.training.network import NO_WEIGHTS, Weights
+from flipjax.training.network.features import check_places, with_features
+from flipjax.training.network.forward import NO_WEIGHTS, Weights
 
 
 class Task(NamedTuple):
@@ -49,7 +49,7 @@ def make_task(program: Program, data: ArrayData | None = None) -> tuple[Program,
     Args:
         program: of a plan.
         data: images in memory, in place of the configuration's pool; the program is that of a configuration with
-            `flipjax.data.arrays.keys_of(data)`.
+            `flipjax.data.sources.arrays.keys_of(data)`.
 
     See the pools and `flipjax.data.split.split_pool` for errors.
     """

@@ -28,13 +28,13 @@ from flipjax.config.keys import as_python
 from flipjax.config.plan import Plan, plan, setting_of
 from flipjax.config.program import Program, Setting, Value
 from flipjax.config.reading import configure
-from flipjax.data.arrays import ArrayData, keys_of
-from flipjax.training.devices import form_of, library_of
+from flipjax.data.sources.arrays import ArrayData, keys_of
+from flipjax.training.epoch.loop import Data, Trained, train_member
 from flipjax.training.member import Member
 from flipjax.training.model import Model
-from flipjax.training.network import NO_WEIGHTS, Weights, first_weights
-from flipjax.training.own import check_own
-from flipjax.training.run import Data, Trained, train_member
+from flipjax.training.network.forward import NO_WEIGHTS, Weights, first_weights
+from flipjax.training.network.own import check_own
+from flipjax.training.population.devices import form_of, library_of
 from flipjax.training.task import Task, make_member, make_task, starting_weights, training_size
 
 

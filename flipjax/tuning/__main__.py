@@ -75,9 +75,10 @@ def main(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Runs the protocol of parsed options, and returns the exit code."""
     # Not before: they load JAX.
-    from flipjax.report.document import terminal_text
+    from flipjax.page.document import terminal_text
+    from flipjax.tuning.conduct import carry_out
     from flipjax.tuning.page import make_document
-    from flipjax.tuning.protocol import carry_out, make_protocol, time_of
+    from flipjax.tuning.protocol import make_protocol, time_of
 
     asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(TuneOptions)}
     protocol = make_protocol(options.config, TuneOptions(**asked))

@@ -4,26 +4,21 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from flipjax.report.charts import Chart
-from flipjax.report.document import Document, Numbers, PageBlock, Section
+from flipjax.page.charts import Chart
+from flipjax.page.document import Document, Numbers, PageBlock, Section
+from flipjax.page.html import write_report
+from flipjax.page.tables import TextTable, number
 from flipjax.report.grid_panels import forest_panels
-from flipjax.report.html import write_report
 from flipjax.report.page_tables import marked
 from flipjax.results import sentences
-from flipjax.results.estimates import aggregate
-from flipjax.results.frames import groups_of, records_of
+from flipjax.results.glossary import GLOSSARY
 from flipjax.results.rows import member_quantities
-from flipjax.results.text import (
-    TextTable,
-    comparison_table,
-    legend,
-    number,
-    summary_table,
-    value_text,
-    varying_axes,
-)
+from flipjax.results.statistics.estimates import aggregate
+from flipjax.results.text import comparison_table, legend, summary_table, value_text, varying_axes
+from flipjax.support.frames import groups_of, records_of
 from flipjax.tuning.draws import DrawRange
-from flipjax.tuning.protocol import UNTUNED, Tuned
+from flipjax.tuning.protocol import UNTUNED
+from flipjax.tuning.tuned import Tuned
 
 BEST = 12
 """Rows of the first table, at most."""
@@ -78,6 +73,7 @@ def make_document(tuned: Tuned) -> Document:
             Section("Drawn", [_ranges_table(protocol.options.ranges), _all_draws_table(tuned.draws)]),
         ],
         terms=["correct, flip, miss", "common, rare", "IoU gap", "95% interval", "verdict", "classes not learnt"],
+        glossary=GLOSSARY,
         config=tuned.fresh.config_record.get("config", {}),
     )
 

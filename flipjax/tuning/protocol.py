@@ -1,18 +1,9 @@
-"""`tune`: methods compared once each is tuned with the same budget.
-
-1. Draw: the learning rate and the knobs of each method at random (`draws`), trained as the members of one program.
-2. Choose: for each method and rho the draw with the best validation over its seeds, by a named rule (`choose`).
-3. Train anew: what was chosen, and every method as it stands, with fresh seeds.
-4. Test once, and judge the differences between methods, and from the methods as they stand (`carry_out`).
-
-The folder holds two run folders, `draws` and `fresh`, from which the same call continues or finishes.
-"""
+"""The protocol of `tune`: what is drawn, how a draw is chosen, and which networks are tested."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,19 +11,15 @@ import pandas as pd
 from flipjax.backend.start import start_backend
 from flipjax.config import AXES, Config, ConfigError
 from flipjax.config.plan import Plan, plan
-from flipjax.config.reading import changed, configure, run_name
-from flipjax.data.arrays import ArrayData, keys_of
-from flipjax.results.estimates import compare
-from flipjax.results.frames import records_of, write_csv
-from flipjax.results.learning import mark_unlearnt
+from flipjax.config.reading import changed
+from flipjax.data.sources.arrays import ArrayData
 from flipjax.results.run import StoredRun
-from flipjax.results.verdicts import judge
-from flipjax.runs import Run, run
-from flipjax.support.terminal import clock, listed, say
+from flipjax.support.frames import records_of
+from flipjax.support.terminal import clock, listed
 from flipjax.sweep.duration import epoch_seconds, evaluation_epochs
 from flipjax.sweep.programs import with_library
 from flipjax.training.task import make_task, training_size
-from flipjax.tuning.draws import RANGES, DrawRange, TuneOptions, draw_settings
+from flipjax.tuning.draws import TuneOptions, draw_settings
 
 UNTUNED = "untuned"
 """The name, in place of a rule, of results of methods as they stand."""
@@ -101,7 +88,7 @@ class Protocol:
     ) -> Config:
         """Returns the configuration of the networks that are tested."""
         axes = {"axes.rho": tuple(self.rhos[:1]), "axes.seed": tuple(self.options.fresh)}
-        members = {"members": _distinct_entries(fresh_settings)}
+        members = {"members": distinct_entries(fresh_settings)}
         return changed(self.configuration, {**self._common_changes, **axes, **fresh_changes, **members})
 
     @property
@@ -109,40 +96,6 @@ class Protocol:
         """The number of networks that are tested, at most: two rules may choose one draw."""
         settings_of_method = 1 + len(self.options.rules)
         return len(self.rhos) * len(self.methods) * settings_of_method * len(self.options.fresh)
-
-
-@dataclasses.dataclass(frozen=True)
-class Tuned:
-    """Methods once each is tuned.
-
-    Example:
-        >>> tuned = tune("methods_grid", draws=24)  # doctest: +SKIP
-        >>> tuned.methods.query("verdict != ''")[["method", "rho", "quantity", "difference"]]  # doctest: +SKIP
-    """
-
-    protocol: Protocol
-    """What was to be drawn, chosen and tested."""
-    folder: Path
-    """The folder, whose report/index.html is the page."""
-    draws: pd.DataFrame
-    """A row a draw, rho and rule: its numbers, the mean of its validation over seeds (`score`), and `chosen`."""
-    fresh: StoredRun
-    """The run of the fresh seeds."""
-    results: pd.DataFrame
-    """Rows of results.csv of the test of the fresh seeds; `selection` is a rule, or `untuned`."""
-    methods: pd.DataFrame
-    """Judged differences of each method from the first one, tuned by the first rule."""
-    tuning: pd.DataFrame
-    """Judged differences of each method from itself as it stands, by each rule."""
-
-    @property
-    def chosen(self) -> pd.DataFrame:
-        """The chosen draws, a row a method, rho and rule."""
-        return self.draws[self.draws["chosen"]].reset_index(drop=True)
-
-    def __repr__(self) -> str:
-        """Shows the folder and what it holds."""
-        return f"<Tuned {self.folder}: {len(self.chosen)} choices; .draws .chosen .results .methods .tuning .fresh>"
 
 
 def make_protocol(config: Config, options: TuneOptions) -> Protocol:
@@ -162,95 +115,6 @@ def make_protocol(config: Config, options: TuneOptions) -> Protocol:
         plain_rule=program.experiment.train.selection[0],
         settings=settings,
     )
-
-
-def tune(
-    config: Config | str | Path,
-    changes: Mapping[str, object] | None = None,
-    *,
-    draws: int = TuneOptions.draws,
-    ranges: Mapping[str, DrawRange] = RANGES,
-    rules: Sequence[str] = TuneOptions.rules,
-    fresh: Sequence[int] = TuneOptions.fresh,
-    fresh_changes: Mapping[str, object] | None = None,
-    seed: int = TuneOptions.seed,
-    data: ArrayData | None = None,
-    workdir: str | Path | None = None,
-    say: Callable[[str], object] = say,
-) -> Tuned:
-    """Tunes each method of a configuration at random, trains the chosen draws with fresh seeds, and tests them once.
-
-    Every number that is drawn is traced: all draws of all methods share a program. Repeating an interrupted call
-    continues it. Writes draws.csv, results.csv, methods.csv, tuning.csv and report/index.html into the folder.
-
-    Args:
-        config: as in `flipjax.configure`; its `axes.method` are compared, the first is the reference, and its
-            `axes.seed` train the draws.
-        changes: values of other keys, by dotted name.
-        draws: the number of draws of each method.
-        ranges: what is drawn, by axis: the learning rate, other traced numbers and knobs; by default RANGES.
-        rules: selection rules among RULES, each of which chooses epoch and draw; pages compare methods by the first.
-        fresh: the seeds of the networks that are tested, none of which trained a draw.
-        fresh_changes: changes of the configuration for these networks, such as more test images.
-        seed: the seed of the draws.
-        data: images in memory, from `flipjax.data.from_arrays`.
-        workdir: the folder; by default runs/NAME-tuned.
-        say: takes the time that the draws and the fresh networks need, before they start.
-
-    Raises:
-        ConfigError: one method, seeds that overlap, a range that is empty, or another value that cannot be used.
-        RuntimeError: every program failed.
-
-    Source: Bergstra and Bengio, Random search for hyper-parameter optimization, 2012; one budget and one rule for all
-    methods as in Gulrajani and Lopez-Paz, In search of lost domain generalization, 2021.
-
-    Example:
-        >>> tune("smoke", {"axes.method": ("ce",)})
-        Traceback (most recent call last):
-        flipjax.config.ConfigError: config.axes.method: expected two or more different methods to compare; found ce
-    """
-    configuration = configure(configure(config, changes), keys_of(data))
-    options = TuneOptions(draws=draws, ranges=ranges, rules=rules, fresh=fresh, seed=seed)
-    protocol = make_protocol(configuration, options)
-    if workdir is None:
-        workdir = Path("runs") / f"{_name_of(config)}-tuned"
-    return carry_out(protocol, Path(workdir), fresh_changes=fresh_changes, data=data, say=say)
-
-
-def _name_of(config: Config | str | Path) -> str:
-    """Returns the name of a configuration."""
-    if isinstance(config, str | Path):
-        return run_name(config)
-    return "run"
-
-
-def carry_out(
-    protocol: Protocol,
-    folder: Path,
-    *,
-    fresh_changes: Mapping[str, object] | None = None,
-    data: ArrayData | None = None,
-    say: Callable[[str], object] = say,
-) -> Tuned:
-    """Trains, chooses, trains anew and tests; arguments are those of `tune`."""
-    if not (folder / "draws" / "results.csv").is_file():
-        say(time_of(protocol, data))
-    drawn = run(protocol.drawn_configuration, data=data, workdir=folder / "draws")
-    draws = choose(drawn, protocol)
-    settings = fresh_settings(draws, protocol)
-    fresh = run(protocol.fresh_configuration(settings, fresh_changes or {}), data=data, workdir=folder / "fresh")
-    results = _test_results(fresh, settings, protocol.plain_rule)
-    tuned = Tuned(
-        protocol=protocol,
-        folder=folder,
-        draws=draws,
-        fresh=fresh,
-        results=results,
-        methods=judge(compare(results[results["selection"] == protocol.options.rules[0]])),
-        tuning=judge(compare(results, axis="selection", reference=UNTUNED)),
-    )
-    _write(tuned)
-    return tuned
 
 
 def _check(config: Config, planned: Plan, options: TuneOptions) -> None:
@@ -300,7 +164,7 @@ def choose(drawn: StoredRun, protocol: Protocol) -> pd.DataFrame:
     settings = protocol.settings
     # One row of each member and rule: its splits and groups all name the epoch that the rule kept.
     kept = drawn.results.drop_duplicates(["member", "selection"])
-    draw_of = {member: _entry_of(drawn.setting_of(member), settings) for member in kept["member"].unique()}
+    draw_of = {member: entry_of(drawn.setting_of(member), settings) for member in kept["member"].unique()}
     kept = kept.assign(draw=kept["member"].map(draw_of))
     tables = []
     for rule in protocol.options.rules:
@@ -333,7 +197,7 @@ def _is_best(means: pd.DataFrame, sign: int) -> np.ndarray:
     return means.index.isin(best.index)
 
 
-def _entry_of(axes: Mapping[str, object], entries: Sequence[Mapping[str, float | str]]) -> int:
+def entry_of(axes: Mapping[str, object], entries: Sequence[Mapping[str, float | str]]) -> int:
     """Returns the number of the entry of `config.members` that a member with these axes was made of.
 
     A method as it stands sets no number, so that its entry fits tuned members of the method, too: of entries that fit,
@@ -383,38 +247,10 @@ def fresh_settings(draws: pd.DataFrame, protocol: Protocol) -> list[FreshSetting
     return settings
 
 
-def _distinct_entries(settings: Sequence[FreshSetting]) -> list[dict[str, float | str]]:
+def distinct_entries(settings: Sequence[FreshSetting]) -> list[dict[str, float | str]]:
     """Returns the entries of `config.members`, each once: two rules may choose one draw."""
     entries: list[dict[str, float | str]] = []
     for setting in settings:
         if setting.entry not in entries:
             entries.append(setting.entry)
     return entries
-
-
-def _test_results(fresh: Run, settings: Sequence[FreshSetting], plain_rule: str) -> pd.DataFrame:
-    """Returns the test rows of each setting by the rule that chose it, which `selection` names."""
-    marked = mark_unlearnt(fresh.results, fresh.cells)
-    test = marked[marked["split"] == "test"]
-    entries = _distinct_entries(settings)
-    entry_of = {member: _entry_of(fresh.setting_of(member), entries) for member in test["member"].unique()}
-    entry = test["member"].map(entry_of)
-    tables = []
-    for setting in settings:
-        rule = setting.rule
-        if rule == UNTUNED:
-            rule = plain_rule
-        rows = test[(entry == entries.index(setting.entry)) & (test["selection"] == rule)]
-        tables.append(rows.assign(selection=setting.rule))
-    drawn_axes = {name for entry in entries for name in entry} - {"rho", "method"}
-    return pd.concat(tables, ignore_index=True).drop(columns=[*drawn_axes], errors="ignore")
-
-
-def _write(tuned: Tuned) -> None:
-    """Writes the tables and the page."""
-    from flipjax.tuning.page import write_page
-
-    tables = {"draws": tuned.draws, "results": tuned.results, "methods": tuned.methods, "tuning": tuned.tuning}
-    for name, frame in tables.items():
-        write_csv(tuned.folder / f"{name}.csv", frame)
-    write_page(tuned)

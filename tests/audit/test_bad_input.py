@@ -8,7 +8,7 @@ from audited import audit, refused, save_masks
 
 from flipjax.audit import stream
 from flipjax.audit.compare import compare_audits
-from flipjax.audit.problems import AuditError
+from flipjax.audit.formats.problems import AuditError
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 NAMES = ("background", "liver", "spleen", "lesion")

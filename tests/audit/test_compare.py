@@ -9,9 +9,9 @@ import pytest
 from flipjax.audit import stream
 from flipjax.audit.__main__ import main
 from flipjax.audit.compare import compare_audits
-from flipjax.audit.problems import AuditError
+from flipjax.audit.formats.problems import AuditError
 from flipjax.metrics.decomposition import Ratio
-from flipjax.metrics.intervals import paired_difference
+from flipjax.metrics.statistics.intervals import paired_difference
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 NAMES = ("background", "cat", "dog")

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from flipjax.audit.problems import AuditError
-from flipjax.audit.sources import open_source
+from flipjax.audit.formats.problems import AuditError
+from flipjax.audit.formats.sources import open_source
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 GENERATOR = np.random.default_rng(0)

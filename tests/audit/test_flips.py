@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flipjax.audit.flips import compare_groups, flip_gap, flip_pairs, group_table
+from flipjax.audit.statistics.flips import compare_groups, flip_gap, flip_pairs, group_table
 from flipjax.metrics import Decomposition
 
 NAMES = ("background", "cat", "dog", "cow")

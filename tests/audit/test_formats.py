@@ -12,10 +12,10 @@ from PIL import Image
 from scipy import ndimage
 
 from flipjax import metrics
-from flipjax.audit.formats import FORMATS, read_header, read_values
-from flipjax.audit.names import suffix_of
-from flipjax.audit.problems import BrokenFileError, naming
-from flipjax.data import masks
+from flipjax.audit.formats.names import suffix_of
+from flipjax.audit.formats.problems import BrokenFileError, naming
+from flipjax.audit.formats.registry import FORMATS, read_header, read_values
+from flipjax.data.decoding import masks
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 20, "name": "sky"}]

@@ -11,11 +11,11 @@ from audited import audit, save_masks
 import flipjax.audit
 from flipjax.audit import stream, try_limits
 from flipjax.audit.__main__ import main
-from flipjax.audit.gates import FORMS
-from flipjax.audit.objects import SegmentCounts
-from flipjax.audit.problems import AuditError
+from flipjax.audit.formats.problems import AuditError
+from flipjax.audit.statistics.gates import FORMS
+from flipjax.audit.statistics.objects import SegmentCounts
 from flipjax.metrics import FlipMetric
-from flipjax.results.quantities import find_quantity
+from flipjax.metrics.summary.names import find_quantity
 
 NAMES = ("background", "cat", "dog")
 """Of the classes."""

@@ -12,12 +12,12 @@ from run_folder import END, make_run
 from flipjax import metrics
 from flipjax.audit import audit_files
 from flipjax.audit.__main__ import main
-from flipjax.audit.evaluate import main as evaluate
-from flipjax.audit.predictions import stride_of
+from flipjax.audit.inputs.predictions import stride_of
 from flipjax.config import ModelSpec
+from flipjax.evaluate.__main__ import main as evaluate
 from flipjax.metrics.decomposition import Ratio
-from flipjax.metrics.intervals import estimate_mean, estimate_rate
-from flipjax.models.weights import draw_weights
+from flipjax.metrics.statistics.intervals import estimate_mean, estimate_rate
+from flipjax.models.weights.initial import draw_weights
 from flipjax.training.model import Model
 
 pytestmark = pytest.mark.usefixtures("without_pictures")

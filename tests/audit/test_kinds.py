@@ -8,8 +8,8 @@ import pytest
 
 from flipjax import metrics
 from flipjax.audit import stream
-from flipjax.audit.kinds import kinds_table, place_table
-from flipjax.audit.measurements import Measurements
+from flipjax.audit.counting.measurements import Measurements
+from flipjax.audit.statistics.kinds import kinds_table, place_table
 
 NAMES = ("background", "cat", "dog")
 

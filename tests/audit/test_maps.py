@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flipjax.audit import maps
-from flipjax.audit.maps import ImagePictures, Picture, PictureLayout, WorstImages, choose_layout, make_pictures
-from flipjax.metrics.classes import LabelSpec
+from flipjax.audit.counting import maps
+from flipjax.audit.counting.maps import ImagePictures, Picture, PictureLayout, WorstImages, choose_layout, make_pictures
+from flipjax.metrics.inputs.classes import LabelSpec
 
 SPEC = LabelSpec(kind="masks", num_classes=3, ignore_index=9)
 VOLUME = LabelSpec(kind="masks", num_classes=3, spatial_ndim=3)

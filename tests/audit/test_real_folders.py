@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flipjax.audit import stream
-from flipjax.audit.clusters import likely_clusters
-from flipjax.audit.groups import read_groups
-from flipjax.audit.label_maps import PUBLISHED, read_label_map
-from flipjax.audit.names import name_files, read_pattern
-from flipjax.audit.problems import AuditError, BrokenFileError, raise_broken
+from flipjax.audit.formats.label_maps import PUBLISHED, read_label_map
+from flipjax.audit.formats.names import name_files, read_pattern
+from flipjax.audit.formats.problems import AuditError, BrokenFileError, raise_broken
+from flipjax.audit.metadata.clusters import likely_clusters
+from flipjax.audit.metadata.groups import read_groups
 from flipjax.support.files import cache_folder
 
 pytestmark = pytest.mark.usefixtures("without_pictures")

@@ -10,7 +10,7 @@ import pytest
 from audited import audit
 
 from flipjax.audit import stream
-from flipjax.audit.problems import AuditError
+from flipjax.audit.formats.problems import AuditError
 from flipjax.config.groups import NamedGroups
 
 pytestmark = pytest.mark.usefixtures("without_pictures")

@@ -8,10 +8,10 @@ import pytest
 from audited import segments_of
 
 from flipjax.audit import stream
-from flipjax.audit.audits import audit_files
-from flipjax.audit.flips import family_size
-from flipjax.audit.results import Audit
-from flipjax.audit.terms import terms_of
+from flipjax.audit.audit_files import audit_files
+from flipjax.audit.page.tables import terms_of
+from flipjax.audit.statistics.flips import family_size
+from flipjax.audit.statistics.results import Audit
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 NAMES = ("background", "liver", "spleen", "lesion")

@@ -10,7 +10,7 @@ from audited import audit, refused, rows_of, segments_of
 
 from flipjax import metrics
 from flipjax.audit import audit_files, stream
-from flipjax.audit.measurements import MinSize
+from flipjax.audit.counting.measurements import MinSize
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 CLASSES = ["background", "liver", "spleen", "lesion"]

@@ -9,9 +9,9 @@ import pytest
 from audited import audit, rows_of, save_masks
 
 from flipjax.audit import stream
-from flipjax.audit.objects import count_segments
+from flipjax.audit.statistics.objects import count_segments
 from flipjax.metrics.decomposition import Ratio
-from flipjax.metrics.intervals import estimate_rate
+from flipjax.metrics.statistics.intervals import estimate_rate
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 NAMES = ("background", "liver", "spleen", "lesion")

@@ -17,10 +17,10 @@ from pycocotools import mask as mask_tools
 
 from coco_cd import tree
 from coco_cd.tree import GOLDEN, HEIGHT, SHARED, WIDTH, YEARS, change, copy_coco, item, open_pool, prepare
-from flipjax.data import coco_cd
-from flipjax.data.coco_cd.annotations import STUFF, THINGS, Photo, Segment, label_mask, run_lengths
-from flipjax.data.coco_cd.coco_cd_dataset_builder import read_selection, reference_split, select
-from flipjax.data.images import BadFileError, read_image
+from flipjax.data.decoding.images import BadFileError, read_image
+from flipjax.data.prepare import coco_cd
+from flipjax.data.prepare.coco_cd.annotations import STUFF, THINGS, Photo, Segment, label_mask, run_lengths
+from flipjax.data.prepare.coco_cd.coco_cd_dataset_builder import read_selection, reference_split, select
 from flipjax.data.split import count_fixed
 
 

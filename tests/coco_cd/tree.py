@@ -7,8 +7,9 @@ from pathlib import Path
 from golden import SHARED
 
 from flipjax.config import PoolSpec
-from flipjax.data import POOLS, coco_cd
+from flipjax.data import POOLS
 from flipjax.data.__main__ import main
+from flipjax.data.prepare import coco_cd
 
 GOLDEN = SHARED / "golden/coco_tiny"
 YEARS = ("train2017", "val2017")

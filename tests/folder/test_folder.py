@@ -12,10 +12,11 @@ from PIL import Image
 
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.config.groups import Groups
-from flipjax.data import images, store
+from flipjax.data import store
 from flipjax.data.__main__ import main
-from flipjax.data.folder import load_folder
-from flipjax.data.images import read_image
+from flipjax.data.decoding import images
+from flipjax.data.decoding.images import read_image
+from flipjax.data.sources.folder import load_folder
 from flipjax.sweep.__main__ import main as sweep
 from folder.pixels import BLUE, GREEN, RED, encoded, palette, place, save, solid, square
 from folder.tree import SIZE, composite, photos, problems_of, spec, write_metadata

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flipjax.audit.formats import read_photo
-from flipjax.data.folder import check_folder, load_folder
+from flipjax.audit.formats.registry import read_photo
+from flipjax.data.sources.folder import check_folder, load_folder
 from folder.tree import SIZE, problems_of, spec
 
 CLASSES = ("cat", "dog")

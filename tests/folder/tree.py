@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from flipjax.config import PoolSpec
-from flipjax.data.folder import load_folder
+from flipjax.data.sources.folder import load_folder
 from flipjax.data.store import BadFilesError
 from folder.pixels import BLUE, GREEN, save, solid, square
 

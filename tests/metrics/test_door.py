@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flipjax import metrics
-from flipjax.metrics.classes import LabelOptions, LabelSpec
+from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec
 from metrics.logits import EXAMPLES, random_case, softmax
 
 LABELLED = (metrics.decompose, metrics.error_map, metrics.region_sums)

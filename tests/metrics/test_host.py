@@ -8,7 +8,10 @@ import pytest
 
 from flipjax import metrics
 from flipjax.config.groups import Groups, NamedGroups
-from flipjax.metrics import Decomposition, channels, scene_flips, selective
+from flipjax.metrics import Decomposition
+from flipjax.metrics.pixels import channels
+from flipjax.metrics.scenes import flips
+from flipjax.metrics.statistics import selective
 from metrics.logits import FakeTensor, random_case
 
 CONFUSION = np.random.default_rng(0).integers(0, 50, (6, 3, 3))
@@ -99,10 +102,10 @@ REFUSED = {
     "NaN weights": (lambda: selective.auroc(SCORES, LOSSES, weights=np.full((1, 6), np.nan)), "weights: expected"),
     "no AUROC": (lambda: selective.auroc_ends(1.5, 2, 3), r"auroc: expected a number in 0..1, found 1.5"),
     "no events": (lambda: selective.auroc_ends(0.5, 0, 3), "events, others: expected 1 or more, found 0 and 3"),
-    "float flips": (lambda: scene_flips.flips_to(CONFUSION * 1.0), "confusion: expected integers, found float64"),
-    "groups below 0": (lambda: scene_flips.flip_cube(CONFUSION, [-1] * 6, all_groups=CUBE), r"groups: expected 0..3"),
-    "groups beyond": (lambda: scene_flips.pull_counts(CONFUSION, [9] * 6, CUBE), r"groups: expected 0..3, found \[9\]"),
-    "few groups": (lambda: scene_flips.pull_counts(CONFUSION, [0], CUBE), "groups: expected 6 integers"),
+    "float flips": (lambda: flips.flips_to(CONFUSION * 1.0), "confusion: expected integers, found float64"),
+    "groups below 0": (lambda: flips.flip_cube(CONFUSION, [-1] * 6, all_groups=CUBE), r"groups: expected 0..3"),
+    "groups beyond": (lambda: flips.pull_counts(CONFUSION, [9] * 6, CUBE), r"groups: expected 0..3, found \[9\]"),
+    "few groups": (lambda: flips.pull_counts(CONFUSION, [0], CUBE), "groups: expected 6 integers"),
     "names twice": (lambda: NamedGroups(("a", "b", "a")), "names: expected different names of groups, found 'a' twice"),
     "scene twice": (lambda: Groups(2, 2, ((0, 0), (1,))), "usual: expected each usual scene of a class once"),
     "names in a set": (lambda: metrics.summarize(IMAGES, class_names={"a", "b"}), "class_names: expected a sequence"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binomtest, norm, t
 
 from flipjax.metrics.decomposition import Ratio
-from flipjax.metrics.intervals import (
+from flipjax.metrics.statistics.intervals import (
     Estimate,
     difference_of,
     estimate_mean,

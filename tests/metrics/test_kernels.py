@@ -12,7 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flipjax import metrics
-from flipjax.metrics import Decomposition, blocks, pixels
+from flipjax.metrics import Decomposition
+from flipjax.metrics.pixels import blocks
+from flipjax.metrics.pixels import reductions as pixels
 from metrics.logits import EXAMPLES, FakeTensor, one_hot, random_case, slow_decompose, slow_entropy, softmax
 
 # Few, so that few programs compile; more than 192 classes are read in blocks.

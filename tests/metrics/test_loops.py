@@ -11,7 +11,7 @@ from flipjax import metrics
 from flipjax.config.groups import TWO_BY_TWO, NamedGroups
 from flipjax.metrics import FlipMetric
 from flipjax.metrics.decomposition import Ratio
-from flipjax.metrics.intervals import estimate_rate
+from flipjax.metrics.statistics.intervals import estimate_rate
 from metrics.logits import random_case
 
 

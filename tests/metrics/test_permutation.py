@@ -8,8 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, hypergeom
 
-from flipjax.metrics import permutation
-from flipjax.metrics.permutation import PermutationUnits, false_discovery_q, group_p_values, make_units, permute_within
+from flipjax.metrics.statistics import permutation
+from flipjax.metrics.statistics.permutation import (
+    PermutationUnits,
+    false_discovery_q,
+    group_p_values,
+    make_units,
+    permute_within,
+)
 
 
 def units_of(shares, sizes):

@@ -8,11 +8,11 @@ import pytest
 from flipjax.config.groups import Groups, NamedGroups
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import RegionSums
-from flipjax.metrics.evaluate import evaluate, keys_of, summary_of
 from flipjax.metrics.images import ALL, Images
 from flipjax.metrics.quantities import EVALUATORS
 from flipjax.metrics.registry import RANGES, required
-from flipjax.metrics.resampling import image_intervals, interval_names
+from flipjax.metrics.summary.evaluate import evaluate, keys_of, summary_of
+from flipjax.metrics.summary.resampling import image_intervals, interval_names
 
 N, BINS = 48, 15
 GROUPS = Groups(3, 3)

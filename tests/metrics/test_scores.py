@@ -12,9 +12,10 @@ from scipy import ndimage, special
 
 from flipjax import metrics
 from flipjax.config.groups import NamedGroups
-from flipjax.metrics import regions, selective
-from flipjax.metrics.evaluate import summary_of
+from flipjax.metrics import regions
 from flipjax.metrics.images import read_images
+from flipjax.metrics.statistics import selective
+from flipjax.metrics.summary.evaluate import summary_of
 from metrics.logits import draw, softmax
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from flipjax.metrics.segment_units import near_border
+from flipjax.metrics.objects.units import near_border
 
 labels_of_any_shape = arrays(np.int32, array_shapes(min_dims=2, max_dims=3, max_side=7), elements=st.integers(0, 3))
 

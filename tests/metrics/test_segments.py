@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from flipjax import metrics
 from flipjax.metrics.decomposition import Ratio
-from flipjax.metrics.intervals import estimate_rate
+from flipjax.metrics.statistics.intervals import estimate_rate
 from metrics.logits import EXAMPLES, check_refused, draw, one_hot, random_case, softmax
 
 TRUTH = draw("111022 111022 000000 330119 330119")

@@ -12,10 +12,11 @@ import pytest
 from safetensors.numpy import save, save_file
 
 from flipjax.config import ConfigError, Experiment, ModelSpec
-from flipjax.models import pytorch_names, weight_files
 from flipjax.models.__main__ import main
-from flipjax.models.pytorch_names import WeightsError
-from flipjax.models.weight_files import find_state_dict, read_weights
+from flipjax.models.weights import files as weight_files
+from flipjax.models.weights import pytorch_names
+from flipjax.models.weights.files import find_state_dict, read_weights
+from flipjax.models.weights.pytorch_names import WeightsError
 from flipjax.training.task import starting_weights
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from flipjax.models.max_pool import max_pool
+from flipjax.models.convolutions.max_pool import max_pool
 
 
 def twin(images, gradient):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from flipjax.config import ConfigError
-from flipjax.models import frozen, old_pytorch
-from flipjax.models.old_pytorch import OldFormError, is_old_form, read_old_form
-from flipjax.models.pytorch_names import WeightsError
-from flipjax.models.weight_files import read_weights
+from flipjax.models.weights import old_pytorch, pretrained
+from flipjax.models.weights.files import read_weights
+from flipjax.models.weights.old_pytorch import OldFormError, is_old_form, read_old_form
+from flipjax.models.weights.pytorch_names import WeightsError
 from flipjax.support.files import digest
 
 MACHINE = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
@@ -164,7 +164,7 @@ PUBLISHED = "8f7f7ea5ad25b4899ecbe6ee6937fb6fc98b1d2bec9472a9d5840cb75ad08829"
 
 def test_the_packages_arrays_are_those_that_pytorch_reads():
     try:
-        path = frozen.weights_file()
+        path = pretrained.weights_file()
     except ConfigError as error:
         pytest.skip(str(error))
     arrays = read_old_form(path)

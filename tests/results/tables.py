@@ -6,12 +6,12 @@ import numpy as np
 
 from flipjax.config.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
-from flipjax.results import quantities
+from flipjax.metrics.summary import names as quantities
 from flipjax.results.arrays import EVALUATED, Curves, ImageResults
 from flipjax.results.cells import Cell
-from flipjax.results.frames import to_frame
 from flipjax.results.rows import COMPARED
 from flipjax.results.tables import compute_values, make_results, results_table, with_dtypes
+from flipjax.support.frames import to_frame
 
 RECORDED = pathlib.Path(__file__).parents[1] / "recorded" / "run"
 """The run of tests/recorded/config.py."""

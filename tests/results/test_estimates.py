@@ -11,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import distributions
 
+from flipjax.metrics.statistics.permutation import LEVEL
+from flipjax.page.tables import TextTable, literal, to_markdown, to_text
 from flipjax.results import text
-from flipjax.results.estimates import aggregate, compare, estimate, trend
-from flipjax.results.frames import records_of
-from flipjax.results.resamples import Resamples
 from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
 from flipjax.results.sentences import classes_warning, headline, verdicts
-from flipjax.results.text import COLUMNS, FURTHER_COLUMNS, comparison_table, legend, summary_table, to_text, trend_table
-from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED, LEVEL, differences_of, holm, judge, shared_p
+from flipjax.results.statistics.estimates import aggregate, compare, estimate, trend
+from flipjax.results.statistics.resamples import Resamples
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS, JUDGED, differences_of, holm, judge, shared_p
+from flipjax.results.text import COLUMNS, FURTHER_COLUMNS, comparison_table, legend, summary_table, trend_table
+from flipjax.support.frames import records_of
 from results.tables import cell_of, find, random_decomposition, rows_of, table_of
 
 T = {1: np.nan, 2: 12.706205, 3: 4.302653, 4: 3.182446, 10: 2.262157}
@@ -333,7 +335,7 @@ def test_tables_fit_a_terminal_and_repeat_what_names_a_row():
     blocks = [block.splitlines() for block in shown.split("\n\n")]
     assert len(blocks) > 1 and all(lines[0].split()[:2] == ["rho", "seeds"] and len(lines) == 5 for lines in blocks)
     assert "0.615 [0.594, 0.636]" in shown
-    assert text.to_markdown(trend_table(judge(trend(grid(0.6))))).count("\n") == 6
+    assert to_markdown(trend_table(judge(trend(grid(0.6))))).count("\n") == 6
 
 
 def test_the_first_table_has_the_quantities_that_a_reader_compares():
@@ -447,11 +449,11 @@ def test_an_interval_says_where_it_is_cut_and_two_seeds_have_none(flips, shown):
 
 
 def test_marks_of_intervals_are_explained():
-    table = text.TextTable(["flip"], [["0.100 [0*, 0.348]"], ["0.500 [-]"]])
+    table = TextTable(["flip"], [["0.100 [0*, 0.348]"], ["0.500 [-]"]])
     assert "cut at the end" in text.marks(table) and "wider" in text.marks(table)
-    table = text.TextTable(["change"], [["+0.100 [+0.050, +0.150]*"]])
+    table = TextTable(["change"], [["+0.100 [+0.050, +0.150]*"]])
     assert text.marks(table) == "in brackets 95% intervals over seeds"
-    assert text.marks(text.TextTable(["flip"], [["0.100"]])) == ""
+    assert text.marks(TextTable(["flip"], [["0.100"]])) == ""
 
 
 def test_levels_have_three_digits_everywhere():
@@ -466,4 +468,4 @@ def test_levels_have_three_digits_everywhere():
 def test_a_star_has_a_legend_and_a_name_breaks_no_table():
     few, many = (judge(trend(grid(0.6, seeds=seeds))) for seeds in (3, 4))
     assert "*" not in to_text(trend_table(few)) and "*" in to_text(trend_table(many))
-    assert text.literal("a\n|![i](https://x)<b>`") == r"a \|![i]\(https://x)&lt;b>\`"
+    assert literal("a\n|![i](https://x)<b>`") == r"a \|![i]\(https://x)&lt;b>\`"

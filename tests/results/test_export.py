@@ -20,11 +20,11 @@ from flipjax import results
 from flipjax.report.__main__ import main as report
 from flipjax.results import export, load
 from flipjax.results.arrays import ImageResults, MemberResults
-from flipjax.results.frames import read_csv
 from flipjax.results.run import units, write_images
 from flipjax.results.store import read, write
 from flipjax.results.trackers import tracked_members
 from flipjax.support.files import DamagedError
+from flipjax.support.frames import read_csv
 from results.tables import RECORDED
 
 

@@ -8,18 +8,19 @@ import pandas as pd
 import pytest
 
 import flipjax
-from flipjax.metrics import Decomposition, scene_flips, summarize
+from flipjax.metrics import Decomposition, summarize
 from flipjax.metrics.images import read_images
 from flipjax.metrics.registry import EVALUATORS, RANGES
-from flipjax.metrics.scene_swap import SceneSwap
-from flipjax.report import gallery
-from flipjax.report.gallery.items import member_items
-from flipjax.results import quantities
-from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
+from flipjax.metrics.scenes import flips
+from flipjax.metrics.scenes.swap import SceneSwap
+from flipjax.metrics.summary import names as quantities
+from flipjax.page import gallery
+from flipjax.report.run_gallery import member_items
 from flipjax.results.rows import member_quantities
+from flipjax.results.statistics.verdicts import CORRECTION
 from flipjax.results.tables import concatenate, image_tables, results_table, with_dtypes
-from flipjax.results.verdicts import CORRECTION
 from flipjax.support.files import DamagedError
+from flipjax.support.frames import read_csv, records_of, to_frame, write_csv
 from results.tables import CLASSES, END, MEASURES, cell_of, random_decomposition, rows_of
 
 GLOSSARY = pathlib.Path(flipjax.__file__).with_name("GLOSSARY.md")
@@ -162,15 +163,15 @@ def counts_of(labels):
 
 def changes(counts, sets):
     """Whether the label of each set changes, 0, 1 or NaN."""
-    return [scene_flips.counterfactual_flip(counts, np.where(sets == number, 0, -1)) for number in np.unique(sets)]
+    return [flips.counterfactual_flip(counts, np.where(sets == number, 0, -1)) for number in np.unique(sets)]
 
 
 def test_sets_change_where_their_labels_differ():
     one = counts_of(LABELS)
-    assert scene_flips.region_class(one).tolist() == LABELS.ravel().tolist()
+    assert flips.region_class(one).tolist() == LABELS.ravel().tolist()
     np.testing.assert_array_equal(changes(one, PAIRS), [0, 1, 1, np.nan, 0])
-    assert scene_flips.counterfactual_flip(one, PAIRS) == 0.5
-    assert np.isnan(scene_flips.counterfactual_flip(one, np.full(10, -1)))
+    assert flips.counterfactual_flip(one, PAIRS) == 0.5
+    assert np.isnan(flips.counterfactual_flip(one, np.full(10, -1)))
     order = np.random.default_rng(0).permutation(10)
     shuffled = Decomposition(one.confusion[order], one.risk_sum[order])
     np.testing.assert_array_equal(changes(shuffled, PAIRS[order]), [0, 1, 1, np.nan, 0])
@@ -178,7 +179,7 @@ def test_sets_change_where_their_labels_differ():
     labels = np.array([[1, 1, 1], [1, 1, 2], [2, 0, 2], [1, 2, 1]])
     three = np.repeat(np.arange(4), 3)
     np.testing.assert_array_equal(changes(counts_of(labels), three), [0, 1, np.nan, 1])
-    assert scene_flips.whole_pairs(np.append(three, [9, 9, -1])).tolist() == np.arange(12).reshape(4, 3).tolist()
+    assert flips.whole_pairs(np.append(three, [9, 9, -1])).tolist() == np.arange(12).reshape(4, 3).tolist()
     _, kinds = gallery.choose_images(counts_of(labels), None, three, riskiest=0, typical=0, paired=1)
     assert kinds.tolist() == ["pair 0"] * 3
 

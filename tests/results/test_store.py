@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax.config.groups import TWO_BY_TWO, Groups
-from flipjax.report.gallery.store import load_gallery
+from flipjax.page.gallery.store import load_gallery
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.cells import Cell, to_xarray
 from flipjax.results.store import BLANK, concatenate, read, write

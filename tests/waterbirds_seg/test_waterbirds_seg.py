@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flipjax.config import ConfigError
-from flipjax.data import images
 from flipjax.data.__main__ import main
-from flipjax.data.images import BadFileError
+from flipjax.data.decoding import images
+from flipjax.data.decoding.images import BadFileError
 from flipjax.data.pool import PoolItem, gather
-from flipjax.data.waterbirds_seg import manifest
-from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as pixels
-from flipjax.data.waterbirds_seg.manifest import bird_files, class_of, read_birds, read_scenes, scene_file
+from flipjax.data.prepare.waterbirds_seg import manifest
+from flipjax.data.prepare.waterbirds_seg import waterbirds_seg_dataset_builder as pixels
+from flipjax.data.prepare.waterbirds_seg.manifest import bird_files, class_of, read_birds, read_scenes, scene_file
 from flipjax.support import files
 from flipjax.support.files import adding_folder
 from waterbirds_seg.tree import CUB, GOLDEN, PLACES, SHARED, SIZE, TREE, arguments, open_pool, prepare

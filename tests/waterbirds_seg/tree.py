@@ -5,8 +5,9 @@ from pathlib import Path
 from golden import SHARED
 
 from flipjax.config import PoolSpec
-from flipjax.data import POOLS, waterbirds_seg
+from flipjax.data import POOLS
 from flipjax.data.__main__ import main
+from flipjax.data.prepare import waterbirds_seg
 
 GOLDEN = SHARED / "golden/waterbirds_tiny"
 SIZE = 16

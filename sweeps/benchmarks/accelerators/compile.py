@@ -38,12 +38,14 @@ from flipjax.config import Cue, Experiment, Recipe
 from flipjax.config.methods import Augmentation, Knobs
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
-from flipjax.models import tracing
-from flipjax.results.frames import write_csv
-from flipjax.training import population_run, population_selected, step
-from flipjax.training.devices import AXIS, Layout
+from flipjax.models.convolutions import tracing
+from flipjax.support.frames import write_csv
+from flipjax.training.epoch import step
 from flipjax.training.member import Member, init_state
-from flipjax.training.network import evaluate
+from flipjax.training.network.forward import evaluate
+from flipjax.training.population import epochs as population_run
+from flipjax.training.population import selected as population_selected
+from flipjax.training.population.devices import AXIS, Layout
 
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent / "throughput"))

@@ -1,4 +1,4 @@
-"""Prints the digests of flips-1 as this machine makes them, beside those of flipjax/data/flips/digests.json.
+"""Prints the digests of flips-1 as this machine makes them, beside those of flipjax/data/sources/flips/digests.json.
 
 Command: python sweeps/benchmarks/flips-1/digests.py [--write]
 
@@ -15,9 +15,9 @@ import numpy as np
 
 from flipjax import configure, data
 from flipjax.config import PoolSpec
-from flipjax.data import flips
-from flipjax.data.arrays import ArrayData
 from flipjax.data.member_images import digests_of_member
+from flipjax.data.sources import flips
+from flipjax.data.sources.arrays import ArrayData
 
 FILE = pathlib.Path(flips.__file__).parent / "digests.json"
 LEVELS = {

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from flipjax import results
-from flipjax.data import flips
+from flipjax.data.sources import flips
 
 TABLE = pathlib.Path(__file__).with_name("results.csv")
 COLUMNS = ["form", "rho", "entry", "seeds", "flip_rare", "low", "high", "flip_common", "correct_rare", "iou", "command"]

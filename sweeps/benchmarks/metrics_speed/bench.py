@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax import metrics
-from flipjax.results.frames import write_csv
+from flipjax.support.frames import write_csv
 
 PIXELS, SCORES = 1 << 21, 1 << 27
 """Pixels and logits of a case at most: 128 images of 128 x 128 pixels, of many classes 512 MiB."""

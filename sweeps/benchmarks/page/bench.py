@@ -25,13 +25,13 @@ import numpy as np
 
 from flipjax.config import SELECTIONS
 from flipjax.config.groups import Groups
-from flipjax.report import gallery
+from flipjax.page import gallery
 from flipjax.results.arrays import Curves, ImageResults
 from flipjax.results.cells import Cell
-from flipjax.results.frames import write_csv
 from flipjax.results.scores import SCORES
 from flipjax.results.store import write
 from flipjax.results.tables import compute_values, history_table, make_results, results_table
+from flipjax.support.frames import write_csv
 
 CLASSES, SCENES = ("background", "mossling", "ripplet"), ("land", "water")
 RHOS = (0.5, 0.9, 0.95, 0.99)

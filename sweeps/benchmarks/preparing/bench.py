@@ -23,7 +23,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageDraw, ImageFilter
 
-from flipjax.results.frames import write_csv
+from flipjax.support.frames import write_csv
 
 SPECIES = ("001.Black_footed_Albatross", "118.House_Sparrow")
 FOLDERS = ("bamboo_forest", "forest-broadleaf", "ocean", "lake-natural")

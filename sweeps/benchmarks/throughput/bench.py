@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from contest import CORES, Contender, compare
 
-from flipjax.results.frames import write_csv
+from flipjax.support.frames import write_csv
 
 HERE = pathlib.Path(__file__).parent
 LOOP, PLAIN, TORCH = "flipjax loop", "plain vmap", "PyTorch"

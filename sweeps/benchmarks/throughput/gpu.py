@@ -20,7 +20,7 @@ import layers
 from contest import Contender, Running
 
 from flipjax import metrics
-from flipjax.results.frames import write_csv
+from flipjax.support.frames import write_csv
 
 
 def parse():

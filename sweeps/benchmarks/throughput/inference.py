@@ -39,7 +39,7 @@ STEPS = 3
 def weights_of(encoder):
     """Returns the same weights for all: He-scaled kernels, norms near the identity."""
     from flipjax.config import ModelSpec
-    from flipjax.models.pytorch_names import shapes_of
+    from flipjax.models.weights.pytorch_names import shapes_of
 
     rng, state = np.random.default_rng(0), {}
     for name, shape in shapes_of(ModelSpec(name=f"smp_{encoder}"), 3).items():
@@ -257,7 +257,7 @@ def best(rows, batch, side):
 
 
 def main():
-    from flipjax.results.frames import write_csv
+    from flipjax.support.frames import write_csv
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", action="store_true", help="training steps in place of inference")

@@ -14,11 +14,15 @@ from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, Reci
 from flipjax.config.methods import Augmentation, Knobs
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
-from flipjax.models import doubled, pack
-from flipjax.training import devices, population, population_run, step
+from flipjax.models.convolutions import doubled
+from flipjax.models.packs import pack
+from flipjax.training.epoch import step
+from flipjax.training.epoch.step import train_step
 from flipjax.training.member import Member, init_state
-from flipjax.training.network import nested
-from flipjax.training.step import train_step
+from flipjax.training.network.forward import nested
+from flipjax.training.population import devices
+from flipjax.training.population import epochs as population_run
+from flipjax.training.population import members as population
 
 SIZE, BATCH, OBJECTS, SCENES = 32, 16, 256, 128
 ENDLESS = 10**6

@@ -14,7 +14,8 @@ from jax import lax
 from roofline import seconds
 
 from flipjax.backend.compiler import fast_jit
-from flipjax.models import convolution, cross_correlation
+from flipjax.models.convolutions import cross_correlation
+from flipjax.models.convolutions import stride_one as convolution
 
 SHAPES = [(16, 64, 16, 16), (16, 128, 16, 16), (16, 32, 32, 32), (16, 48, 8, 8)]
 """Batch, size, channels in and out."""

@@ -5,8 +5,9 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 
-from flipjax.models import convolution, tracing
-from flipjax.models.pack import convolve_pack
+from flipjax.models.convolutions import stride_one as convolution
+from flipjax.models.convolutions import tracing
+from flipjax.models.packs.pack import convolve_pack
 
 
 def packed(images, kernels):

@@ -17,7 +17,7 @@ import jax
 import jax_contenders
 from contest import BATCH, CORES
 
-from flipjax.results.frames import write_csv
+from flipjax.support.frames import write_csv
 
 LIBRARIES = ("xla", "onednn")
 EPOCH = 2**23

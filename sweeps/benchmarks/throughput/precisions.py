@@ -18,7 +18,7 @@ import jax_contenders
 from contest import BATCH, CORES
 from libraries import EPOCH, seconds_of
 
-from flipjax.results.frames import write_csv
+from flipjax.support.frames import write_csv
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,10 +18,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from flipjax.backend.compiler import fast_jit
-from flipjax.models import pack_layers, pack_network
-from flipjax.models.convolution import convolve
-from flipjax.models.doubled import convolve_doubled
-from flipjax.results.frames import write_csv
+from flipjax.models.convolutions.doubled import convolve_doubled
+from flipjax.models.convolutions.stride_one import convolve
+from flipjax.models.packs import layers as pack_layers
+from flipjax.models.packs import network as pack_network
+from flipjax.support.frames import write_csv
 
 BATCH, WIDTH, CLASSES, ROUNDS, SECONDS = 16, 16, 3, 5, 0.05
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 import flipjax
-from flipjax.data.arrays import ArrayData
+from flipjax.data.sources.arrays import ArrayData
 
 TINT = (25.0, 0.0, -25.0)
 """What a warm image adds to red, green and blue, and a cold one takes from them."""

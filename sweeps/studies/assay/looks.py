@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flipjax.assays.contrast import Outcomes, measure_contrast
-from flipjax.assays.units import AssayUnits
-from flipjax.assays.verdict import NOT_USED, USED, Learnt, judge_contrast
-from flipjax.results.verdicts import LEVEL
+from flipjax.assays.statistics.contrast import Outcomes, measure_contrast
+from flipjax.assays.statistics.units import AssayUnits
+from flipjax.assays.statistics.verdict import NOT_USED, USED, Learnt, judge_contrast
+from flipjax.metrics.statistics.permutation import LEVEL
 
 HERE = Path(__file__).parent
 LOOKS = (4, 6, 8, 10, 12, 14, 16)

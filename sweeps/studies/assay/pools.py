@@ -7,7 +7,7 @@ from PIL import Image
 
 import flipjax
 from flipjax.config import Config
-from flipjax.data.arrays import ArrayData
+from flipjax.data.sources.arrays import ArrayData
 
 COUNT = 600
 """Images of an assay."""

@@ -23,7 +23,6 @@ from drawings import Drawing, drawn_data
 
 import flipjax
 from flipjax.assays import remedy
-from flipjax.assays.association import usual_mask
 from flipjax.assays.inputs import AssayImages, read_images
 from flipjax.assays.journal import stored_state
 from flipjax.assays.network import first_network
@@ -31,10 +30,11 @@ from flipjax.assays.options import Options
 from flipjax.assays.population import EVERYTHING, NetworkSetting, make_wave, outcomes_of, train_stage
 from flipjax.assays.results import Assay
 from flipjax.assays.sentences import findings
+from flipjax.assays.statistics.association import usual_mask
 from flipjax.backend.start import start_backend
 from flipjax.config import PopulationSpec
-from flipjax.data.arrays import ArrayData
-from flipjax.results.verdicts import FEWEST_SEEDS
+from flipjax.data.sources.arrays import ArrayData
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS
 
 HERE = Path(__file__).parent
 Source = Callable[[Path], ArrayData | Path]

@@ -18,12 +18,17 @@ import pathlib
 import numpy as np
 from scipy.stats import false_discovery_control, fisher_exact, norm
 
-from flipjax.audit.flips import compare_groups
+from flipjax.audit.statistics.flips import compare_groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.decomposition import Ratio, divide
-from flipjax.metrics.intervals import estimate_rates, paired_differences, paired_mean_difference, pool_clusters
-from flipjax.results.frames import to_frame, write_csv
-from flipjax.results.verdicts import LEVEL
+from flipjax.metrics.statistics.intervals import (
+    estimate_rates,
+    paired_differences,
+    paired_mean_difference,
+    pool_clusters,
+)
+from flipjax.metrics.statistics.permutation import LEVEL
+from flipjax.support.frames import to_frame, write_csv
 
 HERE = pathlib.Path(__file__).parent
 KINDS = ("whole organs", "pixels", "borders")

@@ -16,13 +16,13 @@ from scipy.stats import norm
 from flipjax.config.groups import Groups
 from flipjax.metrics import Decomposition, bootstrap, summarize
 from flipjax.metrics.decomposition import pixel_ratios
-from flipjax.metrics.intervals import estimate_rate
+from flipjax.metrics.statistics.intervals import estimate_rate
 from flipjax.results.arrays import Curves, ImageResults
 from flipjax.results.cells import Cell
-from flipjax.results.estimates import estimate
-from flipjax.results.frames import to_frame, write_csv
-from flipjax.results.resamples import Resamples
+from flipjax.results.statistics.estimates import estimate
+from flipjax.results.statistics.resamples import Resamples
 from flipjax.results.tables import make_results
+from flipjax.support.frames import to_frame, write_csv
 
 SIZES = (20, 50, 200)
 SEEDS = (2, 3, 4, 5, 8, 20)

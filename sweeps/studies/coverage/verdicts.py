@@ -4,9 +4,9 @@
 
 A page compares 1, 4 or 11 methods with a reference that all share: five quantities at two levels of rho, 3 to 8 seeds.
 On a null page no method differs from the reference; on the others half of the methods, rounded up, are lower by .2 in
-each quantity. Both rules judge the same pages: flipjax's (`results.verdicts`) and the one it had before (15aa87d:
-each comparison's own t test, Holm's correction at .04). Prints the tables of README.md and writes verdicts.csv beside
-this file.
+each quantity. Both rules judge the same pages: flipjax's (`results.statistics.verdicts`) and the one it had before
+(15aa87d: each comparison's own t test, Holm's correction at .04). Prints the tables of README.md and writes
+verdicts.csv beside this file.
 """
 
 import argparse
@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
-from flipjax.results.frames import write_csv
-from flipjax.results.quantities import column
-from flipjax.results.verdicts import FEWEST_SEEDS, JUDGED, LEAST_SPREAD, LEVEL, holm, shared_p
+from flipjax.metrics.statistics.permutation import LEVEL
+from flipjax.metrics.summary.names import column
+from flipjax.results.statistics.verdicts import FEWEST_SEEDS, JUDGED, LEAST_SPREAD, holm, shared_p
+from flipjax.support.frames import write_csv
 
 STUDIES = pathlib.Path(__file__).parents[1]
 SEEDS = (3, 4, 5, 6, 7, 8)

@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pandas as pd
 
+from flipjax.metrics.summary.names import quantity_of
 from flipjax.results import load
-from flipjax.results.estimates import estimate, seeds_of
-from flipjax.results.frames import groups_of, rounded, write_csv
-from flipjax.results.quantities import quantity_of
 from flipjax.results.rows import axes_of, kept_records, member_quantities, quantities_in
+from flipjax.results.statistics.estimates import estimate, seeds_of
+from flipjax.support.frames import groups_of, rounded, write_csv
 
 ORACLES = {"worst_group_iou": "val_worst_group_iou", "fg_flip": "val_flip"}
 """Quantities, and the rule that selects on each with labels of all groups."""

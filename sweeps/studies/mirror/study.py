@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 
 import flipjax
 from flipjax.data import from_arrays
-from flipjax.results.frames import write_csv
+from flipjax.support.frames import write_csv
 
 HERE = pathlib.Path(__file__).parent
 SIZE = 32

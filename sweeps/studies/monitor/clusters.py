@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 
 from flipjax import monitor
-from flipjax.results.frames import to_frame, write_csv
+from flipjax.support.frames import to_frame, write_csv
 
 TOGETHER, NOISE = 5, 0.3
 """Images of a patient, and the standard deviation of an image within its patient; patients differ by 1."""

@@ -14,7 +14,7 @@ from scipy.stats import ks_2samp
 
 from flipjax import intervene, monitor
 from flipjax.results import load
-from flipjax.results.frames import write_csv
+from flipjax.support.frames import write_csv
 
 LENGTH, WINDOW, CHANGE = 1000, 50, 200
 LEVELS = (0.01, 0.05, 0.1)

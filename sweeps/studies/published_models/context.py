@@ -16,9 +16,9 @@ from scipy import sparse
 
 from flipjax.intervene.scenes import check_floating, check_photos
 from flipjax.intervene.swap import log_odds_on_scenes, region_log_odds
-from flipjax.metrics.checks import check_logits
-from flipjax.metrics.classes import Background, is_foreground
-from flipjax.metrics.scene_swap import slope_within
+from flipjax.metrics.inputs.checks import check_logits
+from flipjax.metrics.inputs.classes import Background, is_foreground
+from flipjax.metrics.scenes.swap import slope_within
 
 SEEN = 0.01
 """Smallest share of the image at which a class counts as part of a segment's context."""

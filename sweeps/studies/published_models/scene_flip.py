@@ -10,7 +10,7 @@ from context import SHOWN, ask_model, count_classes, count_others, draw_images, 
 from scenes import fill_objects
 
 from flipjax.intervene.scenes import check_photos, paste, soft_edge
-from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.inputs.classes import Background, is_foreground
 
 LARGEST = 0.25
 """Share of a photo that its objects may take, so that its scene is more than fill."""

@@ -8,7 +8,7 @@ from context import SHOWN, check_shown
 from scipy import ndimage
 
 from flipjax.intervene.scenes import blurred_scenes, check_photos, soft_edge
-from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.inputs.classes import Background, is_foreground
 
 GROWN = 1 / 64
 """How far objects are grown before they are filled, as a share of the image's height: what shines over their border."""

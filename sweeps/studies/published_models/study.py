@@ -18,8 +18,8 @@ from ask import OPTIONS
 from scenes import cluster_scenes, scene_evidence, scene_features
 
 from flipjax import intervene, metrics
-from flipjax.metrics.segment_rates import segment_auroc
-from flipjax.metrics.segment_units import STRATA
+from flipjax.metrics.objects.rates import segment_auroc
+from flipjax.metrics.objects.units import STRATA
 
 HERE = pathlib.Path(__file__).parent
 SAMPLES = 1000
@@ -140,11 +140,14 @@ def about_composites(answer):
             mine = relative[np.arange(n), own]
             swap = others.max(1) - np.where(np.isfinite(mine), mine, -99)
             gain = [
-                metrics.selective.auroc(swap[d], wrong[d]) - metrics.selective.auroc(risk[rows][d], wrong[d])
+                metrics.statistics.selective.auroc(swap[d], wrong[d])
+                - metrics.statistics.selective.auroc(risk[rows][d], wrong[d])
                 for d in draws
                 if 0 < wrong[d].sum() < n
             ]
-            value = metrics.selective.auroc(swap, wrong) - metrics.selective.auroc(risk[rows], wrong)
+            value = metrics.statistics.selective.auroc(swap, wrong) - metrics.statistics.selective.auroc(
+                risk[rows], wrong
+            )
             ends = np.percentile(gain, (2.5, 97.5)) if gain else (np.nan, np.nan)
             yield f"composites, {name}: AUROC of scene swap ({center}) less flip-risk", value, *ends
 

@@ -12,8 +12,8 @@ import numpy as np
 from scipy.stats import spearmanr, t
 
 from flipjax import intervene
-from flipjax.metrics import selective
 from flipjax.metrics.decomposition import flips_of
+from flipjax.metrics.statistics import selective
 from flipjax.results import load
 
 SIDES = {"all": range(4), "common": (0, 3), "rare": (1, 2)}

@@ -18,9 +18,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 import flipjax
-from flipjax.results.estimates import compare
 from flipjax.results.rows import NOT_LEARNT
-from flipjax.results.verdicts import JUDGED, judge
+from flipjax.results.statistics.estimates import compare
+from flipjax.results.statistics.verdicts import JUDGED, judge
 from flipjax.tuning import draw_settings
 from flipjax.tuning.protocol import RULES
 

@@ -1,0 +1,1 @@
+"""The statistics of an assay: associations, the contrast, interim analyses, the verdict."""

@@ -1,0 +1,1 @@
+"""What an audit writes: sentences, tables, charts, its page and its folder."""

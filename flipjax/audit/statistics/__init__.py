@@ -1,0 +1,1 @@
+"""The numbers of an audit, made of the counts of its images."""

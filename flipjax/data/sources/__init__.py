@@ -1,0 +1,1 @@
+"""Where pools come from: folders, arrays, TFDS, drawings."""

@@ -1,0 +1,1 @@
+"""Which images stand in which part and fold, and an overview of them."""

@@ -1,0 +1,1 @@
+"""`flipjax evaluate`: an audit of converted weights on a configuration's images."""

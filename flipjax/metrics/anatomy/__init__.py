@@ -1,0 +1,1 @@
+"""Anatomy: classes that are mirror images or neighbours in a chain."""

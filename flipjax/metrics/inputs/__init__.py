@@ -1,0 +1,1 @@
+"""What metrics are given: arrays, classes and groups, checked at the door."""

@@ -1,0 +1,1 @@
+"""Objects: connected regions of one class, and the table of them that `segments` returns."""

@@ -1,0 +1,1 @@
+"""Arithmetic over the pixels of images, in JAX."""

@@ -1,0 +1,1 @@
+"""How predictions depend on the scene: flips by scene, and log-odds on other scenes."""

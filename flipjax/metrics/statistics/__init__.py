@@ -1,0 +1,1 @@
+"""Statistics of images: intervals, resamples, tests, rankings, selective prediction."""

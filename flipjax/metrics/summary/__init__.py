@@ -1,0 +1,1 @@
+"""Quantities evaluated over images and groups: summaries, bootstrap intervals, names and columns."""

@@ -1,0 +1,1 @@
+"""Packs: members side by side in channels."""

@@ -1,0 +1,1 @@
+"""Pages: documents, tables, charts and galleries, which reports and audits fill."""

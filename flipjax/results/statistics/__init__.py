@@ -1,0 +1,1 @@
+"""Statistics of runs: estimates, resamples, verdicts, and tables of settings."""

@@ -1,0 +1,1 @@
+"""Members together: stacked, on devices, in one program."""
