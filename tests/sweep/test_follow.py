@@ -183,13 +183,13 @@ def test_a_tracker_that_fails_costs_a_line_and_the_same_command_sends_what_it_la
 def test_a_tracker_that_hangs_does_not_keep_the_process(tmp_path, monkeypatch, capsys):
     class Hanging(Lines):
         def open(self, member, identity):
-            follow.threading.Event().wait(60)
+            follow.threading.Event().wait(3600)
 
     monkeypatch.setattr(follow, "SECONDS_TO_SEND", 0.1)
     tracking = Tracking("mlflow", Hanging(), tmp_path)
     tracking.finish(flipjax.open_run(faults.whole_run()[0]).cells["000"].results)
     tracking.close()
-    assert capsys.readouterr().err == "mlflow has not taken all rows in 0 s; the same command sends the others\n"
+    assert capsys.readouterr().err == "mlflow has not taken all rows within 0 s; the same command sends the others\n"
 
 
 def test_shards_send_their_own_members_and_no_row_twice(tmp_path, monkeypatch):
