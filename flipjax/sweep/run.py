@@ -129,6 +129,7 @@ class Sweep:
         for program in pending:
             try:
                 self._train_program(program, bar)
+                # The last one is followed by the page of the whole run.
                 if program is not pending[-1]:
                     self._show_finished(bar)
             except InterruptedRunError:
@@ -229,7 +230,7 @@ class Sweep:
 
         def after_epoch(number: int, curves: Curves) -> None:
             self._show_curves(wave, curves, bar)
-            self._call_back(epoch_of(wave.name, number, curves))
+            self._call_back(wave, number, curves)
 
         trim()
         trained = train_members(wave, spec, task, self.workdir, bar, self.signals, write, after_epoch)
@@ -243,10 +244,11 @@ class Sweep:
             self.tracking.finish(cell.results)
         self.workdir.remove_checkpoints(wave)
 
-    def _call_back(self, epoch: Epoch) -> None:
+    def _call_back(self, wave: Program, number: int, curves: Curves) -> None:
         """Calls the user's function of an epoch; raises CallbackError if it raises an error."""
         if self.on_epoch is None:
             return
+        epoch = epoch_of(wave.name, number, curves)
         try:
             self.on_epoch(epoch)
         except Exception as error:
