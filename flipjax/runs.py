@@ -23,6 +23,7 @@ from flipjax.metrics import Decomposition
 from flipjax.metrics.summary.names import column, key_of, title_of
 from flipjax.report.page import build_report
 from flipjax.results.cells import Cell
+from flipjax.results.follow import CallbackError, Epoch
 from flipjax.results.record import RECORD, read_record
 from flipjax.results.rows import COMPARED
 from flipjax.results.run import StoredRun
@@ -30,7 +31,6 @@ from flipjax.results.scores import unpack_classes
 from flipjax.results.text import varying_axes
 from flipjax.support.files import DamagedError
 from flipjax.support.terminal import listed
-from flipjax.sweep.follow import CallbackError, Epoch
 from flipjax.sweep.run import run_sweep
 from flipjax.training.assess import MASK_SIDE
 from flipjax.training.model import Model, load_model
@@ -71,7 +71,7 @@ def run(
             data make a different run.
         fresh: whether to start over; an earlier run is renamed.
         fail_fast: whether to stop at the first program that fails.
-        on_epoch: called after each epoch, once it is stored, with a `flipjax.sweep.follow.Epoch`: the `program`, the
+        on_epoch: called after each epoch, once it is stored, with a `flipjax.results.follow.Epoch`: the `program`, the
             `number` of the epoch, and `curves`, the rows of history.csv of the members that trained in it. An error
             that it raises ends the run as an interrupt does.
 

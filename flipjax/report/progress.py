@@ -28,7 +28,12 @@ SHARE_OF_TIME = 0.01
 
 @dataclasses.dataclass
 class ProgressPage:
-    """The page of a run in training."""
+    """The page of a run in training.
+
+    Example:
+        >>> ProgressPage(Path("runs/smoke")).is_due()
+        True
+    """
 
     folder: Path
     """The run folder."""

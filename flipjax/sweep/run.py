@@ -30,6 +30,7 @@ from flipjax.config.program import Program, gallery_member, restrict, shard_memb
 from flipjax.data.sources.arrays import ArrayData
 from flipjax.results.arrays import Curves, MemberResults
 from flipjax.results.cells import Cell
+from flipjax.results.follow import CallbackError, Epoch, Tracking, epoch_of
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run import StoredRun, load, write_images
 from flipjax.results.store import BLANK, write
@@ -38,7 +39,6 @@ from flipjax.support.frames import write_csv
 from flipjax.support.terminal import Bar, Signals, listed, one_line, say
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish
-from flipjax.sweep.follow import CallbackError, Epoch, Tracking, epoch_of
 from flipjax.sweep.lock import Lock, Shard
 from flipjax.sweep.memory import describe_use, fit, halve
 from flipjax.sweep.programs import compile_start, with_library

@@ -18,12 +18,11 @@ import flipjax
 from flipjax.data import POOLS
 from flipjax.report import progress
 from flipjax.report.page import build_report
-from flipjax.results import trackers
+from flipjax.results import follow, trackers
+from flipjax.results.follow import Tracking
 from flipjax.results.trackers import Sender, TrackedMember
 from flipjax.support.terminal import Bar
-from flipjax.sweep import follow
 from flipjax.sweep.__main__ import main
-from flipjax.sweep.follow import Tracking
 
 
 @pytest.fixture(autouse=True)
