@@ -114,8 +114,8 @@ TAKEN = {
     "NumPy's range": ("axes.seed", np.arange(3), (0, 1, 2)),
     "an array": ("axes.rho", np.linspace(0.5, 1, 3), (0.5, 0.75, 1.0)),
     "an array of text": ("axes.method", np.array(["ce", "dfr"]), ("ce", "dfr")),
-    "JAX's array": ("axes.crop", jnp.array([0.0, 0.5]), (0.0, 0.5)),
-    "integers of NumPy": ("grid.model.width", [np.int64(4), np.uint8(8)], (4, 8)),
+    "JAX's array": ("axes.train.crop", jnp.array([0.0, 0.5]), (0.0, 0.5)),
+    "integers of NumPy": ("axes.model.width", [np.int64(4), np.uint8(8)], (4, 8)),
     "a number of NumPy": ("train.epochs", np.int32(3), 3),
     "an array without axes": ("population.memory_gb", np.array(0.5), 0.5),
     "a fraction": ("train.crop", fractions.Fraction(1, 4), 0.25),
@@ -156,14 +156,17 @@ def test_a_frozen_configuration_is_copied():
 NAMES_INSTEAD = {
     "a section": ({"train": {"epochs": 3}}, "config.train: expected dotted names of its keys, such as 'train.epochs'"),
     "a section of the grid": (
-        {"grid.model": {"width": (4, 8)}},
-        "config.grid.model: expected dotted names of its keys",
+        {"axes.model": {"width": (4, 8)}},
+        "config.axes.model: expected dotted names of its keys",
     ),
     "values of a static key": (
         {"model.width": (8, 16)},
-        "config.model.width: .*; several go to config.grid.model.width",
+        "config.model.width: .*; several go to config.axes.model.width",
     ),
-    "values of a traced key": ({"train.crop": (0.0, 0.5)}, "config.train.crop: .*; several go to config.axes.crop"),
+    "values of a traced key": (
+        {"train.crop": (0.0, 0.5)},
+        "config.train.crop: .*; several go to config.axes.train.crop",
+    ),
     "values out of range": ({"model.width": (8, 0)}, r"config.model.width: expected a number in \[1, 16384\]; found"),
 }
 
@@ -185,7 +188,7 @@ def test_values_that_no_set_can_hold_are_refused(field):
 
 
 def test_a_configuration_with_another_network_keeps_its_pool_and_is_a_copy():
-    config = configure("smoke", {"pool.size": 48, "model.width": 4, "grid.model.depth": (1, 2)})
+    config = configure("smoke", {"pool.size": 48, "model.width": 4, "axes.model.depth": (1, 2)})
     model = ModelSpec(name="smp_mit_b2", weights="weights/mit_b2")
     before = config.to_dict()
     with pytest.raises(ConfigError, match=r"config\.pool\.size: expected a multiple of 32"):
@@ -253,17 +256,17 @@ UNKNOWN = ("ce+", "balanced+balanced", "ema+swa", "vgg", "group_dro+group_dro_re
 REFUSED = {
     "grid": [{"grid": []}, {"grid": [{"model.width": 4}] * 2}],
     "grid[0].train.crop": [{"grid": [{"train.crop": 1.0}]}],
-    "grid.model.width": [{"grid.model.width": values} for values in ((), "ab", (8, 4, 8))],
+    "axes.model.width": [{"axes.model.width": values} for values in ((), "ab", (8, 4, 8))],
     "grid.axes.rho": [{"grid.axes": {"rho": (1,)}}],
     **{f"grid.{name}": [{f"grid.{name}": (1,)}] for name in ("model.widht", "train.crop")},
     "members": [{"members": 0.5}, {"members": [{}]}],
     "members[0].rate": [{"members": [{"rate": 0.5}]}],
-    "axes.learning_rate": [{"members": [{"learning_rate": 0.0}]}],
+    "axes.train.learning_rate": [{"members": [{"learning_rate": 0.0}]}],
     "axes.rho": [{"members": [{"rho": 0.5}]}, {"axes.rho": (0.5, [0.9])}, {"axes.rho": (0.4, 0.9)}, FOUR],
     "axes.seed": [{"axes.seed": values} for values in ((0.5,), (), "ab", (8, 4, 8))],
     "axes.lr": [{"axes.lr": (1,)}],
-    "axes.cue_strength": [{"pool.name": "folder", "pool.root": "photos", "axes.cue_strength": (1.0, 0.25)}],
-    "axes.swap": [{"axes.swap": (0.5, 1.0)}],
+    "axes.pool.cue_strength": [{"pool.name": "folder", "pool.root": "photos", "axes.pool.cue_strength": (1.0, 0.25)}],
+    "axes.knobs.swap": [{"axes.knobs.swap": (0.5, 1.0)}],
     "axes.method": [*({"axes.method": (method,)} for method in UNKNOWN), {"axes.method": ("dfr",), **LARGE}],
     "model.weights": [{"model.weights": "folder"}],
     "model.width": [*({"model.width": value} for value in (8.5, "8", 10**20)), {"model.width": 16, **LARGE}],
@@ -271,7 +274,7 @@ REFUSED = {
     "train.epochs": [{"train.epochs": ...}],
     "split.n_train": [{"split.n_train": 8}, {"split.n_train": 513}, {"train.batch_size": 10**6}],
     "split.n_val": [{"split.n_val": 6}, {"split.n_val": 4, "axes.method": ("dfr",)}],
-    "knobs.jtt_epochs": [{"grid.train.epochs": (10, 2), "axes.method": ("jtt",)}],
+    "knobs.jtt_epochs": [{"axes.train.epochs": (10, 2), "axes.method": ("jtt",)}],
     "pool.size": [{"model.depth": 5, "pool.size": 24}, {"model.name": "smp_mit_b2", "pool.size": 48}],
     "pool.usual": [{"pool.usual": usual} for usual in ((LAND, "sea"), (LAND, LAND), (LAND,), ((LAND, WATER), LAND))],
     "pool.classes": [{"pool.classes": ("ripplet", "newt")}],
@@ -312,7 +315,7 @@ def test_a_program_holds_what_any_method_needs():
 def test_a_configuration_that_was_read_takes_further_axes():
     """As one of `default_config` does; other sections are locked in both."""
     config = configure("smoke")
-    config.axes.crop = (0.0, 1.0)
+    config.axes.train.crop = (0.0, 1.0)
     assert config.is_locked and config.model.is_locked
 
 
@@ -353,8 +356,8 @@ def test_knobs_and_augmentation_are_axes_of_one_program_without_a_training_twice
     ("changes", "blended", "is_axis"),
     [
         ({}, False, False),
-        ({"axes.cue_strength": (1.0,)}, False, True),
-        ({"axes.cue_strength": (1, 0.25)}, True, True),
+        ({"axes.pool.cue_strength": (1.0,)}, False, True),
+        ({"axes.pool.cue_strength": (1, 0.25)}, True, True),
     ],
     ids=["not asked", "whole", "weaker"],
 )

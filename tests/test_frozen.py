@@ -325,7 +325,7 @@ REFUSED = {
     "bg_swap": ({"axes.method": ("ce", "bg_swap")}, "axes.method"),
     "bg_cutmix": ({"axes.method": ("bg_cutmix",)}, "axes.method"),
     "jitter": ({"train.jitter": 0.3}, "train.jitter"),
-    "crop": ({"axes.crop": (0.0, 1.0)}, "train.crop"),
+    "crop": ({"axes.train.crop": (0.0, 1.0)}, "train.crop"),
     "a weaker cue": ({"pool.cue_strength": 0.5}, "pool.cue_strength"),
 }
 

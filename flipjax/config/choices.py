@@ -41,7 +41,7 @@ MODEL_NAMES = (*SMALL, *LARGE, FROZEN)
 Example:
     >>> from flipjax import configure
     >>> from flipjax.config.plan import plan
-    >>> config = configure("smoke", {"grid.model.name": MODEL_NAMES[:2], "pool.size": 64})
+    >>> config = configure("smoke", {"axes.model.name": MODEL_NAMES[:2], "pool.size": 64})
     >>> [program.experiment.model.name for program in plan(config).programs]  # One run compares networks.
     ['unet', 'smp_resnet50']
 """

@@ -276,7 +276,7 @@ def describe_keys(config: Config) -> str:
     lines = [
         "Sections set a value: --config.train.learning_rate=1e-3.",
         "Axes combine values: --config.axes.train.learning_rate=1e-3,1e-2 --config.axes.model.width=8,16.",
-        "Members list settings: --config.members='[{\"train.learning_rate\": 1e-3, \"model.width\": 8}]'.",
+        'Members list settings: --config.members=\'[{"train.learning_rate": 1e-3, "model.width": 8}]\'.',
     ]
     for section in SECTIONS:
         lines += ["", f"[{section}]"]

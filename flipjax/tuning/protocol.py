@@ -82,7 +82,9 @@ class Protocol:
     @property
     def drawn_configuration(self) -> Config:
         """The configuration of the draws."""
-        return changed(self.configuration, {**self._common_changes, **WITHOUT_TESTS, "members": as_members(self.settings)})
+        return changed(
+            self.configuration, {**self._common_changes, **WITHOUT_TESTS, "members": as_members(self.settings)}
+        )
 
     def fresh_configuration(
         self, fresh_settings: Sequence[FreshSetting], fresh_changes: Mapping[str, object]

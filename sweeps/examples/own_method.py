@@ -49,7 +49,7 @@ def get_config():
     config.split.n_train, config.split.n_val, config.split.n_test = 256, 64, 128
     config.train.loss = focal
     config.train.augment = grey
-    config.grid.model.build = (None, Flat)  # None: the built-in U-Net
+    config.axes.model.build = (None, Flat)  # None: the built-in U-Net
     config.axes.method = ("ce", "focal", "grey", "focal+grey")
     config.axes.rho = (0.95,)
     config.axes.seed = (0, 1)
