@@ -257,7 +257,7 @@ class RunMember:
 
     @property
     def axes(self) -> dict[str, Value]:
-        """The member's values of the traced keys that vary, Python's, as `make_train(config).member(**axes)` takes them.
+        """The member's values of traced keys, Python's, as `make_train(config).member(**axes)` takes them.
 
         Axes that the member's method does not use are left out.
         """

@@ -121,7 +121,7 @@ def test_what_is_refused(config, images):
     with pytest.raises(ValueError, match=r"expected 3 classes \(background, mossling, ripplet\), found 4"):
         score(np.zeros((*images.test.masks.shape, 4), np.float32), images)
     config.axes.split = {"seed": (0, 1)}
-    with pytest.raises(ConfigError, match=r"config\.grid\.split\.seed: expected one value, as config\.split\.seed"):
+    with pytest.raises(ConfigError, match=r"config\.axes\.split\.seed: expected one value, as config\.split\.seed"):
         benchmark(config, rho=0.9)
     with pytest.raises(ConfigError, match=r"config\.axes\.rho: expected a number in"):
         benchmark(RECORDED / "config.py", rho=0.2)

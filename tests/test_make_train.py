@@ -186,13 +186,13 @@ def test_data_in_memory_takes_the_place_of_the_pool(small):
 REFUSED = [
     (lambda train: train.member(roh=0.9), "axes.rho"),
     (lambda train: train.member(rho=0.3), "rho"),
-    (lambda train: train.member(learning_rate=-1.0), "axes.train.learning_rate|config.learning_rate"),
+    (lambda train: train.member(learning_rate=-1.0), "config.train.learning_rate"),
     (lambda train: train.member(method="jtt"), "method"),
     (lambda train: train.member(crop=1.0), "crop"),
     (lambda train: train.member(cue_strength=0.5), "cue_strength"),
     (lambda train: train.members([{"rho": 0.9}], rho=(0.5,)), "rho"),
     (lambda train: train.members([]), "members"),
-    (lambda train: flipjax.make_train("smoke", {"axes.model.width": (4, 8)}), "grid"),
+    (lambda train: flipjax.make_train("smoke", {"axes.model.width": (4, 8)}), "axes.model.width"),
     (lambda train: make(**SHORT, pool__name="arrays"), "arrays"),
 ]
 

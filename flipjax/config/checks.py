@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from flipjax.config.choices import FROZEN, QUANTITIES
 from flipjax.config.config_type import Config
 from flipjax.config.errors import ConfigError
-from flipjax.config.former import IN_PYTHON, meant_key, new_names
+from flipjax.config.former import new_names
 from flipjax.config.keys import Key
 from flipjax.config.methods import KNOB_DEFAULTS, METHODS, OWN, Augmentation, Method, active_knobs, methods_of, parts_of
 from flipjax.config.program import Program, Setting
 from flipjax.config.ranges import functions_of, name_of
 from flipjax.config.sections import AXES, KEYS, PLACES, SECTIONS, WHOLE, Cue, Experiment, ModelSpec, SplitSpec
+from flipjax.config.synonyms import IN_PYTHON, meant_key
 from flipjax.config.values import leaves, values_of
 
 PIXEL_KNOBS = ("swap", "cutmix", "own_augment")
@@ -64,8 +65,8 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
     """Suggests a name like an unknown one, of any section; if none is like it, lists those of its section.
 
     Example:
-      >>> nearest("train.lr"), nearest("train.epoch", prefix="--config."), nearest("axes.width")
-      ('the nearest is config.train.learning_rate', 'the nearest is --config.train.epochs', 'the nearest is config.axes.model.width')
+      >>> nearest("axes.width"), nearest("train.epoch", prefix="--config.")
+      ('the nearest is config.axes.model.width', 'the nearest is --config.train.epochs')
     """
     section = name.split(".")[0]
     field = name.split(".")[-1]
@@ -95,11 +96,11 @@ def nearest_key(name: str) -> Key | None:
     for key in KEYS.values():
         if field in (key.field, _initials(key.field)):
             return key
-    spelt = difflib.get_close_matches(name, PLACES, n=1)
+    spelt = difflib.get_close_matches(name, PLACES, n=1, cutoff=0.75)
     if spelt:
         return PLACES[spelt[0]]
     by_field = {key.field: key for key in reversed(KEYS.values())}
-    alike = difflib.get_close_matches(field, by_field, n=1)
+    alike = difflib.get_close_matches(field, by_field, n=1, cutoff=0.75)
     return by_field[alike[0]] if alike else None
 
 

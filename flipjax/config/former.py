@@ -7,7 +7,7 @@ optimiser had no home but `config.axes`.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flipjax.config.sections import AXES, KEYS, PLACES
+from flipjax.config.sections import AXES, PLACES
 from flipjax.support.files import JsonObject
 
 
@@ -15,8 +15,8 @@ def new_names(name: str) -> list[str]:
     """Returns the dotted names of today in place of a former one; none for a name that never was.
 
     Example:
-        >>> new_names("grid.model.width"), new_names("axes.learning_rate"), new_names("axes.dro_step")
-        (['axes.model.width'], ['axes.train.learning_rate', 'train.learning_rate'], ['axes.knobs.dro_step', 'knobs.dro_step'])
+        >>> new_names("grid.model.width"), new_names("axes.learning_rate")
+        (['axes.model.width'], ['axes.train.learning_rate', 'train.learning_rate'])
     """
     section, _, rest = name.partition(".")
     if name == "grid":
@@ -37,8 +37,10 @@ def renamed(recorded: Mapping[str, Any]) -> list[str]:
     """Returns what the names that a former configuration uses are called today, a clause each.
 
     Example:
-        >>> renamed({"grid": {"model": {"width": [8, 16]}}, "axes": {"rho": [0.5], "learning_rate": [1e-3]}})
-        ['config.axes.learning_rate is config.train.learning_rate', 'config.grid.model.width is config.axes.model.width']
+        >>> for clause in renamed({"grid": {"model": {"width": [8, 16]}}, "axes": {"rho": [0.5], "warmup": [0.1]}}):
+        ...     print(clause)
+        config.axes.warmup is config.train.warmup
+        config.grid.model.width is config.axes.model.width
     """
     clauses = []
     for column, values in recorded["axes"].items():
@@ -98,77 +100,3 @@ def _combined(grid: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, 
     A setting that left a key out had the configuration's value there, as an entry of members has.
     """
     return [{**point, **entry} for point in grid for entry in entries or ({},)]
-
-
-SYNONYMS = {
-    "arch": "model.name",
-    "architecture": "model.name",
-    "backbone": "model.name",
-    "encoder": "model.name",
-    "network": "model.name",
-    "pretrained": "model.weights",
-    "channels": "model.width",
-    "filters": "model.width",
-    "levels": "model.depth",
-    "amp": "model.dtype",
-    "mixed_precision": "model.dtype",
-    "precision": "model.dtype",
-    "l2": "train.weight_decay",
-    "step_size": "train.learning_rate",
-    "lr_schedule": "train.schedule",
-    "lr_scheduler": "train.schedule",
-    "scheduler": "train.schedule",
-    "lr_warmup": "train.warmup",
-    "warmup_epochs": "train.warmup",
-    "warmup_steps": "train.warmup",
-    "clip": "train.clip_norm",
-    "grad_clip": "train.clip_norm",
-    "gradient_clipping": "train.clip_norm",
-    "max_grad_norm": "train.clip_norm",
-    "optim": "train.optimizer",
-    "optimiser": "train.optimizer",
-    "optimizer": "train.optimizer",
-    "batch": "train.batch_size",
-    "max_epochs": "train.epochs",
-    "num_epochs": "train.epochs",
-    "early_stopping": "train.patience",
-    "best_checkpoint": "train.selection",
-    "checkpoint": "train.selection",
-    "monitor": "train.selection",
-    "save_best": "train.selection",
-    "flip": "train.hflip",
-    "horizontal_flip": "train.hflip",
-    "color_jitter": "train.jitter",
-    "colour_jitter": "train.jitter",
-    "random_crop": "train.crop",
-    "criterion": "train.loss",
-    "algorithm": "axes.method",
-    "correlation": "axes.rho",
-    "random_state": "axes.seed",
-    "dataset": "pool.name",
-    "data": "pool.root",
-    "path": "pool.root",
-    "image_size": "pool.size",
-    "img_size": "pool.size",
-    "resolution": "pool.size",
-    "gpus": "population.devices",
-    "parallel": "population.map",
-    "vmap": "population.map",
-}
-"""The keys that other libraries call so, by last name."""
-IN_PYTHON = {
-    name: "flipjax.make_train(start=...), which starts from trained weights"
-    for name in ("fine_tuning", "finetune", "fine_tune", "finetuning", "start", "resume_from")
-}
-"""What is no key but an argument in Python, by the name of a key that somebody may look for."""
-
-
-def meant_key(last_name: str) -> str | None:
-    """Returns the dotted home of the key that a last name of another library means; None if there is none.
-
-    Example:
-        >>> meant_key("early_stopping"), meant_key("image-size"), meant_key("width")
-        ('train.patience', 'pool.size', None)
-    """
-    name = SYNONYMS.get(last_name.replace("-", "_").lower(), "")
-    return name if name in KEYS else None

@@ -38,7 +38,7 @@ from flipjax.config.choices import (
     USUAL,
 )
 from flipjax.config.groups import TWO_BY_TWO, Groups
-from flipjax.config.keys import Integer, Key, Kind, Scalar, keys_in, option, static, traced, traced_choice
+from flipjax.config.keys import Integer, Key, Scalar, keys_in, option, static, traced, traced_choice
 from flipjax.config.methods import Augmentation, Knobs
 from flipjax.config.ranges import multiple, name_of, one_of, within
 

@@ -134,8 +134,9 @@ class Train:
 
         Args:
             **axes: rho, seed, method, learning_rate and any other traced key, by its last name, as results.csv has it.
-                Python numbers are checked. All but `method` and `schedule` may be traced JAX arrays: then a value out of range, or a rho that the pool
-                does not allow, ends as DIVERGED with NaN in place of numbers, and rho n is rounded in float32.
+                Python numbers are checked. All but `method` and `schedule` may be traced JAX arrays: then a value out
+                of range, or a rho that the pool does not allow, ends as DIVERGED with NaN in place of numbers, and
+                rho n is rounded in float32.
 
         Raises:
             ConfigError: unknown axis or value out of range.
