@@ -9,7 +9,7 @@ DOCS := $(VENV)/.docs-$(VERSION)
 DOCS_OUT ?= /tmp/flipjax-docs
 CONFIG ?= configs/correlation_grid.py
 ARGS ?=
-FUZZED := tests/audit/test_doors.py tests/results/test_store.py tests/test_images.py tests/test_model.py tests/test_stored_files.py
+FUZZED := tests/audit/test_damaged_files.py tests/results/test_store.py tests/data/test_images.py tests/training/test_model.py tests/test_stored_files.py
 
 .PHONY: sweep smoke test fuzz lint format bench docs linkcheck clean
 

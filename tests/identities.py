@@ -115,6 +115,12 @@ SOURCES = {
     "a dataclass's method": "G = VALUE\n@dataclasses.dataclass\nclass C:\n    w: float = 0.0\n    def f(self):\n"
     "        return G\n" + LOSS.format("C().f()"),
     "an enumeration": "class E(enum.Enum):\n    A = VALUE\nT = E.A\n" + LOSS.format("T.value"),
+    "a flag of an enumeration": "class E(enum.Flag):\n    A = 1\n    B = 2 + 2 * VALUE\nT = E.A | E.B\n"
+    + LOSS.format("T.value"),
+    "an enumeration's method": "G = VALUE\nclass E(enum.Enum):\n    A = 1\n    def f(self):\n        return G\n"
+    + LOSS.format("E.A.f()"),
+    "an attribute of a member": "class E(enum.Enum):\n    A = 1\n    def __init__(self, value):\n"
+    "        self.w = VALUE\n" + LOSS.format("E.A.w"),
     "a function's attribute": LOSS.format("loss.w") + "loss.w = VALUE\n",
     "a file of helpers": "import own_helpers\n" + LOSS.format("own_helpers.f(VALUE)"),
     "a name of a library": "from math import pi, e\nG = (pi, e)[VALUE]\n" + LOSS.format("G"),

@@ -92,8 +92,8 @@ def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule(without_p
 
 
 def test_photos_in_memory_and_a_loss_augmentation_and_network_of_ones_own(without_page):
-    from test_arrays import NAMES, PHOTOS
-    from test_own import Net, dark, mine
+    from data.test_arrays import NAMES, PHOTOS
+    from training.test_own import Net, dark, mine
 
     data = from_arrays(**PHOTOS, **NAMES)
     changes = {"model.width": 8, "model.depth": 3, "model.build": Net, "train.epochs": 1, "axes.rho": (0.75,)}
@@ -183,7 +183,7 @@ def test_a_member_that_diverged_at_once_has_no_numbers(without_page):
 
 
 def test_photos_as_they_are_found_have_no_rho(tmp_path):
-    from test_arrays import NAMES, PHOTOS
+    from data.test_arrays import NAMES, PHOTOS
 
     data = from_arrays(**PHOTOS, **NAMES)
     changes = {"split.folds": 2, "split.n_train": 0, "axes.rho": (0.9,), "train.epochs": 1, "model.width": 4}

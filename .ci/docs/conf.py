@@ -24,7 +24,8 @@ html_css_files = ["narrow.css"]
 default_role = "code"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
+# From signatures, not from sources: `flipjax.assay` lists options that its source takes as `**options`.
+autodoc_preserve_defaults = False
 # The arguments of a class may be described at its __init__.
 autoclass_content = "both"
 autodoc_default_options = {"members": True}

@@ -42,8 +42,10 @@ from flipjax.audit.statistics.results import conclude_audit
 from flipjax.audit.statistics.summary import SummaryInterval, SummaryValue, known_keys
 from flipjax.config.groups import AnyGroups
 from flipjax.metrics import Anatomy
-from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec
-from flipjax.metrics.inputs.groups import number_names, read_groups
+from flipjax.metrics.anatomy.relations import check_anatomy
+from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec, check_same_classes
+from flipjax.metrics.inputs.groups import check_every_batch, number_batches, read_groups
+from flipjax.metrics.inputs.host import Outputs
 from flipjax.metrics.objects.units import UNITS
 
 
@@ -69,8 +71,9 @@ class AuditStream:
     """An audit that takes batches from any framework and writes the files of `flipjax audit`.
 
     Keeps confusion matrices, segment rows and pictures of the worst images in memory. Tables equal those of the command
-    byte for byte. A context manager: once closed, `summary` has the numbers of summary.json, `text` the
-    first tables. Threads may share it: batches are added one after the other, each whole.
+    byte for byte; of tensors of PyTorch, flip-risk agrees to rounding. A context manager: once closed, `summary` has
+    the numbers of summary.json, `text` the first tables. Threads may share it: batches are added one after the other,
+    each whole.
 
     Example:
         >>> import tempfile
@@ -123,8 +126,7 @@ class AuditStream:
             TypeError, ValueError: options do not fit.
         """
         spec = _read_spec(class_names, options)
-        if not isinstance(anatomy, Anatomy) and anatomy not in ("names", None):
-            raise ValueError(f"anatomy: expected an Anatomy, 'names' or None, found {anatomy!r}.")
+        check_anatomy(anatomy)
         if unit not in UNITS:
             raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
         self.summary: dict[str, SummaryValue] = {}
@@ -179,7 +181,8 @@ class AuditStream:
 
         Args:
             predictions: (N, *spatial, C), with `channels="first"` (N, C, *spatial), or masks (N, *spatial); of any
-                framework. `*spatial` is H, W, of volumes D, H, W.
+                framework. `*spatial` is H, W, of volumes D, H, W. Scores that are a tensor of PyTorch, or an array of
+                JAX, are reduced on the device where they are to four numbers for each pixel, which the host reads.
             labels: integers (N, *spatial).
             names: N image names; None numbers images from 0.
             groups: N names of groups, such as sites, as texts or integers, for all batches or none; with `all_groups`
@@ -261,7 +264,7 @@ class AuditStream:
         for name, counts in zip(batch.names, batch.counts, strict=True):
             self._tally.add(name, counts)
 
-    def _settle_classes(self, scores: np.ndarray) -> tuple[Encoding, tuple[str, ...]]:
+    def _settle_classes(self, scores: Outputs) -> tuple[Encoding, tuple[str, ...]]:
         """Returns the encoding with the number of classes, and their names: those of the first batch.
 
         Raises:
@@ -270,15 +273,16 @@ class AuditStream:
         spec = self._encoding.spec
         # Masks, whose last axis is the width, have their number of classes from the beginning: see `_read_spec`.
         classes = self._encoding.classes or scores.shape[-1]
-        if spec.kind != "masks" and scores.shape[-1] != classes:
-            raise ValueError(f"predictions: expected {classes} classes, found {scores.shape[-1]}.")
+        if spec.kind != "masks":
+            check_same_classes(scores.shape[-1], classes)
         if self._class_names:
             return self._encoding, self._class_names
         return self._encoding.with_classes(classes), spec.names(classes)
 
     def _read_groups(self, groups: ArrayLike | None, count: int, encoding: Encoding) -> np.ndarray | None:
         """Returns the groups of the N images of a batch; None if it has none."""
-        self._check_every_batch("groups", groups is not None, bool(self._groups))
+        if self._tally.names:
+            check_every_batch("groups", is_given=groups is not None, was_given=bool(self._groups))
         if groups is None:
             return None
         return read_groups(
@@ -291,15 +295,11 @@ class AuditStream:
 
     def _read_clusters(self, clusters: Iterable[object] | None, count: int) -> list[str]:
         """Returns the clusters of the N images of a batch; empty if it has none."""
-        self._check_every_batch("clusters", clusters is not None, bool(self._clusters))
+        if self._tally.names:
+            check_every_batch("clusters", is_given=clusters is not None, was_given=bool(self._clusters))
         if clusters is None:
             return []
         return batches.read_cluster_names(clusters, count)
-
-    def _check_every_batch(self, argument: str, is_given: bool, was_given: bool) -> None:
-        """Raises ValueError for an argument that some batches have, and others lack."""
-        if self._tally.names and is_given != was_given:
-            raise ValueError(f"{argument}: expected with every batch or with none.")
 
     def close(
         self,
@@ -396,11 +396,11 @@ class AuditStream:
         """Returns the groups of the images: names, unless the caller said what they are."""
         if not self._groups:
             return ImageGroups(None)
-        groups = np.concatenate(self._groups)
+        numbers, all_groups = number_batches(np.concatenate(self._groups), self._all_groups)
+        scene_names: tuple[str, ...] = ()
         if self._all_groups is not None:
-            return ImageGroups(groups, self._all_groups, self._scene_names)
-        numbers, all_groups = number_names(groups)
-        return ImageGroups(numbers, all_groups)
+            scene_names = self._scene_names
+        return ImageGroups(numbers, all_groups, scene_names)
 
     def _numbered_clusters(self) -> np.ndarray | None:
         """Returns the number of each image's cluster, int64 (n,)."""

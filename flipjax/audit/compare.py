@@ -2,8 +2,8 @@
 
 `compare_audits` reads the counts that both audits stored (`flipjax.audit.comparison.stored`), takes the differences of
 all numbers of their summaries and of each class (`flipjax.audit.comparison.changes`), tries the gates, and writes the
-files. The intervals of rates and of mean IoU come from a formula (`_rate_intervals`), those of other numbers from
-resamples (`_bootstrap_intervals`).
+files. The intervals of rates and of their means over classes come from a formula (`_rate_intervals`), those of other
+numbers from resamples (`_bootstrap_intervals`).
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from flipjax.metrics.decomposition import Ratio
 from flipjax.metrics.images import Images
 from flipjax.metrics.statistics.draws import draw_images, percentile_ends
 from flipjax.metrics.statistics.intervals import paired_difference, paired_mean_difference
-from flipjax.metrics.summary.evaluate import ratios_of, summary_of, values_of, with_group
+from flipjax.metrics.summary.evaluate import mean_ratios_of, ratios_of, summary_of, values_of, with_group
 from flipjax.page.document import Document, terminal_text, write_summary
 from flipjax.support.files import make_folder, write_text
 from flipjax.support.frames import DIGITS, write_csv
@@ -82,11 +82,11 @@ def compare_audits(
 ) -> Comparison:
     """Compares two audits of the same images and labels, and writes a page, compare.csv, compare.json and changes.csv.
 
-    Intervals are over images, or over the new audit's clusters. Those of rates and of mean IoU have a closed form
-    (`flipjax.metrics.statistics.intervals.paired_difference`), [0, 0] where no image differs. Those of other quantities
-    are 95% bootstrap intervals of paired differences, and missing where all resamples agree. Identical predictions
-    differ by 0 [0, 0] in every number. Gates limit differences, by key of the summary or by `KEY:low` or `KEY:high`;
-    one on an interval that is missing fails.
+    Intervals are over images, or over the new audit's clusters. Those of rates and of their means over classes have a
+    closed form (`flipjax.metrics.statistics.intervals.paired_difference`), [0, 0] where no image differs. Those of
+    other quantities are 95% bootstrap intervals of paired differences, and missing where all resamples agree. Identical
+    predictions differ by 0 [0, 0] in every number. Gates limit differences, by key of the summary or by `KEY:low` or
+    `KEY:high`; one on an interval that is missing fails.
 
     Args:
         old: the folder of an audit.
@@ -221,7 +221,7 @@ def _difference_intervals(compared: ComparedAudits, keys: Sequence[str], *, samp
 
 
 def _rate_intervals(compared: ComparedAudits, group: str) -> dict[str, Interval]:
-    """Returns the intervals of the differences of all rates and of mean IoU in a group of images, by key."""
+    """Returns the intervals of the differences of all rates and of their means over classes in a group, by key."""
     clusters = compared.clusters
     if clusters is not None:
         clusters = clusters[compared.new.in_group(group)]
@@ -234,8 +234,10 @@ def _rate_intervals(compared: ComparedAudits, group: str) -> dict[str, Interval]
         if key in old_ratios:
             change = paired_difference(old_ratios[key], ratio, clusters=clusters)
             intervals[with_group(key, group)] = (change.low, change.high)
-    change = paired_mean_difference(old.ratios.iou, new.ratios.iou, clusters=clusters)
-    intervals[with_group("mean_iou", group)] = (change.low, change.high)
+    old_means = mean_ratios_of(old)
+    for key, ratio in mean_ratios_of(new).items():
+        change = paired_mean_difference(old_means[key], ratio, clusters=clusters)
+        intervals[with_group(key, group)] = (change.low, change.high)
     return intervals
 
 

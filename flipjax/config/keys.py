@@ -97,8 +97,8 @@ class Key:
 
     @property
     def holds_functions(self) -> bool:
-        """Whether its values are functions or classes."""
-        return self.default is None
+        """Whether its values may be functions or classes."""
+        return self.values.has_functions
 
     @property
     def expected(self) -> str:
@@ -120,6 +120,7 @@ class Key:
         if isinstance(value, bool):
             return False
         if self.holds_functions:
+            # The range tells functions from names.
             return True
         if isinstance(self.default, float):
             return isinstance(value, numbers.Real)

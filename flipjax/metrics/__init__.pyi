@@ -30,3 +30,4 @@ from .summary.evaluate import summarize as summarize
 from .summary.resampling import Interval as Interval
 from .summary.resampling import bootstrap as bootstrap
 from .summary.resampling import resampled as resampled
+from .torchmetric import TorchFlipMetric as TorchFlipMetric

@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike
 
 from flipjax.config.groups import AnyGroups
 from flipjax.metrics.anatomy.flips import pooled_kinds
-from flipjax.metrics.anatomy.relations import Anatomy
+from flipjax.metrics.anatomy.relations import Anatomy, check_anatomy
 from flipjax.metrics.decomposition import Decomposition, concatenate
 from flipjax.metrics.images import read_images
-from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec
-from flipjax.metrics.inputs.groups import number_names, read_groups, read_names
+from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec, check_same_classes
+from flipjax.metrics.inputs.groups import check_every_batch, number_batches, number_names, read_groups, read_names
+from flipjax.metrics.inputs.host import is_tensor
 from flipjax.metrics.kernels import decompose
 from flipjax.metrics.summary.evaluate import Summary, rate_intervals, summarize
 
@@ -42,18 +43,16 @@ class Batch:
     clusters: np.ndarray | None
     """(N,), the name of each image's cluster; None without clusters."""
 
-    def is_like(self, other: Batch) -> bool:
-        """Returns whether both have groups or none, and clusters or none."""
-        return (self.groups is None) == (other.groups is None) and (self.clusters is None) == (other.clusters is None)
-
 
 class FlipMetric:
     """Accumulates decompositions over batches of PyTorch, NumPy or JAX arrays, with the interface of torchmetrics.
 
-    Keeps the confusion matrix and the summed entropy of each image as NumPy arrays. It can be pickled, so
-    `torch.distributed.all_gather_object` and `merge` combine processes.
+    A tensor of PyTorch, and an array of JAX, is reduced on the device where it is: predictions never leave it. What
+    reaches the host, and is kept as NumPy arrays, are the confusion matrix and the summed entropy of each image, and
+    the names of groups and clusters. Labels that are a tensor lie on the device of the predictions.
 
-    For torchmetrics and Lightning use `flipjax.metrics.torchmetric.TorchFlipMetric`.
+    It can be pickled, so `torch.distributed.all_gather_object` and `merge` combine processes. For torchmetrics and
+    Lightning use `TorchFlipMetric`.
 
     With `DataLoader(num_workers=...)` pass `persistent_workers=True`, so that no worker is forked after JAX has
     started its threads; `update` raises an error in such a worker, which would otherwise hang.
@@ -91,8 +90,7 @@ class FlipMetric:
         self.spec = LabelSpec(class_names=class_names, **options)
         if self.spec.kind == "masks" and self.spec.num_classes is None:
             raise ValueError("num_classes: expected the number of classes for masks, found None.")
-        if not isinstance(anatomy, Anatomy) and anatomy not in ("names", None):
-            raise ValueError(f"anatomy: expected an Anatomy, 'names' or None, found {anatomy!r}.")
+        check_anatomy(anatomy)
         self.all_groups = all_groups
         self.anatomy = anatomy
         self._options = options
@@ -124,7 +122,7 @@ class FlipMetric:
             TypeError, ValueError: invalid arrays as in `decompose`, NaN scores, a different C, or invalid groups. The
                 batch is then not added.
         """
-        images = concatenate([decompose(predictions, labels, **self._options)])
+        images = self._decompose(predictions, labels)
         self._check_images(images)
         of_groups = None
         if groups is not None:
@@ -138,10 +136,19 @@ class FlipMetric:
         of_clusters = None
         if clusters is not None:
             of_clusters = read_names(clusters, n_images=len(images.risk_sum), name="clusters")
-        batch = Batch(images, of_groups, of_clusters)
-        if self._batches and not batch.is_like(self._batches[0]):
-            raise ValueError("groups: expected with every batch or with none, and clusters likewise.")
-        self._batches += (batch,)
+        if self._batches:
+            first = self._batches[0]
+            check_every_batch("groups", is_given=groups is not None, was_given=first.groups is not None)
+            check_every_batch("clusters", is_given=clusters is not None, was_given=first.clusters is not None)
+        self._batches += (Batch(images, of_groups, of_clusters),)
+
+    def _decompose(self, predictions: ArrayLike, labels: ArrayLike) -> Decomposition:
+        """Returns the decomposition of a batch, reduced on the device of the predictions, with NumPy leaves."""
+        if is_tensor(predictions):
+            from flipjax.metrics.pixels.tensors import decompose_tensors  # Imported here: PyTorch is no dependency.
+
+            return decompose_tensors(predictions, labels, self.spec)
+        return concatenate([decompose(predictions, labels, **self._options)])
 
     def _check_images(self, images: Decomposition) -> None:
         """Raises a ValueError for another number of classes than before, or for NaN scores."""
@@ -149,8 +156,7 @@ class FlipMetric:
         expected = self.spec.num_classes or classes
         if self._batches:
             expected = self._batches[0].images.confusion.shape[-1]
-        if classes != expected:
-            raise ValueError(f"predictions: expected {expected} classes, found {classes}.")
+        check_same_classes(classes, expected)
         self.spec.names(classes)
         broken = np.flatnonzero(np.isnan(images.risk_sum))
         if len(broken) and self.spec.kind != "masks":
@@ -173,7 +179,7 @@ class FlipMetric:
         return self.summarize_batch(_join(self._batches))
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Returns the 95% intervals of all rates and of mean IoU in `compute`, by key, over images or their clusters.
+        """Returns the 95% intervals of all rates and of mean IoU and Dice in `compute`, over images or their clusters.
 
         Source: `flipjax.metrics.statistics.intervals`.
 
@@ -185,7 +191,10 @@ class FlipMetric:
             >>> round(high, 3), sorted(key for key in metric.intervals() if key.endswith("/fg_flip"))
             (0.708, ['group/north/fg_flip', 'group/south/fg_flip'])
         """
-        batch = _join(self._batches)
+        return self.intervals_of_batch(_join(self._batches))
+
+    def intervals_of_batch(self, batch: Batch) -> dict[str, tuple[float, float]]:
+        """Returns the intervals of the numbers of a batch; see `intervals`."""
         numbers, all_groups = self._number_groups(batch)
         images = read_images(batch.images, numbers, class_names=self.spec.class_names, all_groups=all_groups)
         clusters = None
@@ -200,9 +209,9 @@ class FlipMetric:
 
     def _number_groups(self, batch: Batch) -> tuple[np.ndarray | None, AnyGroups | None]:
         """Returns the number of each image's group, and the groups in the order of their numbers."""
-        if batch.groups is None or self.all_groups is not None:
-            return batch.groups, self.all_groups
-        return number_names(batch.groups)
+        if batch.groups is None:
+            return None, self.all_groups
+        return number_batches(batch.groups, self.all_groups)
 
     def summarize_batch(self, batch: Batch) -> Summary:
         """Returns the numbers of a batch, with the kinds of flips if classes have mirror images or chains."""

@@ -76,7 +76,9 @@ class LongSum(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FlipCounts:
-    """Sums over images, with the interface of `clu.metrics` and metrax.
+    """Sums over images that merge in any order, with `empty`, `from_model_output`, `merge`, `reduce` and `compute`.
+
+    Arrays of JAX stay on their device, and so do the counts until `compute`; other arrays are read on the host.
 
     A pytree of int32 arrays of a fixed size, for `jit`, `scan`, `vmap` over seeds and `psum`. Counts are exact in any
     order, up to 2^47 pixels of a kind and 2^23 images, eight million, whose flip shares of up to 2^24 units then sum to
@@ -113,7 +115,7 @@ class FlipCounts:
 
     @classmethod
     def with_options(cls, **options: Unpack[LabelOptions]) -> type[Self]:
-        """Returns a class with these options, for a `clu.metrics.Collection`, which passes none.
+        """Returns a class with these options, for a collection of metrics, which passes none.
 
         Args:
             **options: fields of `LabelSpec` other than `class_names`.
@@ -188,7 +190,7 @@ class FlipCounts:
         for name, value in others.items():
             if name in OPTIONS:
                 options[name] = value
-            # A `clu.metrics.Collection` passes all arrays of a model's output, so other names of arrays are no error.
+            # A collection of metrics passes all arrays of a model's output, so other names of arrays are no error.
             elif not hasattr(value, "dtype"):
                 raise TypeError(f"{name}: expected one of {', '.join(OPTIONS)}, or an array, found {value!r}.")
         return options
@@ -281,7 +283,8 @@ class FlipCounts:
         """Returns the keys of `flipjax.metrics.summarize` that follow from sums.
 
         They are `n_images`, `fg_correct`, `fg_flip`, `fg_miss`, `flip_image_mean`, `flipped_images`, `iou/<class>`,
-        `iou/foreground`, `mean_iou`, `flip/<class>`, `miss/<class>` and `flip_matrix`.
+        `iou/foreground`, `mean_iou`, `dice/<class>`, `dice/foreground`, `mean_dice`, `flip/<class>`, `miss/<class>` and
+        `flip_matrix`.
 
         Args:
             class_names: names of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
@@ -333,13 +336,14 @@ def _summarize(counts: FlipCounts, names: Sequence[str], *, pixels: Array, flip_
         "flip_image_mean": divide(flip_shares, counts.foreground_images) / (1 << SHARE_BITS),
         # A share under this key, though the field of this name is a number of images.
         "flipped_images": divide(counts.flipped_images, counts.foreground_images),
-        "mean_iou": mean_over_classes(ratios.iou),
     }
     summary = {}
     for evaluator in EVALUATORS:
         key = evaluator.quantity.key
         if key in from_images:
             summary[key] = from_images[key]
+        elif evaluator.mean_of_pixels is not None:
+            summary[key] = mean_over_classes(evaluator.mean_of_pixels(ratios))
         # What is no rate of pixels is left out: it needs each image, with its flip-risk, group or scene.
         elif evaluator.of_pixels is not None:
             value = evaluator.of_pixels(ratios).value

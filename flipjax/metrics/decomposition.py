@@ -167,6 +167,10 @@ class PixelRatios(NamedTuple):
     """(..., C), intersection over union of each class."""
     foreground_iou: Ratio
     """(...), intersection over union of foreground, whatever the class."""
+    dice: Ratio
+    """(..., C), twice the intersection of each class over the sum of its true and its predicted pixels."""
+    foreground_dice: Ratio
+    """(...), Dice of foreground, whatever the class."""
     class_flip: Ratio
     """(..., F), pixels of each foreground class labelled as another one, over all its pixels."""
     class_miss: Ratio
@@ -199,8 +203,8 @@ def pixel_ratios(confusion: Array, *, background: Background = 0) -> PixelRatios
 
     Example:
         >>> ratios = pixel_ratios(np.array([[5, 1, 0], [2, 6, 2], [0, 0, 0]]))
-        >>> ratios.flip.value.item(), ratios.iou.value.round(3).tolist()
-        (0.2, [0.625, 0.545, 0.0])
+        >>> ratios.flip.value.item(), ratios.iou.value.round(3).tolist(), ratios.dice.value.round(3).tolist()
+        (0.2, [0.625, 0.545, 0.0], [0.769, 0.706, 0.0])
     """
     truth, predicted, same, missed = margins(confusion, background=background)
     inside = is_foreground(truth.shape[-1], background)
@@ -215,6 +219,8 @@ def pixel_ratios(confusion: Array, *, background: Background = 0) -> PixelRatios
         spill=Ratio(spill, truth.sum(-1, where=~inside)),
         iou=Ratio(same, truth + predicted - same),
         foreground_iou=Ratio(foreground - miss, foreground + spill),
+        dice=Ratio(2 * same, truth + predicted),
+        foreground_dice=Ratio(2 * (foreground - miss), 2 * foreground - miss + spill),
         class_flip=Ratio((truth - same - missed)[..., inside], truth[..., inside]),
         class_miss=Ratio(missed[..., inside], truth[..., inside]),
     )

@@ -189,13 +189,34 @@ class Images:
     @cached_property
     def group_ious(self) -> np.ndarray:
         """The IoU of each group's class in the group, (S, groups)."""
-        ious = []
-        for group in range(self.scene_groups.count):
+        return self._in_groups([self.of_group(group).ratios.iou for group in self._scene_group_names])
+
+    @cached_property
+    def group_dices(self) -> np.ndarray:
+        """The Dice of each group's class in the group, (S, groups)."""
+        return self._in_groups([self.of_group(group).ratios.dice for group in self._scene_group_names])
+
+    @property
+    def _scene_group_names(self) -> list[str]:
+        """The names of the groups of a class in a scene, in the order of their numbers."""
+        return [str(group) for group in range(self.scene_groups.count)]
+
+    def _in_groups(self, ratios: Sequence[Ratio]) -> np.ndarray:
+        """Returns the rate of each group's class in the group, (S, groups), from the rates (n, C) of each group."""
+        rates = []
+        for group, ratio in enumerate(ratios):
             of_class = self.foreground[self.scene_groups.class_of(group)]
             images = self.of_group(str(group))
-            iou = Ratio(images.ratios.iou.part[:, of_class], images.ratios.iou.whole[:, of_class])
-            ious.append(images.pooled(iou))
-        return np.stack(ious, axis=1)
+            rates.append(images.pooled(Ratio(ratio.part[:, of_class], ratio.whole[:, of_class])))
+        return np.stack(rates, axis=1)
+
+    def common_minus_rare(self, of_groups: np.ndarray) -> np.ndarray:
+        """Returns the mean in common groups minus that in rare groups, (S, compared classes), of rates (S, groups)."""
+        gaps = []
+        for foreground_class in self.compared:
+            common, rare = self.scene_groups.sides_of(foreground_class)
+            gaps.append(of_groups[:, list(common)].mean(1) - of_groups[:, list(rare)].mean(1))
+        return np.stack(gaps, axis=1)
 
 
 def _rows_of(values: np.ndarray | None, inside: np.ndarray) -> np.ndarray | None:

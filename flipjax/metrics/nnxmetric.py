@@ -16,7 +16,8 @@ from flipjax.metrics.summary.evaluate import Summary
 class NnxFlipMetric(nnx.Metric):
     """Sums the counts of batches, and computes the keys of `FlipCounts.compute`.
 
-    Works under `nnx.jit`, and under `nnx.vmap` over seeds, where `compute` returns arrays of seeds.
+    Logits and counts stay on their device until `compute`. Works under `nnx.jit`, and under `nnx.vmap` over seeds,
+    where `compute` returns arrays of seeds.
 
     Example:
         >>> import jax

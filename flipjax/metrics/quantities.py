@@ -31,7 +31,7 @@ import math
 
 import numpy as np
 
-from flipjax.metrics.decomposition import PixelRatios, Ratio, divide, mean_over_classes
+from flipjax.metrics.decomposition import PixelRatios, Ratio, divide
 from flipjax.metrics.images import Images
 from flipjax.metrics.registry import (
     EVALUATORS,
@@ -44,6 +44,7 @@ from flipjax.metrics.registry import (
     has_scenes,
     has_swapped_groups,
     has_usual_scenes,
+    pixel_mean,
     pixel_rate,
     quantity,
     rate,
@@ -118,10 +119,28 @@ def foreground_iou(pixels: PixelRatios) -> Ratio:
     return pixels.foreground_iou
 
 
-@quantity("mean_iou", "mean IoU", unit="share", better="up", swept=False)
-def mean_iou(images: Images) -> np.ndarray:
+@pixel_mean("mean_iou", "mean IoU", better="up", swept=False)
+def mean_iou(pixels: PixelRatios) -> Ratio:
     """Mean IoU of the classes that occur in truth or prediction, the background's included."""
-    return mean_over_classes(images.summed(images.ratios.iou))
+    return pixels.iou
+
+
+@pixel_rate("dice/<class>", "Dice of <class>", better="up")
+def dice(pixels: PixelRatios) -> Ratio:
+    """Twice the intersection of truth and prediction of <class>, over the sum of both, over all pixels."""
+    return pixels.dice
+
+
+@pixel_rate("dice/foreground", "foreground Dice", better="up")
+def foreground_dice(pixels: PixelRatios) -> Ratio:
+    """Dice of foreground, whatever the class."""
+    return pixels.foreground_dice
+
+
+@pixel_mean("mean_dice", "mean Dice", better="up")
+def mean_dice(pixels: PixelRatios) -> Ratio:
+    """Mean Dice of the classes that occur in truth or prediction, the background's included."""
+    return pixels.dice
 
 
 @pixel_rate("flip/<foreground>", "flip of <foreground>", better="down", swept=False)
@@ -210,13 +229,7 @@ def flip_by_risk_decile(images: Images) -> np.ndarray:
 )
 def gap(images: Images) -> np.ndarray:
     """IoU of <foreground> in its common groups minus that in its rare groups; 0: the scene does not matter."""
-    gaps = []
-    for foreground_class in images.compared:
-        common, rare = images.scene_groups.sides_of(foreground_class)
-        of_common = images.group_ious[:, list(common)].mean(1)
-        of_rare = images.group_ious[:, list(rare)].mean(1)
-        gaps.append(of_common - of_rare)
-    return np.stack(gaps, axis=1)
+    return images.common_minus_rare(images.group_ious)
 
 
 @quantity("gap/mean", "IoU gap", unit="difference of shares", better="down", across=True, needs=has_classes_in_scenes)
@@ -229,6 +242,38 @@ def gap_mean(images: Images) -> np.ndarray:
 def worst_group_iou(images: Images) -> np.ndarray:
     """The lowest over all groups of the IoU of the group's class."""
     return images.group_ious.min(1)
+
+
+@quantity(
+    "gap_in_dice/<foreground>",
+    "Dice gap of <foreground>",
+    unit="difference of shares",
+    better="down",
+    across=True,
+    needs=has_classes_in_scenes,
+)
+def dice_gap(images: Images) -> np.ndarray:
+    """Dice of <foreground> in its common groups minus that in its rare groups; 0: the scene does not matter."""
+    return images.common_minus_rare(images.group_dices)
+
+
+@quantity(
+    "gap_in_dice/mean",
+    "Dice gap",
+    unit="difference of shares",
+    better="down",
+    across=True,
+    needs=has_classes_in_scenes,
+)
+def dice_gap_mean(images: Images) -> np.ndarray:
+    """Mean of the classes' Dice gaps."""
+    return dice_gap(images).mean(1)
+
+
+@quantity("worst_group_dice", "worst-group Dice", unit="share", better="up", across=True, needs=has_classes_in_scenes)
+def worst_group_dice(images: Images) -> np.ndarray:
+    """The lowest over all groups of the Dice of the group's class."""
+    return images.group_dices.min(1)
 
 
 @quantity("scene_pull", "pull of the scene", unit="share", better="down", across=True, needs=has_rivals)

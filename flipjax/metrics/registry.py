@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from flipjax.config.groups import Groups
-from flipjax.metrics.decomposition import PixelRatios, Ratio
+from flipjax.metrics.decomposition import PixelRatios, Ratio, mean_over_classes
 from flipjax.metrics.images import Images
 
 T = TypeVar("T")
@@ -75,6 +75,8 @@ class Evaluator:
     """Returns part and whole of the quantity in each image, if it is a rate."""
     of_pixels: OfPixels | None = None
     """Returns the quantity from all rates of pixels, if it is one of them; it then follows from confusion matrices."""
+    mean_of_pixels: OfPixels | None = None
+    """Returns the rate of each class whose mean over the classes the quantity is, if it is such a mean."""
 
 
 EVALUATORS: list[Evaluator] = []
@@ -150,6 +152,7 @@ def quantity(
     swept: bool = True,
     weighted: bool = True,
     resampled: bool = True,
+    mean_of_pixels: OfPixels | None = None,
 ) -> Callable[[Compute], Compute]:
     """Registers a function as the quantity `key`, with its docstring as the meaning; see `Quantity`, `Evaluator`."""
 
@@ -162,6 +165,7 @@ def quantity(
             swept=swept,
             weighted=weighted,
             resampled=weighted and resampled,
+            mean_of_pixels=mean_of_pixels,
         )
         EVALUATORS.append(evaluator)
         return compute
@@ -210,6 +214,20 @@ def pixel_rate(key: str, title: str, *, better: str, swept: bool = True) -> Call
 
         of_images.__doc__ = of_pixels.__doc__
         rate(key, title, better=better, swept=swept, of_pixels=of_pixels)(of_images)
+        return of_pixels
+
+    return register
+
+
+def pixel_mean(key: str, title: str, *, better: str, swept: bool = True) -> Callable[[OfPixels], OfPixels]:
+    """Registers the mean over the classes that occur of a rate of pixels, which the function returns."""
+
+    def register(of_pixels: OfPixels) -> OfPixels:
+        def compute(images: Images) -> np.ndarray:
+            return mean_over_classes(images.summed(of_pixels(images.ratios)))
+
+        compute.__doc__ = of_pixels.__doc__
+        quantity(key, title, unit="share", better=better, swept=swept, mean_of_pixels=of_pixels)(compute)
         return of_pixels
 
     return register

@@ -14,7 +14,7 @@ from flipjax.page.document import visible
 
 # CORRECT, FLIP, MISS and SPILL are pairwise at least 30 apart in CIELAB, for normal vision and under protanopia,
 # deuteranopia and tritanopia. So are the first two classes, which are also 45 apart from all outcomes for normal vision
-# (tests/test_colours.py).
+# (tests/page/test_colours.py).
 CORRECT = "#3BA3EE"
 FLIP = "#C4160A"
 MISS = "#737373"

@@ -7,6 +7,7 @@ the standard library, of installed packages and of flipjax counts by its name.
 
 import ast
 import contextlib
+import enum
 import functools
 import hashlib
 import inspect
@@ -30,6 +31,11 @@ FLIPJAX = Path(__file__).resolve().parents[1]
 """The folder of flipjax."""
 PLAIN = (bool, int, float, complex, str, bytes, range, types.NoneType, types.EllipsisType)
 """Types whose values are equal if their texts are."""
+ENUMERATION_STATE = {name for name in vars(enum.Flag("Empty", ())) if name[:2] != "__"} - {"_boundary_"}
+"""Attributes that Python gives each enumeration. They follow from the members, and some grow with use: a flag remembers
+each combination of its members that was asked for."""
+MEMBER_STATE = {"_name_", "_value_", "_sort_order_", "__objclass__"}
+"""Attributes that Python gives each member of an enumeration."""
 SHORT = 80
 """Most characters of a value that is shown beside the sources."""
 
@@ -124,6 +130,8 @@ class Walk:
             return self._function(value, name)
         if isinstance(value, type):
             return self._class(value, name)
+        if isinstance(value, enum.Enum):
+            return self._member(value, name)
         if isinstance(value, types.ModuleType):
             return [value.__name__, *self._files(vars(value))]
         if isinstance(value, property):
@@ -208,7 +216,15 @@ class Walk:
         parts += [self.digest(base, name) for base in value.__bases__]
         # Without the texts that Python itself adds, such as `__doc__`.
         attributes = {key: content for key, content in vars(value).items() if callable(content) or key[:2] != "__"}
+        if issubclass(value, enum.Enum):
+            attributes = _written_in_enumeration(value, attributes)
         return parts + self._values(attributes, name, lenient=True)
+
+    def _member(self, member: enum.Enum, name: str) -> list[str | bytes]:
+        """Returns the enumeration of a member, the member's name and value, and the attributes that it was given."""
+        given = {key: content for key, content in vars(member).items() if key not in MEMBER_STATE}
+        parts = [self.digest(type(member), name), str(member._name_), self.digest(member._value_, f"{name}.value")]
+        return [*parts, *self._values(given, name)]
 
     def _files(self, module: Mapping[str, object]) -> list[str | bytes]:
         """Returns the digests of the files of a user's module, and of the user's modules that its names reach."""
@@ -226,6 +242,15 @@ class Walk:
             if reached is not None:
                 parts += self._files(vars(reached))
         return parts
+
+
+def _written_in_enumeration(value: type[enum.Enum], attributes: Mapping[str, object]) -> dict[str, object]:
+    """Returns the attributes of an enumeration that its source gives it: members, aliases, methods and others."""
+    written = dict(value.__members__)
+    for key, content in attributes.items():
+        if key not in ENUMERATION_STATE and getattr(content, "__module__", "") != enum.__name__:
+            written[key] = content
+    return written
 
 
 def _hash(*parts: str | bytes) -> bytes:

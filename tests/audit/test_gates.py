@@ -52,7 +52,13 @@ def test_three_images_without_a_flip_do_not_pass_a_limit_of_a_thousandth(tmp_pat
 
 @pytest.mark.parametrize(
     "limit",
-    ["--fail_below=mean_iou:low=0.9", "--fail_below=iou/cat:low=0.9", "--fail_below=fg_correct:low=0.9"],
+    [
+        "--fail_below=mean_iou:low=0.9",
+        "--fail_below=iou/cat:low=0.9",
+        "--fail_below=dice/cat:low=0.9",
+        "--fail_below=mean_dice:low=0.9",
+        "--fail_below=fg_correct:low=0.9",
+    ],
 )
 def test_three_perfect_images_do_not_pass_a_limit_of_nine_tenths(tmp_path, without_pictures, limit):
     result = audit(tmp_path / "out", *inputs(tmp_path / "in", labels_of(3)), limit, code=1)

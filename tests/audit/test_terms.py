@@ -58,6 +58,9 @@ def test_all_that_should_add_to_1_does(weighted):
     classes = classes[classes["class"] != "background"]
     sums = sum(first_numbers(classes[name]) for name in ("correct", "flip [95%]", "miss [95%]"))
     np.testing.assert_allclose(sums, 1, atol=0.0015)
+    for column, key in (("IoU [95%]", "iou"), ("Dice [95%]", "dice")):
+        expected = [summary[f"{key}/{name}"] for name in classes["class"]]
+        np.testing.assert_allclose(first_numbers(classes[column]), expected, atol=0.0005)
     groups = next(table for caption, table in tables.items() if caption.startswith("Groups, "))
     sums = sum(first_numbers(groups[name]) for name in ("correct", "flip", "miss"))
     np.testing.assert_allclose(sums, 1, atol=0.0015)

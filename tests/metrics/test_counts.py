@@ -157,22 +157,6 @@ def test_masks_are_predictions_too():
     check(found, metrics.summarize(metrics.decompose(predictions, labels, kind="masks", num_classes=C)))
 
 
-def test_a_clu_collection_gathers_them():
-    clu = pytest.importorskip("clu.metrics", reason="clu is no dependency")
-    import flax
-
-    @flax.struct.dataclass
-    class Collection(clu.Collection):
-        loss: clu.Average.from_output("loss")
-        flips: FlipCounts.with_options(num_classes=C)
-
-    total = Collection.empty()
-    for seed in range(2):
-        logits, labels = case(seed)
-        total = total.merge(Collection.single_from_model_output(logits=logits, labels=labels, loss=jnp.ones(4)))
-    check(total.compute()["flips"], summaries(range(2), {}))
-
-
 LOGITS, LABELS = case(0)
 REFUSED = {
     "no image": (lambda: FlipCounts.empty().compute(), "FlipCounts: expected at least one image, found none"),

@@ -3,11 +3,15 @@
 import copy
 import pickle
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import python
 from matplotlib.figure import Figure
 
 from flipjax import metrics
+from flipjax.audit import stream
 from flipjax.config.groups import TWO_BY_TWO, NamedGroups
 from flipjax.metrics import FlipMetric
 from flipjax.metrics.decomposition import Ratio
@@ -70,7 +74,7 @@ def test_intervals_count_images_of_a_patient_as_one():
         expected = estimate_rate(Ratio(flips, whole), clusters=clusters)
         assert metric.intervals()["fg_flip"] == pytest.approx(expected[1:])
     assert "group/a/mean_iou" in together.intervals()
-    with pytest.raises(ValueError, match="clusters likewise"):
+    with pytest.raises(ValueError, match="clusters: expected with every batch or with none"):
         together.update(logits, labels, ["a", "b"] * 3)
 
 
@@ -145,3 +149,70 @@ def test_a_metric_draws_its_shares():
     metric.update(labels, labels)
     figure, axes = metric.plot(Figure().subplots())
     assert axes.figure is figure and [bar.get_height() for bar in axes.patches] == [1, 0, 0]
+
+
+def test_without_torch_the_metric_of_torchmetrics_raises_a_sentence():
+    code = """
+import sys
+sys.modules["torch"] = None
+from flipjax.metrics import *
+try:
+    from flipjax.metrics import TorchFlipMetric
+except ImportError as error:
+    print(error)
+"""
+    expected = "TorchFlipMetric: expected PyTorch and torchmetrics, found no torch; pip install torchmetrics.\n"
+    assert python(code).stdout == expected
+
+
+@pytest.fixture
+def on_device(monkeypatch):
+    """Logits on the host and on two devices, whence fewer numbers than an image's may reach the host, and labels."""
+    generator = np.random.default_rng(3)
+    labels = np.kron(generator.integers(0, 6, (4, 3, 3)), np.ones((4, 4), int))
+    logits = (generator.normal(0, 2, (4, 12, 12, 6)) + 3 * np.eye(6)[labels]).astype(np.float32)
+    mesh = jax.make_mesh((jax.device_count(),), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    # A device holds rows of each image, so that an image alone is on all devices, too.
+    placed = jax.device_put(logits, jax.NamedSharding(mesh, jax.P(None, "rows")))
+    array_type = type(placed)
+    read = array_type.__array__
+
+    def guarded(array, *args, **options):
+        assert array.size < 12 * 12 * 6, f"the host reads {array.shape}"
+        return read(array, *args, **options)
+
+    monkeypatch.setattr(array_type, "__array__", guarded)
+    return logits, placed, labels
+
+
+def test_arrays_of_jax_are_counted_on_their_device(on_device):
+    logits, placed, labels = on_device
+    metric = FlipMetric()
+    metric.update(placed, labels)
+    expected = metrics.decompose(logits, labels)
+    np.testing.assert_array_equal(metric.decomposition.confusion, expected.confusion)
+    np.testing.assert_allclose(metric.decomposition.risk_sum, expected.risk_sum, rtol=1e-5)
+
+
+@pytest.mark.parametrize("channels", ["first", "last"])
+def test_a_stream_reads_maps_of_arrays_of_jax_and_no_scores(tmp_path, without_pictures, on_device, channels):
+    logits, placed, labels = on_device
+    summaries = []
+    for name, scores in (("host", logits), ("device", placed)):
+        if channels == "first":
+            scores = scores.transpose(0, 3, 1, 2)
+        with stream(tmp_path / name, channels=channels) as audit:
+            audit.add(scores, labels)
+        summaries.append(audit.summary)
+    assert summaries[0].keys() == summaries[1].keys()
+    for key, value in summaries[0].items():
+        np.testing.assert_allclose(summaries[1][key], value, rtol=1e-4, atol=1e-6, err_msg=key)
+
+
+def test_a_stream_refuses_what_is_on_a_device_as_what_is_not(tmp_path, on_device):
+    _, placed, labels = on_device
+    audit = stream(tmp_path / "out")
+    with pytest.raises(ValueError, match="found 1 without, the first at row 2, column 3, of nan"):
+        audit.add(placed.at[1, 2, 3].set(jnp.nan), labels)
+    with pytest.raises(ValueError, match=r"predictions: expected logits, found values in 0..1"):
+        audit.add(jax.nn.softmax(placed), labels)

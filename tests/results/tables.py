@@ -14,7 +14,7 @@ from flipjax.results.tables import compute_values, make_results, results_table, 
 from flipjax.support.frames import to_frame
 
 RECORDED = pathlib.Path(__file__).parents[1] / "recorded" / "run"
-"""The run of tests/recorded/config.py."""
+"""The run of tests/recorded/smoke_run.py."""
 CLASSES = ("background", "hopper", "skimmer")
 MEASURES = [quantities.column(key) for key in quantities.of_classes(CLASSES) if not key.startswith("n_images")]
 END = {"status": "done", "epochs": 3, "best_epoch": 2, "selection": "val_loss"}

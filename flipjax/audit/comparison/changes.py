@@ -32,7 +32,7 @@ LEAST_DIFFERENCE = 0.0005
 """Largest difference that has no sentence: it is 0.000 in print."""
 MOST_NAMES = 5
 """Images that a sentence names, at most."""
-MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
+MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "mean_dice", "iou/foreground", "risk_auroc")
 """Quantities whose differences are always printed, first."""
 MOST_OTHERS = 12
 """Differences that are printed besides those of MAIN, at most."""

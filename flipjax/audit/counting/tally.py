@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flipjax.audit.counting.maps import ImagePictures, Rank, WorstImages, make_pictures, rank_of_image
@@ -20,7 +22,8 @@ from flipjax.audit.inputs.records import Encoding, ImageRecord, read_or_error, r
 from flipjax.metrics import Decomposition, RegionSums
 from flipjax.metrics.inputs import checks
 from flipjax.metrics.inputs.classes import LabelSpec
-from flipjax.metrics.kernels import read_pixels
+from flipjax.metrics.inputs.host import Outputs, is_tensor
+from flipjax.metrics.kernels import PixelMaps, read_pixels
 from flipjax.metrics.objects.columns import Columns, segment_columns
 from flipjax.metrics.objects.table import join_columns
 from flipjax.metrics.regions import sum_regions
@@ -28,6 +31,8 @@ from flipjax.support.threads import in_order
 
 TOLERANCE = 5e-3
 """How far the sum of a pixel's probabilities may be from 1: more than float16 rounds away over 150 classes."""
+NO_LOGITS = "predictions: expected logits, found values in 0..1 that sum to 1 at each pixel; pass kind='probabilities'."
+"""The message for probabilities that are called logits."""
 CONTEXT = "context_"
 """Beginning of the names of columns of which segments have one for each class."""
 
@@ -78,11 +83,7 @@ def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVE
             probabilities are passed as logits, or the smallest size needs a spacing.
     """
     masks = spec.kind == "masks"
-    if not masks:
-        _check_values(record.prediction, spec.kind)
-    # Scores (*spatial, C), or the class indices of masks.
-    scores, labels, classes = checks.check_pair(record.prediction, record.labels, spec)
-    labels = np.asarray(labels)
+    labels = np.asarray(checks.to_array(record.labels, name="labels"))
     counted = np.ones(labels.shape, bool)
     if spec.ignore_index is not None:
         counted = labels != spec.ignore_index
@@ -91,10 +92,11 @@ def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVE
     # Maps of what scores segments, (*spatial); masks have none.
     risks: dict[str, np.ndarray] = {}
     if masks:
-        prediction = np.asarray(scores)
+        mask, _, classes = checks.check_pair(record.prediction, labels, spec)
+        prediction = np.asarray(mask)
         classes_needed = _classes_needed(prediction, labels, counted)
     else:
-        pixels = read_pixels(scores, spec)
+        pixels, classes = _reduce_scores(record.prediction, labels, spec)
         regions = RegionSums(*map(np.asarray, sum_regions(pixels, labels, spec, classes=classes)))
         prediction = np.asarray(pixels.prediction)
         classes_needed = classes
@@ -117,6 +119,8 @@ def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVE
     )
     large, left_out = _without_small(columns, min_size.pixels(record.spacing))
     risk_map = risks.get("flip_risk")
+    # Pictures of the worst images wait for the end, and would hold a whole batch of scores.
+    without_scores = dataclasses.replace(record, prediction=prediction)
     return ImageCounts(
         classes_needed=classes_needed,
         confusion=_confusion(columns.pixels, classes),
@@ -127,7 +131,7 @@ def count_image(record: ImageRecord, spec: LabelSpec, *, min_size: MinSize = EVE
         left_out=left_out,
         shape=labels.shape,
         spacing=record.spacing,
-        draw=functools.partial(_draw, record, prediction, labels, of_masks, risk_map, large.true),
+        draw=functools.partial(_draw, without_scores, prediction, labels, of_masks, risk_map, large.true),
     )
 
 
@@ -177,15 +181,59 @@ def _large_rows(table: dict[str, np.ndarray], least: int) -> dict[str, np.ndarra
     return {name: values[kept] for name, values in table.items()}
 
 
+def _reduce_scores(scores: Outputs, labels: np.ndarray, spec: LabelSpec) -> tuple[PixelMaps, int]:
+    """Checks scores (*spatial, C) and labels, and reduces the scores on the device where they are.
+
+    Returns:
+        The maps, and the number of classes.
+
+    Raises:
+        TypeError, ValueError: as in `count_image`.
+    """
+    if is_tensor(scores):
+        return _reduce_tensor(scores, labels, spec)
+    if isinstance(scores, np.ndarray):
+        _check_values(scores, spec.kind)
+    else:
+        _check_values_on_device(scores, spec.kind)
+    checked, _, classes = checks.check_pair(scores, labels, spec)
+    return read_pixels(checked, spec), classes
+
+
+def _reduce_tensor(scores: Outputs, labels: np.ndarray, spec: LabelSpec) -> tuple[PixelMaps, int]:
+    """Is `_reduce_scores` of a tensor of PyTorch."""
+    from flipjax.metrics.pixels import tensors  # Imported here: PyTorch is no dependency.
+
+    classes = tensors.check_scores(scores, spec, labels_shape=labels.shape)
+    checks.check_labels(labels, classes, spec)
+    infinite = tensors.first_infinite(scores)
+    if infinite is not None:
+        raise ValueError(_not_finite(*infinite))
+    if spec.kind == "logits" and tensors.look_like_probabilities(scores, spec):
+        raise ValueError(NO_LOGITS)
+    return PixelMaps(*tensors.read_maps(scores, spec)), classes
+
+
+def _check_values_on_device(scores: jax.Array, kind: str) -> None:
+    """Is `_check_values` of an array of JAX on a device, from which a few numbers are copied."""
+    # A largest score may ignore NaN.
+    wrong = jnp.isnan(scores).any(-1) | ~jnp.isfinite(scores.max(-1))
+    count = int(wrong.sum())
+    if count:
+        place = tuple(int(index[0]) for index in jnp.nonzero(wrong, size=1))
+        raise ValueError(_not_finite(count, place, float(scores[place].max())))
+    farthest = jnp.abs(scores.astype(jnp.float32).sum(-1) - 1).max()
+    if kind == "logits" and bool(scores.min() >= 0) and bool(farthest <= TOLERANCE):
+        raise ValueError(NO_LOGITS)
+
+
 def _check_values(scores: np.ndarray, kind: str) -> None:
     """Raises ValueError for a pixel without a finite score, or for probabilities that are called logits."""
     least = scores.min()
     if not np.isfinite(least) or not np.isfinite(scores.max()):
         _check_finite(scores)
     if kind == "logits" and least >= 0 and np.abs(scores.sum(-1) - 1).max() <= TOLERANCE:
-        raise ValueError(
-            "predictions: expected logits, found values in 0..1 that sum to 1 at each pixel; pass kind='probabilities'."
-        )
+        raise ValueError(NO_LOGITS)
 
 
 def _check_finite(scores: np.ndarray) -> None:
@@ -194,12 +242,17 @@ def _check_finite(scores: np.ndarray) -> None:
     if not len(wrong):
         return
     first = tuple(wrong[0].tolist())
+    raise ValueError(_not_finite(len(wrong), first, float(scores[first].max())))
+
+
+def _not_finite(count: int, first: tuple[int, ...], largest: float) -> str:
+    """Returns the message for pixels without a finite largest score: how many, the place and the score of the first."""
     position = f"voxel {first}"
     if len(first) == 2:
         position = f"row {first[0]}, column {first[1]}"
-    raise ValueError(
-        f"predictions: expected a finite largest score at each pixel, found {len(wrong)} without, the first at "
-        f"{position}, of {scores[first].max()} (float16 ends at 65504)."
+    return (
+        f"predictions: expected a finite largest score at each pixel, found {count} without, the first at {position}, "
+        f"of {largest} (float16 ends at 65504)."
     )
 
 

@@ -5,22 +5,29 @@ Errors name the argument. A batch has N images; C is the number of classes.
 
 from collections.abc import Iterable, Sequence
 
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
 from flipjax.audit.formats.names import check_names, check_texts
 from flipjax.audit.inputs.records import Encoding
-from flipjax.metrics.inputs.checks import to_array
+from flipjax.metrics.inputs.checks import on_host, to_array
+from flipjax.metrics.inputs.host import Outputs, is_tensor
 
 
-def read_arrays(predictions: ArrayLike, labels: ArrayLike, encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:
-    """Returns predictions, with classes last, and labels (N, *spatial) as NumPy arrays.
+def read_arrays(predictions: ArrayLike, labels: ArrayLike, encoding: Encoding) -> tuple[Outputs, np.ndarray]:
+    """Returns predictions, with classes last, and labels (N, *spatial).
+
+    Scores on a device, a tensor of PyTorch or an array of JAX, stay there, and a tensor stays one on the CPU, too.
+    Labels, masks and scores in host memory become NumPy arrays.
 
     Raises:
         ValueError: labels are of another shape than predictions, or than images or volumes have.
     """
     spec = encoding.spec
-    masks_or_scores = np.asarray(to_array(predictions, name="predictions"))
+    masks_or_scores: Outputs = predictions
+    if not is_tensor(predictions) or spec.kind == "masks":
+        masks_or_scores = to_array(predictions, name="predictions")
     truth = np.asarray(to_array(labels, name="labels"))
     if truth.ndim != spec.spatial_ndim + 1 or len(masks_or_scores) != len(truth):
         form = "(N, H, W)"
@@ -28,7 +35,17 @@ def read_arrays(predictions: ArrayLike, labels: ArrayLike, encoding: Encoding) -
             form = "(N, D, H, W)"
         raise ValueError(f"labels: expected {form} beside predictions {masks_or_scores.shape}, found {truth.shape}.")
     if spec.kind == "masks":
+        return np.asarray(masks_or_scores), truth
+    if is_tensor(masks_or_scores):
+        scores = masks_or_scores.detach()
+        if encoding.channels == "first" and scores.ndim > 1:
+            scores = scores.movedim(1, -1)
+        return scores, truth
+    if not on_host(masks_or_scores):
+        if encoding.channels == "first":
+            return jnp.moveaxis(masks_or_scores, 1, -1), truth
         return masks_or_scores, truth
+    masks_or_scores = np.asarray(masks_or_scores)
     if encoding.channels == "first":
         masks_or_scores = np.moveaxis(masks_or_scores, 1, -1)
     # Other types are refused by the kernels, with their names.

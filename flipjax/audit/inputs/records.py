@@ -13,6 +13,7 @@ from flipjax.audit.formats.problems import AuditError, BrokenFileError
 from flipjax.audit.formats.registry import read_photo
 from flipjax.audit.inputs.pairs import Pair
 from flipjax.metrics.inputs.classes import LabelSpec, check_background
+from flipjax.metrics.inputs.host import Outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +73,8 @@ class ImageRecord:
 
     name: str
     """Its name."""
-    prediction: np.ndarray
-    """Scores float32 (*spatial, C), or class indices (*spatial)."""
+    prediction: Outputs
+    """Scores (*spatial, C), of a stream perhaps on a device, or class indices (*spatial) in NumPy."""
     labels: np.ndarray
     """Class indices, integers (*spatial)."""
     spacing: tuple[float, ...] | None = None

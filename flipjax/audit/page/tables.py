@@ -150,7 +150,8 @@ def _class_block(audit: Audit) -> Numbers:
     table["correct"] = np.where(inside, divide(counts.same, counts.truth), math.nan)
     for column, key in (("flip", "flip"), ("miss", "miss"), ("flipped", FLIPPED), ("missed", MISSED)):
         table[column] = [cell_of(audit, f"{key}/{name}", form=".3f") or "-" for name in names]
-    table["iou"] = [cell_of(audit, f"iou/{name}", form=".3f") for name in names]
+    for measure in ("iou", "dice"):
+        table[measure] = [cell_of(audit, f"{measure}/{name}", form=".3f") for name in names]
     columns: dict[str, str | Callable[[Row], str]] = {"class": "{class}", audit.measured.image_noun: "{images}"}
     volume = audit.measured.millilitres(np.asarray(audit.decomposition.confusion).sum(2))
     if volume is None:
@@ -168,9 +169,10 @@ def _class_block(audit: Audit) -> Numbers:
     if audit.objects.counts.missed_segments.any():
         columns["missed whole [95%]"] = "{missed}"
     columns["IoU [95%]"] = "{iou}"
+    columns["Dice [95%]"] = "{dice}"
     flips = np.array([audit.summary.get(f"flip/{name}", math.nan) for name in names], np.float64)
     order = np.argsort(-np.nan_to_num(flips, nan=-1), kind="stable")
-    # A sentence above names classes that are not in the labels; background has no rate but its IoU, in summary.json.
+    # A sentence above names classes that are not in the labels; background has only its IoU and Dice, in summary.json.
     order = order[(inside & (counts.truth > 0))[order]]
     return Numbers(
         f"Classes by Flip: shares of {audit.measured.pixel_noun}, and of whole segments",
@@ -285,7 +287,7 @@ def overall(audit: Audit) -> TextTable:
     left_out = {*keys_without_information(audit), *SAID_ELSEWHERE}
     rows = []
     for key in table:
-        of_class = key.startswith(PER_CLASS_OF_AUDITS) and key != "iou/foreground"
+        of_class = key.startswith(PER_CLASS_OF_AUDITS) and not key.endswith("/foreground")
         if key in audit.summary and key not in left_out and not of_class:
             cell = cell_of(audit, key)
             if cell != "-":
@@ -382,6 +384,11 @@ def terms_of(audit: Audit, unit: str) -> dict[str, str]:
             f"{unit_in_words}, {size}. It flips if at least half is predicted as one other foreground class; it is "
             "missed, or correct, if more is predicted as background, or as its class, than as any other; else mixed."
         ),
+        "IoU, Dice": (
+            f"Of the {pixels} of a class, pooled over {images}: those in truth and prediction, over those in either "
+            "(IoU), and twice over the true plus the predicted ones (Dice). A class in neither has none. Where Dice is "
+            f"averaged over {images}, as MONAI does, it differs."
+        ),
         "[95% interval]": (
             f"Of a rate over {_units(audit)}: Korn and Graubard's (1998). Where nothing flips in n, it ends at about "
             f"3.7 / n. A narrow one of {pixels} does not exclude that a whole segment flips."
@@ -395,7 +402,7 @@ def terms_of(audit: Audit, unit: str) -> dict[str, str]:
         )
     if "gap/mean" in audit.summary:
         terms["common, rare"] = "Images of a class in its usual scenes, and in other scenes."
-        terms["IoU gap"] = "IoU of a class in its common groups minus that in its rare groups."
+        terms["IoU gap, Dice gap"] = "IoU, or Dice, of a class in its common groups minus that in its rare groups."
     if audit.risk_ranks_images:
         terms["flip-risk"] = (
             "Entropy (nats) of the foreground classes, averaged over the predicted foreground of an image. It needs no "

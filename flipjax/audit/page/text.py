@@ -21,7 +21,7 @@ TENTHS = ("top_decile_flip_share", "top_decile_ceiling", "top_decile_of_ceiling"
 """Quantities of tenths of the images, which few images do not have."""
 RANKED = ("n_images_without_risk", "risk_auroc", "risk_aurc", *TENTHS)
 """Quantities that masks do not have."""
-OF_BACKGROUND = ("fg_miss", "iou/foreground")
+OF_BACKGROUND = ("fg_miss", "iou/foreground", "dice/foreground")
 """Quantities that are constant where no class is background."""
 
 

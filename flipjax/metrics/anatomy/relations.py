@@ -342,3 +342,9 @@ def moves_along(chain: Chain, step: int) -> tuple[Pair, ...]:
             if other is not None:
                 moves.append((c, other))
     return tuple(moves)
+
+
+def check_anatomy(anatomy: Anatomy | str | None) -> None:
+    """Raises a ValueError unless this is an anatomy, `names` (to be found in the class names) or None."""
+    if not isinstance(anatomy, Anatomy) and anatomy not in ("names", None):
+        raise ValueError(f"anatomy: expected an Anatomy, 'names' or None, found {anatomy!r}.")

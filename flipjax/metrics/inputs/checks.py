@@ -29,6 +29,10 @@ _MOST_CLASSES = 1 << 12
 """Most classes of masks: the confusion matrix of one image then takes 64 MiB."""
 _SHOWN_VALUES = 8
 """Most wrong values that a message lists."""
+LOOKS_LIKE_PROBABILITIES = (
+    "logits: found values in 0..1 that sum to 1 at each pixel. Of probabilities pass kind='probabilities'."
+)
+"""The warning of logits that look like probabilities."""
 
 
 def to_array(values: ArrayLike, *, name: str = "array") -> Array:
@@ -73,22 +77,12 @@ def check_scores(scores: ArrayLike, spec: LabelSpec, *, labels_shape: tuple[int,
     if spec.kind not in SCORES:
         raise ValueError(f"kind: expected {' or '.join(map(repr, SCORES))}, found {spec.kind!r}.")
     kind = spec.kind
-    spatial_ndim = spec.spatial_ndim
     array = to_array(scores, name=kind)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        found = f"labels second, found {array.dtype}; of class indices pass kind='masks'"
-        raise TypeError(f"{kind}: expected floating point, {found}.")
-    if array.ndim < spatial_ndim + 1:
-        expected = f"{spatial_ndim} spatial axes and one of classes"
-        raise ValueError(f"{kind}: expected {expected}, found {array.shape}; class indices need kind='masks'.")
+        raise TypeError(not_floating(kind, array.dtype))
+    check_shape_of_scores(array.shape, spec, labels_shape=labels_shape)
     if spec.channels == "first":
-        array = _channels_last(array, spatial_ndim)
-    shape = array.shape
-    if labels_shape not in (None, shape[:-1]):
-        hint = _shape_hint(labels_shape, shape, spec)
-        raise ValueError(f"labels: expected shape {shape[:-1]}, as the {kind} {shape}, found {labels_shape}.{hint}")
-    check_background(spec.background, shape[-1], name=kind)
-    _check_size(shape[:-1], spec.spatial_ndim, name=kind)
+        array = _channels_last(array, spec.spatial_ndim)
     if labels_shape is None and spec.ignore_index is not None:
         raise ValueError(f"ignore_index: expected None where no labels are read, found {spec.ignore_index}.")
     if array.size and on_host(array):
@@ -97,6 +91,35 @@ def check_scores(scores: ArrayLike, spec: LabelSpec, *, labels_shape: tuple[int,
         else:
             _warn_of_no_logits(np.asarray(array), has_labels=labels_shape is not None)
     return array
+
+
+def not_floating(kind: str, dtype: object) -> str:
+    """Returns the message for scores of another type than floating point."""
+    return f"{kind}: expected floating point, labels second, found {dtype}; of class indices pass kind='masks'."
+
+
+def check_shape_of_scores(
+    shape: tuple[int, ...], spec: LabelSpec, *, labels_shape: tuple[int, ...] | None = None
+) -> int:
+    """Checks the shape of scores as they are given, with classes first or last; returns the number of classes.
+
+    Raises:
+        ValueError: as in `check_scores`.
+    """
+    kind = spec.kind
+    spatial_ndim = spec.spatial_ndim
+    if len(shape) < spatial_ndim + 1:
+        expected = f"{spatial_ndim} spatial axes and one of classes"
+        raise ValueError(f"{kind}: expected {expected}, found {shape}; class indices need kind='masks'.")
+    if spec.channels == "first":
+        axis = len(shape) - 1 - spatial_ndim
+        shape = (*shape[:axis], *shape[axis + 1 :], shape[axis])
+    if labels_shape not in (None, shape[:-1]):
+        hint = _shape_hint(labels_shape, shape, spec)
+        raise ValueError(f"labels: expected shape {shape[:-1]}, as the {kind} {shape}, found {labels_shape}.{hint}")
+    check_background(spec.background, shape[-1], name=kind)
+    _check_size(shape[:-1], spec.spatial_ndim, name=kind)
+    return shape[-1]
 
 
 def _channels_last(array: Array, spatial_ndim: int) -> Array:
@@ -128,27 +151,42 @@ def check_pair(
     else:
         values = check_scores(predictions, spec, labels_shape=truth.shape)
         classes = values.shape[-1]
-        _check_integers(truth, name="labels")
-    _check_range(truth, classes, spec.ignore_index, name="labels")
+    check_labels(truth, classes, spec)
     return values, truth, classes
+
+
+def check_labels(labels: Array, classes: int, spec: LabelSpec) -> None:
+    """Raises a TypeError for labels that are not integers, and a ValueError for one that is no class."""
+    _check_integers(labels, name="labels")
+    _check_range(labels, classes, spec.ignore_index, name="labels")
 
 
 def _check_masks(masks: Array, truth: Array, spec: LabelSpec) -> int:
     """Checks the layout of class indices (..., *spatial) and labels; returns the number of classes."""
     _check_integers(masks, name="predictions")
     _check_integers(truth, name="labels")
-    if masks.shape != truth.shape or masks.ndim < spec.spatial_ndim:
-        expected = f"the labels' shape {truth.shape}, of {spec.spatial_ndim} axes or more"
-        raise ValueError(f"predictions: expected {expected}, found {masks.shape}.")
-    _check_size(masks.shape, spec.spatial_ndim, name="predictions")
+    check_shape_of_masks(masks.shape, spec, labels_shape=truth.shape)
     classes = spec.num_classes
     if classes is None:
         classes = _count_classes(masks, truth, spec)
+    check_number_of_classes(classes, spec)
+    return classes
+
+
+def check_shape_of_masks(shape: tuple[int, ...], spec: LabelSpec, *, labels_shape: tuple[int, ...]) -> None:
+    """Raises a ValueError for masks of another shape than the labels, or of too few axes or too many pixels."""
+    if shape != labels_shape or len(shape) < spec.spatial_ndim:
+        expected = f"the labels' shape {labels_shape}, of {spec.spatial_ndim} axes or more"
+        raise ValueError(f"predictions: expected {expected}, found {shape}.")
+    _check_size(shape, spec.spatial_ndim, name="predictions")
+
+
+def check_number_of_classes(classes: int, spec: LabelSpec) -> None:
+    """Raises a ValueError for more classes of masks than a confusion matrix can have, or for too few."""
     if classes > _MOST_CLASSES:
         advice = f"to leave out the last label pass ignore_index={classes - 1}"
         raise ValueError(f"num_classes: expected at most {_MOST_CLASSES}, found {classes}; {advice}.")
     check_background(spec.background, classes)
-    return classes
 
 
 def _count_classes(masks: Array, truth: Array, spec: LabelSpec) -> int:
@@ -158,9 +196,14 @@ def _count_classes(masks: Array, truth: Array, spec: LabelSpec) -> int:
     counted = np.asarray(truth)
     if spec.ignore_index is not None:
         counted = counted[counted != spec.ignore_index]
+    largest = max(int(np.asarray(masks).max(initial=0)), int(counted.max(initial=0)))
+    return fewest_classes(largest, spec)
+
+
+def fewest_classes(largest: int, spec: LabelSpec) -> int:
+    """Returns the fewest classes of masks and labels whose largest class is given."""
     background = spec.background_classes
-    fewest = max([2 + len(background), *(1 + c for c in background)])
-    return max(fewest, 1 + int(np.asarray(masks).max(initial=0)), 1 + int(counted.max(initial=0)))
+    return max([2 + len(background), *(1 + c for c in background), 1 + largest])
 
 
 def _check_size(shape: tuple[int, ...], spatial_ndim: int, *, name: str) -> None:
@@ -206,14 +249,24 @@ def _shape_hint(labels_shape: tuple[int, ...], shape: tuple[int, ...], spec: Lab
 def _check_integers(array: Array, *, name: str) -> None:
     """Raises TypeError unless an array holds integers."""
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected integers, found {array.dtype}; pass {name}.astype(int) or {name}.long().")
+        raise TypeError(not_integers(name, array.dtype))
+
+
+def not_integers(name: str, dtype: object) -> str:
+    """Returns the message for labels or masks of another type than integers."""
+    return f"{name}: expected integers, found {dtype}; pass {name}.astype(int) or {name}.long()."
 
 
 def _check_probabilities(scores: np.ndarray) -> None:
     """Raises a ValueError for values (..., C) that are not probabilities."""
     problem = _no_probabilities(scores)
     if problem:
-        raise ValueError(f"probabilities: expected values in 0..1 that sum to 1 at each pixel, found {problem}.")
+        raise ValueError(not_probabilities(problem))
+
+
+def not_probabilities(problem: str) -> str:
+    """Returns the message for values that are no probabilities, by what is wrong with them."""
+    return f"probabilities: expected values in 0..1 that sum to 1 at each pixel, found {problem}."
 
 
 def _warn_of_no_logits(scores: np.ndarray, *, has_labels: bool) -> None:
@@ -233,8 +286,7 @@ def _warn_of_no_logits(scores: np.ndarray, *, has_labels: bool) -> None:
         return
     # One-hot scores are probabilities too, but have no entropy to distort.
     if not ((scores == 0) | (scores == 1)).all():
-        text = "logits: found values in 0..1 that sum to 1 at each pixel. Of probabilities pass kind='probabilities'."
-        warnings.warn(text, stacklevel=stacklevel)
+        warnings.warn(LOOKS_LIKE_PROBABILITIES, stacklevel=stacklevel)
 
 
 def _are_indices(scores: np.ndarray) -> bool:
@@ -246,14 +298,24 @@ def _are_indices(scores: np.ndarray) -> bool:
 def _no_probabilities(scores: np.ndarray) -> str:
     """Returns why values (..., C) are not probabilities, or an empty string; NaN is ignored."""
     scores = scores.astype(np.float32, copy=False)
-    low = np.fmin.reduce(scores, axis=None)
-    high = np.fmax.reduce(scores, axis=None)
-    if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
-        return f"{low:.4g} to {high:.4g}; for logits pass kind='logits'"
+    problem = problem_of_range(np.fmin.reduce(scores, axis=None), np.fmax.reduce(scores, axis=None))
+    if problem:
+        return problem
     # Values are in range (sums of infinite logits would warn), but BLAS may flag lanes beside them.
     with np.errstate(invalid="ignore"):
         sums = (scores @ np.ones(scores.shape[-1], np.float32)).ravel()
-    worst = sums[np.argmax(np.nan_to_num(np.abs(sums - 1)))]
+    return problem_of_sum(sums[np.argmax(np.nan_to_num(np.abs(sums - 1)))])
+
+
+def problem_of_range(low: float, high: float) -> str:
+    """Returns why values between two ends are not probabilities, or an empty string."""
+    if low >= -_TOLERANCE and high <= 1 + _TOLERANCE:
+        return ""
+    return f"{low:.4g} to {high:.4g}; for logits pass kind='logits'"
+
+
+def problem_of_sum(worst: float) -> str:
+    """Returns why values are not probabilities by the sum of a pixel that is farthest from 1, or an empty string."""
     if abs(worst - 1) > _TOLERANCE:
         advice = "take a softmax over all classes, not a sigmoid for each"
         if worst > 1:
@@ -277,7 +339,11 @@ def _check_range(labels: Array, classes: int, ignore_index: int | None, *, name:
             low, high = map(int, _extremes_on_device(labels, ignore_index))
     if low >= 0 and high < classes:
         return
-    values = np.unique(np.asarray(labels)).tolist()
+    raise ValueError(no_classes(np.unique(np.asarray(labels)).tolist(), classes, ignore_index, name=name))
+
+
+def no_classes(values: list[int], classes: int, ignore_index: int | None, *, name: str) -> str:
+    """Returns the message for labels some of whose different values are no class and not ignored."""
     bad = [value for value in values if not 0 <= value < classes and value != ignore_index]
     expected = f"class indices 0..{classes - 1}"
     if ignore_index is not None:
@@ -285,7 +351,7 @@ def _check_range(labels: Array, classes: int, ignore_index: int | None, *, name:
     advice = ""
     if name == "labels":
         advice = f" To leave pixels out, pass their label: ignore_index={bad[-1]}."
-    raise ValueError(f"{name}: expected {expected}, found {bad[:_SHOWN_VALUES]}.{advice}")
+    return f"{name}: expected {expected}, found {bad[:_SHOWN_VALUES]}.{advice}"
 
 
 def _extremes(labels: Array, ignore_index: int | None) -> tuple[Array, Array]:

@@ -189,6 +189,12 @@ def check_background(
     return outside
 
 
+def check_same_classes(found: int, expected: int) -> None:
+    """Raises a ValueError for predictions with another number of classes than those of earlier batches."""
+    if found != expected:
+        raise ValueError(f"predictions: expected {expected} classes, found {found}.")
+
+
 def read_class_names(names: object) -> tuple[str, ...]:
     """Returns names of classes in their order.
 

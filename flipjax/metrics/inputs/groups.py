@@ -110,3 +110,21 @@ def number_names(names: np.ndarray) -> tuple[np.ndarray, NamedGroups]:
     """
     present, numbers = np.unique(np.asarray(names, str), return_inverse=True)
     return numbers, NamedGroups(tuple(present.tolist()))
+
+
+def number_batches(groups: np.ndarray, all_groups: AnyGroups | None) -> tuple[np.ndarray, AnyGroups]:
+    """Returns the number of each image's group, int (n,), and the groups in the order of their numbers.
+
+    Args:
+        groups: (n,) of all batches, as `read_groups` returned them.
+        all_groups: as in `read_groups`.
+    """
+    if all_groups is not None:
+        return groups, all_groups
+    return number_names(groups)
+
+
+def check_every_batch(argument: str, *, is_given: bool, was_given: bool) -> None:
+    """Raises a ValueError for an argument that some batches have, and others lack."""
+    if is_given != was_given:
+        raise ValueError(f"{argument}: expected with every batch or with none.")

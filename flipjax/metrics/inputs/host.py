@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = "np.ndarray | jax.Array"
 """An array that is read: of NumPy, on the host, or of JAX, perhaps traced."""
+
+Outputs: TypeAlias = Any
+"""What a model returns, or labels: an array of NumPy or JAX, or a tensor of PyTorch, whose type is not imported."""
 
 NARROW = {"int2": np.int8, "uint2": np.uint8, "int4": np.int8, "uint4": np.uint8}
 """Integers of `ml_dtypes` that NumPy does not compute with, and the types that hold their values."""
@@ -55,6 +59,17 @@ def read_array(values: ArrayLike, *, name: str) -> np.ndarray:
     if array.dtype.isnative:
         return array
     return array.astype(array.dtype.newbyteorder("="))
+
+
+def is_tensor(values: object) -> bool:
+    """Returns whether this is a tensor of PyTorch, which is never imported to find out.
+
+    Example:
+        >>> is_tensor(np.zeros(3))
+        False
+    """
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(values, torch.Tensor)
 
 
 def _on_cpu(tensor: Any) -> ArrayLike:

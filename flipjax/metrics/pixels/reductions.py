@@ -63,7 +63,8 @@ def count_pixels(
         labels = chunked(labels, spec.spatial_ndim, 0)
         counts = scattered_counts(*counted_masks(masks, labels, classes, spec.ignore_index), classes)
         return counts, jnp.full(counts.shape[:-2], jnp.nan, jnp.float32)
-    # Without the barrier XLA fuses entropies with the network, and each program that holds it rounds them differently.
+    # Recorded entropies rest on the barrier: without it XLA fuses them with the network, and the program of a sweep
+    # rounds them otherwise. It does not promise equal entropies in two programs: they may differ in the last digit.
     outputs = lax.optimization_barrier(chunked(outputs, spec.spatial_ndim, 1))
     labels = chunked(labels, spec.spatial_ndim, 0)
     labels = counted_label(labels, classes, spec.ignore_index)

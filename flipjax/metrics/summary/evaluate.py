@@ -40,6 +40,11 @@ def summarize(
       of images with true foreground. `flipped_images`: the share of these images whose flip share is above 0.5.
     - `iou/<class>` for each class, and `iou/foreground` of the union of the foreground classes. `mean_iou`: over the
       classes, background included, that occur in truth or prediction.
+    - `dice/<class>`, `dice/foreground`, `mean_dice`: Dice, likewise: twice the pixels of a class that truth and
+      prediction share, over the sum of both. As IoU it is NaN for a class that occurs in neither, 0 for one that is
+      predicted or true alone, and of counts that are summed over images first. This is torchmetrics' `DiceScore` with
+      `aggregation_level="global"`; torchmetrics' default and MONAI's `DiceMetric` average over images instead, and
+      MONAI leaves out images without the true class.
     - `flip/<class>`, `miss/<class>`: the share of a foreground class predicted as another one, and as background.
     - `flip_risk_mean`: the mean flip-risk of the images that have one, nats; `flip_risk_share`: its share of log F, the
       largest possible of F foreground classes.
@@ -61,6 +66,7 @@ def summarize(
       (y * S + scene), `common` (of two by two 0, 3) and `rare` (1, 2).
     - `gap/<class>`: the class's IoU in its common groups minus that in its rare groups, means over the groups;
       `gap/mean`: the mean over the classes. `worst_group_iou`: the lowest IoU of a group's class over all groups.
+      `gap_in_dice/<class>`, `gap_in_dice/mean` and `worst_group_dice` are the same of Dice.
     - `scene_pull`, of three classes or more: the share of the flips in rare groups that go to a class whose usual
       scene the image shows.
 
@@ -216,10 +222,27 @@ def ratios_of(images: Images, *, evaluators: Sequence[Evaluator] = EVALUATORS) -
     return ratios
 
 
+def mean_ratios_of(images: Images) -> dict[str, Ratio]:
+    """Returns part and whole in each image, (n, C), of the rates whose mean over classes is a quantity, by its key.
+
+    Example:
+        >>> from flipjax.metrics.decomposition import Decomposition
+        >>> from flipjax.metrics.images import read_images
+        >>> counts = Decomposition(np.array([[[5, 0, 0], [0, 3, 1], [0, 0, 0]]]), np.zeros(1))
+        >>> mean_ratios_of(read_images(counts))["mean_iou"].whole.tolist()
+        [[5, 4, 1]]
+    """
+    ratios = {}
+    for evaluator in EVALUATORS:
+        if evaluator.mean_of_pixels is not None:
+            ratios[evaluator.quantity.key] = evaluator.mean_of_pixels(images.ratios)
+    return ratios
+
+
 def rate_intervals(
     images: Images, groups: Sequence[str], clusters: np.ndarray | None
 ) -> dict[str, tuple[float, float]]:
-    """Returns the intervals of all rates over images and of mean IoU, of all images and of each group.
+    """Returns the intervals of all rates over images and of their means over classes, of all images and of each group.
 
     Args:
         images: n images.
@@ -227,6 +250,7 @@ def rate_intervals(
         clusters: int (n,), the cluster of each image, which counts as one unit; None: each image is a unit.
     """
     rates = ratios_of(images)
+    means = mean_ratios_of(images)
     intervals = {}
     for group in groups:
         inside = images.in_group(group)
@@ -236,8 +260,9 @@ def rate_intervals(
         for key, ratio in rates.items():
             estimate = estimate_rate(ratio.take(inside), clusters=of_group)
             intervals[with_group(key, group)] = (estimate.low, estimate.high)
-        mean = estimate_mean(images.ratios.iou.take(inside), clusters=of_group)
-        intervals[with_group("mean_iou", group)] = (mean.low, mean.high)
+        for key, ratio in means.items():
+            mean = estimate_mean(ratio.take(inside), clusters=of_group)
+            intervals[with_group(key, group)] = (mean.low, mean.high)
     return intervals
 
 

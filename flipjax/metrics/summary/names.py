@@ -158,7 +158,7 @@ AUDIT_KEYS = (
     "least_group_q",
 )
 """Keys of an audit that are gates beside those of a sweep."""
-PER_CLASS_OF_AUDITS = ("iou/", "flip/", "miss/", "flipped_segments/", "missed_segments/")
+PER_CLASS_OF_AUDITS = ("iou/", "dice/", "flip/", "miss/", "flipped_segments/", "missed_segments/")
 """Beginnings of the keys of an audit that each class has."""
 AUDIT_QUANTITIES = {key: QUANTITIES[key] for key in AUDIT_KEYS}
 """Quantities of an audit beside those of a sweep, without deciles."""
@@ -296,8 +296,8 @@ def key_of(column: str, group: str = "all") -> str:
     """Returns the key of a column of results.csv in the rows of a group.
 
     Example:
-        >>> key_of("iou_cat"), key_of("fg_flip", "rare")
-        ('iou/cat', 'group/rare/fg_flip')
+        >>> key_of("iou_cat"), key_of("fg_flip", "rare"), key_of("gap_in_dice_cat")
+        ('iou/cat', 'group/rare/fg_flip', 'gap_in_dice/cat')
     """
     key = column
     for prefix in (*PER_CLASS, OWN):

@@ -39,26 +39,54 @@ def plain(logits, labels):
     return counts, jnp.sum(entropy, axis=(-2, -1), where=prediction > 0)
 
 
-def pytorch(logits, labels):
-    """Returns the same in vectorised PyTorch, counting with one bincount; None where PyTorch is absent."""
+def pytorch_calls(logits, labels):
+    """Returns formulations in PyTorch by name, with whether they read bfloat16; none where PyTorch is absent.
+
+    The first is written down as the definition reads, of the layout of JAX. The second is a careful user's, of
+    PyTorch's own layout (N, C, H, W): one argmax, one bincount and one log-softmax over the foreground, in float32
+    whatever the logits are. The last is flipjax's, which checks labels, too.
+    """
     try:
         import torch
     except ImportError:
-        return None
-    logits, labels = torch.from_numpy(np.array(logits)), torch.from_numpy(np.array(labels)).long()
+        return {}
+    last = torch.from_numpy(np.array(logits))
+    first = last.movedim(-1, 1).contiguous()
+    half = first.bfloat16()
+    labels = torch.from_numpy(np.array(labels)).long()
     C = logits.shape[-1]
+    images = torch.arange(len(labels)).view(-1, 1, 1)
 
-    def run():
-        with torch.inference_mode():
-            prediction = logits.argmax(-1)
-            image = torch.arange(len(logits)).view(-1, 1, 1)
-            cells = (image * C + labels) * C + prediction
-            counts = torch.bincount(cells.flatten(), minlength=len(logits) * C**2)
-            log_probability = torch.log_softmax(logits[..., 1:], -1)
-            entropy = -(log_probability.exp() * log_probability).sum(-1)
-            return counts, (entropy * (prediction > 0)).sum((-2, -1))
+    def count(prediction):
+        cells = (images * C + labels) * C + prediction
+        return torch.bincount(cells.flatten(), minlength=len(labels) * C**2)
 
-    return run
+    @torch.inference_mode()
+    def plainly():
+        prediction = last.argmax(-1)
+        log_probability = torch.log_softmax(last[..., 1:], -1)
+        entropy = -(log_probability.exp() * log_probability).sum(-1)
+        return count(prediction), (entropy * (prediction > 0)).sum((-2, -1))
+
+    @torch.inference_mode()
+    def carefully(outputs):
+        prediction = outputs.argmax(1)
+        log_probability = torch.log_softmax(outputs[:, 1:], 1, dtype=torch.float32)
+        entropy = -torch.linalg.vecdot(log_probability.exp(), log_probability, dim=1)
+        return count(prediction), torch.where(prediction > 0, entropy, 0).sum((1, 2))
+
+    def by_flipjax(outputs):
+        metric = metrics.FlipMetric(channels="first")
+        metric.update(outputs, labels)
+        return metric.decomposition.confusion, metric.decomposition.risk_sum
+
+    return {
+        "PyTorch": (plainly, False),
+        "PyTorch, with care": (lambda: carefully(first), False),
+        "PyTorch, with care, bfloat16 logits": (lambda: carefully(half), True),
+        "flipjax FlipMetric, tensors": (lambda: by_flipjax(first), False),
+        "flipjax FlipMetric, tensors, bfloat16 logits": (lambda: by_flipjax(half), True),
+    }
 
 
 def measure(classes, rounds):
@@ -78,9 +106,9 @@ def measure(classes, rounds):
         "flipjax flip_risk": lambda: flip_risk(own),
         "plain JAX": lambda: plain(own, own_labels),
     }
-    run = pytorch(own, own_labels)
+    of_pytorch = pytorch_calls(own, own_labels)
     first, times = {}, {}
-    for group in (calls, {"PyTorch": run} if run else {}):
+    for group in (calls, {name: call for name, (call, _) in of_pytorch.items()}):
         for name, call in group.items():
             start = time.perf_counter()
             jax.block_until_ready(call())
@@ -91,9 +119,13 @@ def measure(classes, rounds):
                 start = time.perf_counter()
                 jax.block_until_ready(call())
                 times[name].append(1e3 * (time.perf_counter() - start))
-    counts = np.asarray(decompose(own, own_labels).confusion).ravel()
-    for call in [calls["plain JAX"], *([run] if run else [])]:
-        np.testing.assert_array_equal(np.asarray(call()[0]).ravel(), counts)
+    expected = decompose(own, own_labels)
+    expected_of_half = decompose(half, own_labels)
+    for call, is_half in ((calls["plain JAX"], False), *of_pytorch.values()):
+        counts, entropies = call()
+        of_flipjax = expected_of_half if is_half else expected
+        np.testing.assert_array_equal(np.asarray(counts).ravel(), np.asarray(of_flipjax.confusion).ravel())
+        np.testing.assert_allclose(entropies, of_flipjax.risk_sum, rtol=1e-4)
     one_read = statistics.median(times["one read (jnp.sum)"])
     rows = []
     for name, values in times.items():
