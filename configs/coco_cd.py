@@ -14,7 +14,7 @@ The paper's recipe, with both encoders and all methods at rho 0.5 and 0.95:
          flipjax convert --from mit_b2.pth --out weights/mit_b2
          flipjax sweep --config coco_cd:paper
 flipjax/PAPER.md describes these weights and the remaining differences. One encoder, trained from scratch:
---config.grid='[{"model.name": "smp_resnet50"}]'.
+--config.members='[{"model.name": "smp_resnet50"}]'.
 
 The paper's own training set at rho 0.95, also for `flipjax evaluate --config coco_cd:paper ...`:
          flipjax data prepare coco_cd --coco_root COCO --rho 0.95

@@ -63,8 +63,8 @@ def set_pretrained(config):
     config.split.n_train = 936
     config.model.update(name="smp_efficientnet_lite0", weights="weights/efficientnet_lite0")
     config.train.update(epochs=15, crop=1.0, jitter=0.3)
-    config.axes.update(rho=(0.5, 0.8, 0.9, 0.95), learning_rate=(3e-4,), weight_decay=(0.05,))
-    config.axes.update(schedule=("cosine",), warmup=(0.1,))
+    config.train.update(learning_rate=3e-4, weight_decay=0.05, schedule="cosine", warmup=0.1)
+    config.axes.rho = (0.5, 0.8, 0.9, 0.95)
 
 
 def set_frozen(config):

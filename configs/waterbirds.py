@@ -14,7 +14,7 @@ The paper's recipe, with both encoders and all methods at rho 0.5 and 0.95:
          flipjax convert --from mit_b2.pth --out weights/mit_b2
          flipjax sweep --config waterbirds:paper
 flipjax/PAPER.md describes these weights and the remaining differences. One encoder, trained from scratch:
---config.grid='[{"model.name": "smp_resnet50"}]'.
+--config.members='[{"model.name": "smp_resnet50"}]'.
 
 The paper's own test images (2,568, each bird in one scene) and 2,456 of its 2,458 training images at rho 0.95, also for
 `flipjax evaluate --config waterbirds:paper --config.pool.root=NAME ...`:

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import AXES, PLACES, Config, ConfigError, default_config
+from flipjax.config.former import with_new_names
 from flipjax.config.identity import digest_of
-from flipjax.config.plan import plan, plan_images
+from flipjax.config.plan import of_one_program, plan, plan_images
 from flipjax.config.program import Value
 from flipjax.config.reading import configure, run_name
-from flipjax.config.values import grid_points, leaves
+from flipjax.config.values import leaves, points_of
 from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.data.sources.arrays import ArrayData, keys_of
 from flipjax.metrics import Decomposition
@@ -178,7 +179,7 @@ class Run(StoredRun):
         """The configuration; for an opened run, with defaults in place of the user's functions."""
         if self._config is not None:
             return self._config
-        recorded = leaves(read_record(self.folder)["config"])
+        recorded = leaves(with_new_names(read_record(self.folder)["config"]))
         values = {name: _without_functions(name, _tuples(value)) for name, value in recorded.items()}
         try:
             return configure(default_config(), values)
@@ -268,7 +269,7 @@ class RunMember:
 
     @property
     def axes(self) -> dict[str, Value]:
-        """The member's values of `config.axes`, Python's, as `make_train(config).member(**axes)` takes them.
+        """The member's values of traced keys, Python's, as `make_train(config).member(**axes)` takes them.
 
         Axes that the member's method does not use are left out.
         """
@@ -277,8 +278,8 @@ class RunMember:
 
     @property
     def static(self) -> dict[str, Any]:
-        """The member's values of `config.grid`, by dotted name."""
-        return grid_points(self.run.config)[int(self._program)]
+        """The member's values of the static keys that vary, by dotted name."""
+        return dict(points_of(self.run.config)[int(self._program)].values)
 
     @cached_property
     def _cell_name(self) -> str:
@@ -290,7 +291,7 @@ class RunMember:
 
     @property
     def _program(self) -> str:
-        """The name of the member's program, which is its position in the grid; a part of one has a longer name."""
+        """The name of the member's program, which is its number in the run; a part of one has a longer name."""
         return self._cell_name.partition("/")[0]
 
     @property
@@ -350,7 +351,7 @@ class RunMember:
             )
             raise ConfigError("data", "the images in memory that the run was made of", folder_alone)
         static = {name: value for name, value in self.static.items() if name.startswith(("pool.", "split."))}
-        config = configure(self.run.config, {**static, "grid": default_config().grid})
+        config = of_one_program(self.run.config, static)
         # Photos as they are found have no rho, and any value of the configuration gives their images.
         axes: dict[str, Any] = {"rho": plan_images(config).rhos[0]}
         axes.update({name: value for name, value in self.axes.items() if name in IMAGE_AXES})
@@ -394,7 +395,7 @@ def _without_functions(name: str, value: object) -> object:
     if name not in PLACES or not PLACES[name].holds_functions:
         return value
     key = PLACES[name]
-    if name.startswith("grid.") and isinstance(value, tuple):
+    if name.startswith("axes.") and isinstance(value, tuple):
         return tuple(item if key.accepts(item) else key.default for item in value)
     return value if key.accepts(value) else key.default
 

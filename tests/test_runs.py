@@ -165,7 +165,12 @@ def test_parts_and_rules_that_there_are_not_are_one_sentence(recorded, call, mes
 
 
 def test_a_member_that_diverged_at_once_has_no_numbers(without_page):
-    changes = {"axes.rho": (1.0,), "axes.seed": (0, 1), "axes.learning_rate": (2e-3, 1e30), "intervene.scores": "all"}
+    changes = {
+        "axes.rho": (1.0,),
+        "axes.seed": (0, 1),
+        "axes.train.learning_rate": (2e-3, 1e30),
+        "intervene.scores": "all",
+    }
     run = flipjax.run(faults.whole_run()[1], changes)
     (lost, _) = run.members.index[run.members["status"] == "diverged"]
     assert run.results.query(f"member == '{lost}'")["best_epoch"].max() == 0

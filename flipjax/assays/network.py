@@ -25,10 +25,10 @@ MOST_EPOCHS = 40
 """Epochs by default, at most."""
 FINE_TUNING = {
     "model.name": "smp_efficientnet_lite0",
-    "axes.learning_rate": (3e-4,),
-    "axes.weight_decay": (0.05,),
-    "axes.schedule": ("cosine",),
-    "axes.warmup": (0.1,),
+    "train.learning_rate": 3e-4,
+    "train.weight_decay": 0.05,
+    "train.schedule": "cosine",
+    "train.warmup": 0.1,
 }
 """The optimiser of pretrained weights, that of `photos_grid:pretrained`."""
 

@@ -151,9 +151,9 @@ def configuration(network: Network, stage: Stage) -> Config:
     return configure(
         default_config(),
         {
-            "members": [dataclasses.asdict(stage.setting)],
+            "members": [{"split.rare_kept": stage.setting.rare_kept, "method": stage.setting.method}],
             "split.folds": network.folds,
-            "grid.split.fold": stage.folds,
+            "axes.split.fold": stage.folds,
             "split.n_train": 0,
             "train.epochs": network.epochs,
             "train.patience": network.epochs,

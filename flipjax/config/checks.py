@@ -6,16 +6,17 @@ them, folds, networks. Each raises ConfigError for the first that does not fit; 
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from flipjax.config.choices import FROZEN, QUANTITIES
 from flipjax.config.config_type import Config
 from flipjax.config.errors import ConfigError
-from flipjax.config.keys import Key, Kind
+from flipjax.config.former import new_names
+from flipjax.config.keys import Key
 from flipjax.config.methods import KNOB_DEFAULTS, METHODS, OWN, Augmentation, Method, active_knobs, methods_of, parts_of
 from flipjax.config.program import Program, Setting
 from flipjax.config.ranges import functions_of, name_of
 from flipjax.config.sections import AXES, KEYS, PLACES, SECTIONS, WHOLE, Cue, Experiment, ModelSpec, SplitSpec
+from flipjax.config.synonyms import IN_PYTHON, meant_key
 from flipjax.config.values import leaves, values_of
 
 PIXEL_KNOBS = ("swap", "cutmix", "own_augment")
@@ -35,7 +36,7 @@ Example:
 
 
 def check_name(name: str, *, prefix: str = "config.") -> None:
-    """Raises ConfigError for an unknown key, with the nearest one, and for a whole section.
+    """Raises ConfigError for an unknown key, with the nearest one, for a former name, and for a whole section.
 
     Example:
         >>> check_name("axes.roh")
@@ -44,37 +45,68 @@ def check_name(name: str, *, prefix: str = "config.") -> None:
     """
     if name in PLACES or name in WHOLE:
         return
-    if name.removeprefix("grid.") in SECTIONS:
-        examples = [place for place in PLACES if place.startswith(f"{name}.")]
-        expected = "a section of the grid"
+    field = f"{prefix}{name}"
+    names = [f"{prefix}{new}" for new in new_names(name)]
+    if names:
+        raise ConfigError(field, f"{' or '.join(names)}, as it is called now")
+    home = name.removeprefix("grid.").removeprefix("axes.")
+    if home in KEYS:
+        raise ConfigError(field, f"a key that varies; {prefix}{home} is one value for all members")
+    if home in SECTIONS:
+        examples = [place for place in PLACES if place.startswith(f"{name}.".replace("grid.", "axes."))]
+        expected = "a key that varies, which this section has none of"
         if examples:
             expected = f"dotted names of its keys, such as {examples[0]!r}"
-        raise ConfigError(f"{prefix}{name}", expected, "a section")
-    raise ConfigError(f"{prefix}{name}", f"a key of the configuration; {nearest(name, prefix=prefix)}")
+        raise ConfigError(field, expected, "a section")
+    raise ConfigError(field, f"a key of the configuration; {nearest(name, prefix=prefix)}")
 
 
 def nearest(name: str, *, prefix: str = "config.") -> str:
-    """Suggests a name like an unknown one, by initials or spelling; otherwise lists those of its section.
+    """Suggests a name like an unknown one, of any section; if none is like it, lists those of its section.
 
     Example:
-      >>> nearest("train.lr"), nearest("train.epoch", prefix="--config.")
-      ('the nearest is config.axes.learning_rate', 'the nearest is --config.train.epochs')
+      >>> nearest("axes.width"), nearest("train.epoch", prefix="--config.")
+      ('the nearest is config.axes.model.width', 'the nearest is --config.train.epochs')
     """
     section = name.split(".")[0]
     field = name.split(".")[-1]
-    of_section = [place for place in PLACES if place.startswith(f"{section}.")] or list(PLACES)
-    # Of the same section first, then of another.
-    abbreviated = [place for place in (*of_section, *PLACES) if field == _initials(place)]
-    near = abbreviated or difflib.get_close_matches(name, of_section, n=1)
-    if near:
-        return f"the nearest is {prefix}{near[0]}"
-    return f"valid are {', '.join(of_section)}"
+    if field in IN_PYTHON:
+        return f"in Python it is {IN_PYTHON[field]}"
+    key = nearest_key(name)
+    if key is None:
+        of_section = [place for place in PLACES if place.startswith(f"{section}.")] or list(SECTIONS)
+        return f"valid are {', '.join(of_section)}"
+    place = key.name
+    if section in ("axes", "grid") and key.varies:
+        place = f"axes.{key.axis}"
+    return f"the nearest is {prefix}{place}"
 
 
-def _initials(place: str) -> str:
-    """Returns the initials of the words of a dotted name's last part, such as lr of axes.learning_rate."""
-    words = place.split(".")[-1].split("_")
-    return "".join(word[0] for word in words)
+def nearest_key(name: str) -> Key | None:
+    """Returns the key that an unknown name means: by its last name, what others call it, its initials or its spelling.
+
+    Example:
+        >>> [nearest_key(name).name for name in ("axes.width", "train.early_stopping", "wd", "model.wdth")]
+        ['model.width', 'train.patience', 'train.weight_decay', 'model.width']
+    """
+    field = name.split(".")[-1].replace("-", "_")
+    meant = meant_key(field)
+    if meant is not None:
+        return KEYS[meant]
+    for key in KEYS.values():
+        if field in (key.field, _initials(key.field)):
+            return key
+    spelt = difflib.get_close_matches(name, PLACES, n=1, cutoff=0.75)
+    if spelt:
+        return PLACES[spelt[0]]
+    by_field = {key.field: key for key in reversed(KEYS.values())}
+    alike = difflib.get_close_matches(field, by_field, n=1, cutoff=0.75)
+    return by_field[alike[0]] if alike else None
+
+
+def _initials(field: str) -> str:
+    """Returns the initials of the words of a last name, such as lr of learning_rate."""
+    return "".join(word[0] for word in field.split("_"))
 
 
 def check(config: Config) -> None:
@@ -87,8 +119,6 @@ def check(config: Config) -> None:
         flipjax.config.ConfigError: config.axes.rho: expected a number in (0, 1]; found 1.5
     """
     fields = leaves(config)
-    # A list of mappings is one leaf; a grid that is a mapping has a leaf for each of its keys.
-    grid = fields.pop("grid", None)
     members = fields.pop("members", ())
     quantities = fields.pop("quantities", ())
     if quantities and not QUANTITIES.accepts(quantities):
@@ -97,90 +127,81 @@ def check(config: Config) -> None:
         raise ConfigError(f"config.{name}", "a value, as default_config() has it", "none")
     for name, value in fields.items():
         check_name(name)
-        if name.startswith(("axes.", "grid.")):
-            _check_values(name, value)
+        if name.startswith("axes."):
+            _check_axis(name, value)
         else:
             check_value(name, value)
-    if grid is not None:
-        _check_grid(grid)
-    _check_members(members, config)
+    _check_members(members, fields)
 
 
-def _check_grid(grid: object) -> None:
-    """Raises ConfigError unless a grid is a list of mappings from static keys to values."""
-    if not grid:
-        raise ConfigError("config.grid", "a list of mappings from static keys to values", repr(grid))
-    in_grid = {name: key for name, key in KEYS.items() if key.in_grid}
-    _check_entries("grid", grid, in_grid, kind="static keys")
-
-
-def _check_members(members: Any, config: Config) -> None:
-    """Raises ConfigError unless `members` is a list of mappings from axes, of which `config.axes` varies none."""
-    _check_entries("members", members, AXES, kind="axes")
-    for entry in members:
-        for name in entry:
-            if len(config.axes.get(name, ())) > 1:
-                expected = "one value where config.members sets it, too"
-                raise ConfigError(f"config.axes.{name}", expected, config.axes[name])
-
-
-def _check_values(name: str, values: object) -> None:
+def _check_axis(name: str, values: object) -> None:
     """Raises ConfigError unless the values of an axis are distinct and valid."""
     if not isinstance(values, tuple | list) or not values:
         raise ConfigError(f"config.{name}", "a tuple with at least one value", repr(values))
     for value in values:
-        check_value(PLACES[name].name, value)
+        check_value(name, value)
     # Tables show a function by its name.
     shown = {name_of(value) or value for value in values}
     if len(shown) < len(values):
         raise ConfigError(f"config.{name}", "distinct values, functions by their names", tuple(values))
 
 
-def _check_entries(field: str, entries: object, keys: Mapping[str, Key], *, kind: str) -> None:
-    """Raises ConfigError unless `entries` is a list of mappings from the names of `keys` to values."""
-    expected = f"a list of mappings from {kind} to values"
-    if not isinstance(entries, list | tuple):
-        raise ConfigError(f"config.{field}", expected, repr(entries))
-    for entry in entries:
-        if not hasattr(entry, "items") or not entry:
-            raise ConfigError(f"config.{field}", expected, repr(entries))
-    for index, entry in enumerate(entries):
+def _check_members(members: object, fields: Mapping[str, object]) -> None:
+    """Raises ConfigError unless `members` is a list of settings of keys that vary, of which no axis has several values.
+
+    `fields` are the values of the configuration by dotted name.
+    """
+    expected = "a list of mappings from names of axes to values, such as {'rho': 0.9, 'train.learning_rate': 0.001}"
+    if not isinstance(members, list | tuple) or not all(hasattr(entry, "items") and entry for entry in members):
+        raise ConfigError("config.members", expected, repr(members))
+    for index, entry in enumerate(members):
         for name, value in entry.items():
-            if name not in keys:
-                raise ConfigError(f"config.{field}[{index}].{name}", f"one of the {kind}: {', '.join(keys)}")
-            check_value(keys[name].name, value)
+            place = f"axes.{name}"
+            _check_member_name(name, f"config.members[{index}].{name}")
+            check_value(place, value, field=f"members[{index}].{name}")
+            of_axis = fields.get(place, ())
+            if isinstance(of_axis, tuple | list) and len(of_axis) > 1:
+                raise ConfigError(f"config.{place}", "one value where config.members sets it, too", of_axis)
 
 
-def check_value(name: str, value: object) -> None:
-    """Raises ConfigError unless `value` has the type and range of the dotted key `name`.
+def _check_member_name(name: str, field: str) -> None:
+    """Raises ConfigError unless an entry of `members` may set a name, with the nearest that it may set."""
+    if f"axes.{name}" in PLACES:
+        return
+    if name in KEYS:
+        raise ConfigError(field, f"a key that varies; config.{name} is one value for all members")
+    if name in AXES:
+        raise ConfigError(field, f"{AXES[name].axis}, as it is called now")
+    key = nearest_key(name)
+    if key is not None and key.varies:
+        raise ConfigError(field, f"the name of an axis; the nearest is {key.axis}")
+    raise ConfigError(field, f"the name of an axis; {nearest(name)}")
+
+
+def check_value(name: str, value: object, *, field: str = "") -> None:
+    """Raises ConfigError unless `value` has the type and range of the key at a dotted name.
+
+    `field` is the place to name in the error, if it is another one.
 
     Example:
         >>> check_value("train.hflip", 1.5)
         Traceback (most recent call last):
         flipjax.config.ConfigError: config.train.hflip: expected a number in [0, 1]; found 1.5
     """
-    key = KEYS[name]
+    key = PLACES[name]
     if key.accepts(value):
         return
     expected = key.expected
     if isinstance(key.default, int) and isinstance(value, float):
         expected += ", an integer"
     elif _is_several(key, value):
-        expected += f"; several go to {_place_of_several(key)}"
-    raise ConfigError(f"config.{name}", expected, repr(value))
+        expected += f"; several go to config.axes.{key.axis}"
+    raise ConfigError(f"config.{field or name}", expected, name_of(value) or repr(value))
 
 
 def _is_several(key: Key, value: object) -> bool:
     """Whether a value is a tuple of values of the key, which can be varied."""
-    varies = key.in_grid or key.kind is Kind.TRACED
-    return varies and isinstance(value, tuple | list) and len(value) > 0 and all(map(key.accepts, value))
-
-
-def _place_of_several(key: Key) -> str:
-    """Returns the dotted name of a section that takes several values of a key."""
-    if key.kind is Kind.TRACED:
-        return f"config.axes.{key.field}"
-    return f"config.grid.{key.name}"
+    return key.varies and isinstance(value, tuple | list) and len(value) > 0 and all(map(key.accepts, value))
 
 
 def check_method_names(config: Config) -> None:
@@ -328,7 +349,7 @@ def check_setting(setting: Setting, program: Program, methods: Mapping[str, Meth
         is_default = isinstance(value, int | float) and value == key.default
         if not is_default:
             expected = f"{key.default:g}, since the program's configuration has no other"
-            raise ConfigError(f"config.axes.{key.field}", expected, value)
+            raise ConfigError(f"config.{key.name}", expected, value)
     _check_first_run(setting, experiment)
     _check_momentum(setting, experiment)
 
@@ -349,7 +370,7 @@ def check_methods(program: Program) -> None:
     experiment = program.experiment
     for name in program.settings[0].axes:
         if name in KNOB_DEFAULTS and name not in experiment.active_knobs:
-            raise ConfigError(f"config.axes.{name}", f"a method with the knob {name} in config.axes.method")
+            raise ConfigError(f"config.axes.{AXES[name].axis}", f"a method with the knob {name} in config.axes.method")
     fewest = 2 * experiment.groups.count
     if "dfr" in experiment.active_knobs and experiment.split.n_val < fewest:
         expected = f"at least {fewest}, half of them for dfr to refit on"

@@ -41,7 +41,7 @@ MODEL_NAMES = (*SMALL, *LARGE, FROZEN)
 Example:
     >>> from flipjax import configure
     >>> from flipjax.config.plan import plan
-    >>> config = configure("smoke", {"grid.model.name": MODEL_NAMES[:2], "pool.size": 64})
+    >>> config = configure("smoke", {"axes.model.name": MODEL_NAMES[:2], "pool.size": 64})
     >>> [program.experiment.model.name for program in plan(config).programs]  # One run compares networks.
     ['unet', 'smp_resnet50']
 """
@@ -68,7 +68,7 @@ OPTIMIZERS = ("adam", "sgd")
 Example:
     >>> from flipjax import configure
     >>> from flipjax.config.plan import plan
-    >>> config = configure("smoke", {"grid.train.optimizer": OPTIMIZERS})
+    >>> config = configure("smoke", {"axes.train.optimizer": OPTIMIZERS})
     >>> [program.experiment.train.optimizer for program in plan(config).programs]
     ['adam', 'sgd']
 """

@@ -28,16 +28,14 @@ def default_config() -> Config:
         if key.section == "axes":
             value = (key.default,)
         sections[key.section][key.field] = value
-    # Empty sections let the command line set `--config.grid.model.width=8,16`.
-    sections["grid"] = {key.section: {} for key in KEYS.values() if key.in_grid}
+    # Empty sections take `config.axes.model.width = (8, 16)`.
+    sections["axes"].update({key.section: {} for key in KEYS.values() if key.varies and key.section != "axes"})
     sections["members"] = ()
     sections["quantities"] = ()
     sections["axes"]["rho"] = (0.5, 0.95)
-    # A grid may be a mapping or a list; `check` reports any other type.
     config: Any = ConfigDict(sections, type_safe=False)
     config.lock()
     config.axes.unlock()
-    config.grid.unlock()
     return config
 
 
@@ -47,15 +45,16 @@ def set_paper_recipe(config: Config) -> None:
     Example:
         >>> config = default_config()
         >>> set_paper_recipe(config)
-        >>> config.pool.size, config.axes.rho, [program["model.name"] for program in config.grid]
+        >>> config.pool.size, config.axes.rho, [setting["model.name"] for setting in config.members]
         (512, (0.5, 0.95), ['smp_resnet50', 'smp_mit_b2'])
     """
     config.pool.size = 512
     config.model.dtype = "bfloat16"
     encoders = ("resnet50", "mit_b2")
-    config.grid = [{"model.name": f"smp_{name}", "model.weights": f"weights/{name}"} for name in encoders]
-    config.train.update(epochs=200, patience=25, batch_size=8, hflip=0.5, crop=1.0, crop_in="photo", jitter=0.3)
+    config.members = [{"model.name": f"smp_{name}", "model.weights": f"weights/{name}"} for name in encoders]
+    config.train.update(epochs=200, patience=25, batch_size=8, learning_rate=1e-4)
+    config.train.update(hflip=0.5, crop=1.0, crop_in="photo", jitter=0.3)
     methods = ("ce", "dice_ce", "group_dro_reference", "group_dro", "bg_cutmix_reference")
-    config.axes.update(rho=(0.5, 0.95), method=methods, learning_rate=(1e-4,))
+    config.axes.update(rho=(0.5, 0.95), method=methods)
     # One member fills a GPU, and a vmap over kernels would become a grouped convolution.
     config.population.width = 1

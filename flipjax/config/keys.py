@@ -32,9 +32,9 @@ class Kind(enum.Enum):
     """What another value of a key changes."""
 
     STATIC = "static"
-    """The compiled program; `config.grid` may vary it."""
+    """The compiled program."""
     TRACED = "traced"
-    """Data; `config.axes` and `config.members` may vary it."""
+    """Data of a member, which compiles nothing."""
     OPTION = "option"
     """How a run is carried out; one value for all programs."""
 
@@ -48,8 +48,9 @@ class Key:
         values: the allowed ones.
         meaning: one line for `--list_keys`.
         kind: what another value changes.
-        in_grid: whether `config.grid` may vary it.
+        varies: whether `config.axes` and `config.members` may vary it.
         same_run: whether two runs that differ in it are the same run.
+        shown: whether it is a column of every results.csv, though nothing varies it.
         optional: whether a program in which every member has the default leaves it out.
         networks: the values of `model.name` that use it; None: all.
         choices: the strings that a program knows by their position.
@@ -62,7 +63,8 @@ class Key:
     values: Range
     meaning: str
     kind: Kind
-    in_grid: bool = False
+    varies: bool = False
+    shown: bool = False
     same_run: bool = False
     optional: bool = False
     networks: tuple[str, ...] | None = None
@@ -73,18 +75,25 @@ class Key:
 
     @property
     def name(self) -> str:
-        """The dotted name."""
+        """The dotted name of its home, where a configuration holds its value."""
         return f"{self.section}.{self.field}"
 
     @property
+    def axis(self) -> str:
+        """Its name in `config.axes` and in an entry of `config.members`: that of its home, which may be `axes`."""
+        return self.name.removeprefix("axes.")
+
+    @property
     def places(self) -> list[str]:
-        """The dotted names at which a configuration may set it."""
-        places = [self.name]
-        if self.kind is Kind.TRACED and self.section != "axes":
-            places.append(f"axes.{self.field}")
-        if self.in_grid:
-            places.append(f"grid.{self.name}")
-        return places
+        """The dotted names at which a configuration may set it: its home, and its axis."""
+        if not self.varies:
+            return [self.name]
+        return list(dict.fromkeys([self.name, f"axes.{self.axis}"]))
+
+    @property
+    def compiles(self) -> bool:
+        """Whether each of its values is another program."""
+        return self.kind is Kind.STATIC
 
     @property
     def holds_functions(self) -> bool:
@@ -143,26 +152,24 @@ def static(
     values: Range,
     meaning: str,
     *,
-    in_grid: bool = True,
+    varies: bool = True,
     same_run: bool = False,
     networks: tuple[str, ...] | None = None,
 ) -> T:
     """Declares a key whose every value is another compiled program."""
-    key = Key(default, values, meaning, Kind.STATIC, in_grid=in_grid, same_run=same_run, networks=networks)
+    key = Key(default, values, meaning, Kind.STATIC, varies=varies, same_run=same_run, networks=networks)
     return _field(default, key)
 
 
-def traced(default: T, values: Range, meaning: str, *, optional: bool = False, section: str = "") -> T:
-    """Declares a key that is data of a member, of which other values compile nothing.
-
-    `section` is the key's, if it is another one than that of the dataclass.
-    """
-    return _field(default, Key(default, values, meaning, Kind.TRACED, optional=optional, section=section))
+def traced(default: T, values: Range, meaning: str, *, optional: bool = False, shown: bool = False) -> T:
+    """Declares a key that is data of a member, of which other values compile nothing."""
+    return _field(default, Key(default, values, meaning, Kind.TRACED, varies=True, shown=shown, optional=optional))
 
 
-def traced_choice(choices: tuple[str, ...], meaning: str) -> Scalar:
+def traced_choice(choices: tuple[str, ...], meaning: str, *, shown: bool = False) -> Scalar:
     """Declares a traced key among strings, of which the first is the default; the field holds the position."""
-    return _field(0.0, Key(choices[0], one_of(*choices), meaning, Kind.TRACED, choices=choices))
+    key = Key(choices[0], one_of(*choices), meaning, Kind.TRACED, varies=True, shown=shown, choices=choices)
+    return _field(0.0, key)
 
 
 def option(default: T, values: Range, meaning: str, *, same_run: bool = False) -> T:
@@ -172,7 +179,7 @@ def option(default: T, values: Range, meaning: str, *, same_run: bool = False) -
 
 def knob(on: float, values: Range, meaning: str, *, methods: tuple[str, ...], off: float = 0.0) -> Scalar:
     """Declares a number that methods set to its key of `config.knobs`, by default `on`; others leave it `off`."""
-    return _field(off, Key(on, values, meaning, Kind.TRACED), Knob(on, methods, meaning))
+    return _field(off, Key(on, values, meaning, Kind.TRACED, varies=True), Knob(on, methods, meaning))
 
 
 def switch(meaning: str, *, methods: tuple[str, ...]) -> Scalar:
@@ -196,7 +203,7 @@ def keys_in(section: str, part: type) -> list[Key]:
     for field in dataclasses.fields(part):
         key = field.metadata.get("key")
         if key is not None:
-            keys.append(dataclasses.replace(key, part=part, section=key.section or section, field=field.name))
+            keys.append(dataclasses.replace(key, part=part, section=section, field=field.name))
     for key in keys:
         if key.kind is not keys[0].kind:
             raise TypeError(

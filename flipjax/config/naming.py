@@ -83,7 +83,7 @@ def known_groups(spec: PoolSpec) -> Groups | None:
     if spec.name != "synthetic" and spec.cue != "scene":
         raise ConfigError("config.pool.cue", "scene, as images have no other cue", spec.cue)
     if spec.name != "synthetic" and spec.blended:
-        raise ConfigError("config.axes.cue_strength", f"1 for config.pool.name {spec.name}", "a weaker cue")
+        raise ConfigError("config.pool.cue_strength", f"1 for config.pool.name {spec.name}", "a weaker cue")
     classes = spec.classes
     scenes = spec.scene_kinds
     if spec.name == "synthetic":

@@ -1,13 +1,13 @@
 """A configuration, parsed: a `ConfigDict` becomes a frozen record of checked values. Imports no JAX.
 
 `plan` checks a configuration and makes a `Plan`, which other packages read instead of the configuration. It holds a
-`Program` for each point of the grid: its static half (`experiment_of`), and a `Setting` of each member (`member_axes`,
-`setting_of`).
+`Program` for each point of the static keys: its static half (`experiment_of`), and a `Setting` of each member
+(`member_axes`, `setting_of`).
 """
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flipjax.config.checks import check, check_folds, check_method_names, check_methods, check_model
@@ -22,6 +22,7 @@ from flipjax.config.reading import changed, normalised
 from flipjax.config.sections import (
     AXES,
     KEYS,
+    PLACES,
     Condition,
     Cue,
     Experiment,
@@ -37,12 +38,14 @@ from flipjax.config.sections import (
 from flipjax.config.values import (
     Part,
     active_numbers,
-    grid_points,
+    leaves,
+    points_of,
     pool_spec,
     read_static,
     value_in_section,
     values_if_unlisted,
     values_of,
+    varied_names,
 )
 from flipjax.support.files import JsonObject
 
@@ -53,13 +56,13 @@ class Plan:
 
     Example:
         >>> from flipjax import configure
-        >>> planned = plan(configure("smoke", {"grid.model.depth": (2, 3)}))
+        >>> planned = plan(configure("smoke", {"axes.model.depth": (2, 3)}))
         >>> len(planned.programs), planned.members, planned.population.map, planned.first_values["rho"]
         (2, 8, 'auto', 0.5)
     """
 
     programs: tuple[Program, ...]
-    """A program for each point of the grid, each with all members."""
+    """A program for each point of the static keys, with its members."""
     population: PopulationSpec
     """How members run on the machine."""
     intervene: InterveneSpec
@@ -82,6 +85,18 @@ class Plan:
         """The number of members of all programs."""
         return sum(len(program.settings) for program in self.programs)
 
+    @property
+    def compiling(self) -> list[str]:
+        """The names of the keys that made several programs.
+
+        Example:
+            >>> from flipjax import configure
+            >>> plan(configure("smoke", {"axes.model.depth": (2, 3), "axes.pool.size": (48,)})).compiling
+            ['model.depth']
+        """
+        first, *others = [program.settings[0].axes for program in self.programs]
+        return [name for name in first if name not in AXES and any(other[name] != first[name] for other in others)]
+
 
 def plan(config: Config) -> Plan:
     """Returns the record of a configuration, whose members are numbered through all programs.
@@ -91,7 +106,7 @@ def plan(config: Config) -> Plan:
 
     Example:
         >>> from flipjax import configure
-        >>> for program in plan(configure("smoke", {"grid.model.depth": (2, 3), "axes.seed": (0,)})).programs:
+        >>> for program in plan(configure("smoke", {"axes.model.depth": (2, 3), "axes.seed": (0,)})).programs:
         ...     print(program.name, program.experiment.model.depth, program.names, program.rhos)
         000 2 ('m000', 'm001') (0.5, 0.95)
         001 3 ('m002', 'm003') (0.5, 0.95)
@@ -116,19 +131,14 @@ def plan(config: Config) -> Plan:
 
 
 def _programs_of(config: Config, methods: Mapping[str, Method], identity: str) -> list[Program]:
-    """Returns the programs of a checked configuration, one for each point of its grid."""
-    points = grid_points(config)
-    for index, point in enumerate(points):
-        if point in points[:index]:
-            raise ConfigError("config.grid", "distinct settings", config.grid)
-    members = member_axes(config, methods)
-    # All members vary the same axes, so the first one tells them.
-    varied_names = members[0].keys()
-    constant_axes = {name: value_in_section(config, key) for name, key in AXES.items() if name not in varied_names}
+    """Returns the programs of a checked configuration, one for each point of its static keys."""
     programs: list[Program] = []
     member_numbers = itertools.count()
-    for index, point in enumerate(points):
-        shown_point = {name: _shown(value) for name, value in point.items()}
+    for index, point in enumerate(points_of(config)):
+        shown_point = {name: _shown(value) for name, value in point.values.items()}
+        members = member_axes(config, methods, point.entries)
+        # All members vary the same axes, so the first one tells them.
+        constant_axes = {name: value_in_section(config, key) for name, key in AXES.items() if name not in members[0]}
         settings = []
         for varied_axes in members:
             setting = setting_of(
@@ -140,7 +150,7 @@ def _programs_of(config: Config, methods: Mapping[str, Method], identity: str) -
             settings.append(setting)
         program = Program(
             name=f"{index:03d}",
-            experiment=experiment_of(config, point),
+            experiment=experiment_of(config, point.values),
             settings=tuple(settings),
             rhos=values_of(config, "rho"),
             identity=f"{identity}/{index:03d}",
@@ -151,7 +161,7 @@ def _programs_of(config: Config, methods: Mapping[str, Method], identity: str) -
 
 
 def experiment_of(config: Config, point: Mapping[str, object]) -> Experiment:
-    """Returns the static half of a program of a checked configuration, at a point of its grid.
+    """Returns the static half of a program of a checked configuration, at a point of its static keys.
 
     A pool of files tells its groups only once it is loaded; until then they are two classes in two scenes.
 
@@ -191,35 +201,61 @@ def _check_together(config: Config, experiment: Experiment) -> None:
 
 
 def with_model(config: Config, model: ModelSpec) -> Config:
-    """Returns a copy of a configuration of one pool and one split with another network, and without a grid.
+    """Returns a copy of a configuration of one pool and one split with another network, and of one program.
 
     Raises:
-        ConfigError: a field is invalid, or the grid has several pools or splits.
+        ConfigError: a field is invalid, or the configuration has several pools or splits.
 
     Example:
         >>> from flipjax import configure
-        >>> with_model(configure("smoke", {"grid.pool.size": (48,)}), ModelSpec(width=16)).pool.size
+        >>> with_model(configure("smoke", {"axes.pool.size": (48,)}), ModelSpec(width=16)).pool.size
         48
     """
     config = normalised(config)
     check(config)
-    changes: dict[str, object] = {"grid": {}, **_pool_and_split_of_grid(config)}
+    values = _pool_and_split(config)
     for key in KEYS.values():
         if key.part is ModelSpec:
-            changes[key.name] = getattr(model, key.field)
-    return changed(config, changes)
+            values[key.name] = getattr(model, key.field)
+    return of_one_program(config, values)
 
 
-def _pool_and_split_of_grid(config: Config) -> dict[str, object]:
-    """Returns the values of keys of the pool and the split that the grid sets; raises ConfigError if one has several.
+def of_one_program(config: Config, values: Mapping[str, object]) -> Config:
+    """Returns a copy of a configuration that varies no static key, with some values by dotted name.
 
-    All points of a grid have the same keys, see `grid_points`.
+    Example:
+        >>> from flipjax import configure
+        >>> members = [{"model.width": 4, "rho": 0.9}, {"model.depth": 2, "rho": 0.9}]
+        >>> config = configure("smoke", {"members": members, "axes.rho": (0.5,), "axes.pool.size": (16, 32)})
+        >>> one = of_one_program(config, {"pool.size": 48})
+        >>> one.members, one.pool.size, "size" in one.axes.pool
+        (({'rho': 0.9},), 48, False)
     """
-    first, *others = grid_points(config)
+    copy = normalised(config)
+    for name in leaves(config.axes):
+        key = PLACES[f"axes.{name}"]
+        if key.compiles:
+            section = copy.axes[key.section]
+            with section.unlocked():
+                del section[key.field]
+    listed = dict.fromkeys(itertools.chain.from_iterable(config.members))
+    traced_keys = [PLACES[f"axes.{name}"] for name in listed if not PLACES[f"axes.{name}"].compiles]
+    entries: list[dict[str, object]] = []
+    for entry in config.members:
+        # Where an entry sets a key, its axis has one value.
+        traced = {key.axis: entry.get(key.axis, values_if_unlisted(config, key)[0]) for key in traced_keys}
+        if traced and traced not in entries:
+            entries.append(traced)
+    return changed(copy, {"members": entries, **values})
+
+
+def _pool_and_split(config: Config) -> dict[str, object]:
+    """Returns the values of varied keys of the pool and the split; raises ConfigError if one has several."""
+    first, *others = [point.values for point in points_of(config)]
     values = {name: value for name, value in first.items() if name.startswith(("pool.", "split."))}
     for name, value in values.items():
         if any(point[name] != value for point in others):
-            raise ConfigError(f"config.grid.{name}", f"one value, as config.{name}", "several")
+            raise ConfigError(f"config.axes.{name}", f"one value, as config.{name}", "several")
     return values
 
 
@@ -247,16 +283,16 @@ def plan_images(config: Config) -> ImagePlan:
     """Returns the part of a configuration that determines the images; networks and methods may be another machine's.
 
     Raises:
-        ConfigError: a field is invalid, or the grid has several pools or splits.
+        ConfigError: a field is invalid, or the configuration has several pools or splits.
 
     Example:
         >>> from flipjax import configure
-        >>> plan_images(configure("smoke", {"axes.cue_strength": (0.5, 1.0)})).cue_strength
+        >>> plan_images(configure("smoke", {"axes.pool.cue_strength": (0.5, 1.0)})).cue_strength
         0.5
     """
     config = normalised(config)
     check(config)
-    point = _pool_and_split_of_grid(config)
+    point = _pool_and_split(config)
     return ImagePlan(
         pool=pool_spec(config, point),
         split=read_static(SplitSpec, config, point),
@@ -265,34 +301,41 @@ def plan_images(config: Config) -> ImagePlan:
     )
 
 
-def member_axes(config: Config, methods: Mapping[str, Method]) -> list[dict[str, Value]]:
-    """Returns each member's values of the axes that vary: every entry of `config.members` with all values of the rest.
+def member_axes(
+    config: Config, methods: Mapping[str, Method], entries: Sequence[Mapping[str, Value]] = ({},)
+) -> list[dict[str, Value]]:
+    """Returns each member's values of the axes that vary, by column: every entry with all values of the rest.
 
     Knobs that a method does not use are None, and members with identical training are merged.
+
+    Args:
+        config: checked.
+        methods: those of the configuration.
+        entries: those of `config.members` that are in the members' program, with their traced keys alone.
 
     Example:
         >>> from flipjax import configure
         >>> one = {"axes.rho": (0.9,), "axes.seed": (0,)}
-        >>> tuned = {"axes.method": ("ce", "group_dro"), "axes.dro_step": (0.01, 0.1)}
+        >>> tuned = {"axes.method": ("ce", "group_dro"), "axes.knobs.dro_step": (0.01, 0.1)}
         >>> config = configure("smoke", {**one, **tuned})
         >>> [(member["method"], member["dro_step"]) for member in member_axes(config, methods_of(config))]
         [('ce', None), ('group_dro', 0.01), ('group_dro', 0.1)]
     """
-    listed = set(config.axes).union(*config.members)
-    names = [name for name in AXES if name in listed]
+    varied = set(varied_names(config))
+    columns = {column: key for column, key in AXES.items() if key.shown or key.axis in varied}
     # Keyed by values, which merges equal members.
     members: dict[tuple[Value, ...], dict[str, Value]] = {}
-    for entry in config.members or ({},):
+    for entry in entries:
         values = []
-        for name in names:
-            if name in entry:
-                values.append((entry[name],))
+        for key in columns.values():
+            if key.axis in entry:
+                values.append((entry[key.axis],))
             else:
-                values.append(values_if_unlisted(config, name))
+                values.append(values_if_unlisted(config, key))
         for combination in itertools.product(*values):
-            axes = dict(zip(names, combination, strict=True))
+            axes = dict(zip(columns, combination, strict=True))
             used = knobs_set_by(axes["method"], methods)
-            for name in names:
+            for name in columns:
                 if name in KNOB_DEFAULTS and name not in used:
                     axes[name] = None
             members.setdefault(tuple(axes.values()), axes)

@@ -79,7 +79,7 @@ class Program:
     Example:
         >>> from flipjax import configure
         >>> from flipjax.config.plan import plan
-        >>> first, second = plan(configure("smoke", {"grid.model.width": (8, 16)})).programs
+        >>> first, second = plan(configure("smoke", {"axes.model.width": (8, 16)})).programs
         >>> second.name, second.experiment.model.width, second.names, second.epochs, second.rhos
         ('001', 16, ('m004', 'm005', 'm006', 'm007'), (4, 4, 4, 4), (0.5, 0.95))
     """

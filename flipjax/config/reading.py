@@ -17,10 +17,10 @@ from flipjax.config.checks import check_name
 from flipjax.config.config_type import Config
 from flipjax.config.default import default_config
 from flipjax.config.errors import ConfigError
-from flipjax.config.keys import Key, Kind, as_python
+from flipjax.config.keys import Key, as_python
 from flipjax.config.methods import MEANINGS
 from flipjax.config.ranges import functions_of, name_of
-from flipjax.config.sections import KEYS, PLACES
+from flipjax.config.sections import KEYS, PLACES, SECTIONS
 from flipjax.config.values import leaves
 from flipjax.support.threads import cores
 
@@ -80,19 +80,17 @@ def assign(config: Config, name: str, value: object) -> None:
     Example:
         >>> from flipjax.config import default_config
         >>> config = default_config()
-        >>> assign(config, "grid.model.width", [8, 16])
-        >>> config.grid.model.width
+        >>> assign(config, "axes.model.width", [8, 16])
+        >>> config.axes.model.width
         (8, 16)
     """
     check_name(name)
     *sections, field = name.split(".")
-    if sections[:1] == ["grid"] and not hasattr(config.grid, "items"):
-        raise ConfigError(f"config.{name}", "config.grid as a whole, which is a list here", "one key of it")
     section = config
     for part in sections:
         section = section[part]
     with section.unlocked(), section.ignore_type():
-        section[field] = as_python(value)
+        section[field] = _as_stored(name, value)
 
 
 def changed(config: Config, changes: Mapping[str, object]) -> Config:
@@ -111,32 +109,46 @@ def changed(config: Config, changes: Mapping[str, object]) -> Config:
 
 
 def normalised(config: Config) -> Config:
-    """Returns a copy with Python's numbers, and tuples in place of lists, ranges and arrays.
+    """Returns a copy with Python's numbers, tuples in place of lists, ranges and arrays, and a tuple of each axis.
 
     Example:
         >>> from flipjax.config import default_config
         >>> config = default_config()
-        >>> config.axes.seed = range(3)
-        >>> normalised(config).axes.seed
-        (0, 1, 2)
+        >>> config.axes.seed, config.axes.rho = range(3), 0.9
+        >>> normalised(config).axes.seed, normalised(config).axes.rho
+        ((0, 1, 2), (0.9,))
     """
     # A FrozenConfigDict cannot be changed, and neither can its copies.
     if hasattr(config, "as_configdict"):
         config = config.as_configdict()
     copy = config.copy_and_resolve_references()
-    _normalise(copy)
+    _normalise(copy, "")
     _lock_as(copy, config)
     return copy
 
 
-def _normalise(section: Config) -> None:
-    """Replaces the values of a section, and of those below it, by Python's."""
+def _normalise(section: Config, prefix: str) -> None:
+    """Replaces the values of a section, whose names begin with `prefix`, and of those below it, by Python's."""
     with section.unlocked(), section.ignore_type():
-        for name, value in section.items():
+        for field, value in section.items():
+            name = f"{prefix}{field}"
             if hasattr(value, "unlocked"):
-                _normalise(value)
+                _normalise(value, f"{name}.")
             else:
-                section[name] = as_python(value)
+                section[field] = _as_stored(name, value)
+
+
+def _as_stored(name: str, value: object) -> object:
+    """Returns a value as a configuration holds it at a dotted name: Python's, and one value of an axis as a tuple."""
+    value = as_python(value)
+    key = PLACES.get(name)
+    if key is None or not name.startswith("axes."):
+        return value
+    is_one = not isinstance(value, tuple)
+    if isinstance(key.default, tuple):
+        # Of keys that hold tuples, such as `pool.classes`.
+        is_one = value != () and key.accepts(value)
+    return (value,) if is_one else value
 
 
 def _lock_as(section: Config, pattern: Config) -> None:
@@ -252,7 +264,7 @@ def describe_configs() -> str:
 
 
 def describe_keys(config: Config) -> str:
-    """Describes each key: its value in a configuration, meaning, range, and whether it is traced or static.
+    """Describes each key, section by section: its value in a configuration, meaning, type, range and default.
 
     Raises:
         ConfigError: the configuration lacks a key.
@@ -262,11 +274,15 @@ def describe_keys(config: Config) -> str:
         if key.name not in values:
             raise ConfigError(f"config.{key.name}", "a value, as default_config() has one", "none")
     lines = [
-        "Traced keys are data, so their values compile nothing. A static key is part of the compiled program.",
-        "An option says how a run is carried out.",
+        "Sections set a value: --config.train.learning_rate=1e-3.",
+        "Axes combine values: --config.axes.train.learning_rate=1e-3,1e-2 --config.axes.model.width=8,16.",
+        'Members list settings: --config.members=\'[{"train.learning_rate": 1e-3, "model.width": 8}]\'.',
     ]
-    for key in KEYS.values():
-        lines += ["", *_describe_key(key, values)]
+    for section in SECTIONS:
+        lines += ["", f"[{section}]"]
+        for key in KEYS.values():
+            if key.section == section:
+                lines += _describe_key(key, values)
     lines += ["", "Methods, config.axes.method:"]
     for name, meaning in MEANINGS.items():
         lines.append(f"  {name:20}{meaning}")
@@ -276,13 +292,15 @@ def describe_keys(config: Config) -> str:
 def _describe_key(key: Key, values: Mapping[str, object]) -> list[str]:
     """Returns the lines of a key, given the configuration's values by dotted name."""
     place = key.name
-    kind = key.kind.value
-    if key.kind is Kind.TRACED:
-        axis = f"axes.{key.field}"
-        kind = f"traced, as config.{axis}"
-        if axis in values:
-            place = axis
+    if f"axes.{key.axis}" in values:
+        place = f"axes.{key.axis}"
     names = [name_of(function) for function in functions_of(values[place])]
     value = ", ".join(names) or repr(values[place])
-    allowed = key.values.text or type(key.default).__name__
-    return [f"--config.{place}={value}", f"  {key.meaning}; {kind}", f"  {allowed}"]
+    allowed = "function" if key.default is None else type(key.default).__name__
+    if key.values.text:
+        allowed += f", {key.values.text}"
+    varying = "one value for all members"
+    if key.varies:
+        varying = "varying it compiles a program for each value" if key.compiles else "varying it compiles nothing"
+    sentence = f"{key.meaning[0].upper()}{key.meaning[1:]}."
+    return [f"--config.{place}={value}", f"  {sentence}", f"  {allowed}; default {key.default!r}; {varying}"]

@@ -5,9 +5,9 @@ are. `KEYS`, `AXES` and `PLACES` are read from these fields; an `Experiment` hol
 values that keys may have are in `flipjax.config.choices`. `flipjax.config.default` makes the `ConfigDict` that a user
 changes.
 
-Each field says what another value of it changes: `static` another program, as in the grid
-`config.grid.model.width = (8, 16)`; `traced` data of a member, as in `config.axes.crop = (0.0, 1.0)`; `option` only how
-a run is carried out.
+Each field says what another value of it changes: `static` another program, as `config.axes.model.width = (8, 16)`;
+`traced` data of a member, as `config.axes.train.crop = (0.0, 1.0)`; `option` only how a run is carried out. Its home,
+its axis, its column and its line in `--list_keys` follow from the declaration.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ from flipjax.config.choices import (
     USUAL,
 )
 from flipjax.config.groups import TWO_BY_TWO, Groups
-from flipjax.config.keys import Integer, Key, Kind, Scalar, keys_in, option, static, traced, traced_choice
+from flipjax.config.keys import Integer, Key, Scalar, keys_in, option, static, traced, traced_choice
 from flipjax.config.methods import Augmentation, Knobs
 from flipjax.config.ranges import multiple, name_of, one_of, within
 
@@ -79,7 +79,7 @@ class Cue:
 
     Example:
         >>> Cue().cue_strength, KEYS["pool.cue_strength"].places
-        (1.0, ['pool.cue_strength', 'axes.cue_strength'])
+        (1.0, ['pool.cue_strength', 'axes.pool.cue_strength'])
     """
 
     cue_strength: Scalar = traced(1.0, within(0, 1), "synthetic: weight of the cue; for doses", optional=True)
@@ -179,7 +179,7 @@ class TrainSpec:
         SELECTIONS[:1],
         RULES,
         "rules that choose the epoch; val_loss and val_loss_at_rho are of each method's own loss",
-        in_grid=False,
+        varies=False,
     )
     mirror_labels: str = static(
         "exchange",
@@ -188,10 +188,10 @@ class TrainSpec:
     )
     crop_in: str = static("square", one_of("square", "photo"), "crops of the pool's squares or of the photos")
     loss: Callable | tuple[Callable, ...] | None = static(
-        None, LOSS, "own losses, each a method by its name", in_grid=False
+        None, LOSS, "own losses, each a method by its name", varies=False
     )
     augment: Callable | tuple[Callable, ...] | None = static(
-        None, AUGMENT, "own augmentations, each a method by its name", in_grid=False
+        None, AUGMENT, "own augmentations, each a method by its name", varies=False
     )
 
 
@@ -242,7 +242,7 @@ class InterveneSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """What a member is trained under: keys of `config.axes`.
+    """What a member is trained under: keys whose home is `config.axes`.
 
     rho becomes its training table, the seed its PRNG key, and the method its knobs.
 
@@ -251,14 +251,14 @@ class Condition:
         0
     """
 
-    rho: Scalar = traced(0.5, RHO, "fraction of a class's training images that show a usual scene")
-    seed: Integer = traced(0, SEED, "seed of initial weights, batch order and object-scene pairing")
-    method: str = traced("ce", METHOD, "method; names joined by + are combined")
+    rho: Scalar = traced(0.5, RHO, "fraction of a class's training images that show a usual scene", shown=True)
+    seed: Integer = traced(0, SEED, "seed of initial weights, batch order and object-scene pairing", shown=True)
+    method: str = traced("ce", METHOD, "method; names joined by + are combined", shown=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A member's optimiser: keys of `config.axes`.
+    """A member's optimiser: keys of `config.train`.
 
     All but `momentum` act on every optimiser of `config.train.optimizer`. `weight_decay` is decoupled (above 0, Adam is
     AdamW; Loshchilov and Hutter, 2019). `schedule` is 0 for a constant rate and 1 for half-cosine decay to 0, both
@@ -269,14 +269,16 @@ class Recipe:
         0.0
     """
 
-    learning_rate: Scalar = traced(2e-3, within(1e-30, 1e30), "learning rate")
-    weight_decay: Scalar = traced(0.0, within(0, 1e3), "decoupled (above 0, Adam is AdamW); for transformers")
-    warmup: Scalar = traced(0.0, within(0, 1), "fraction of the steps with a rising learning rate; for transformers")
-    schedule: Scalar = traced_choice(("constant", "cosine"), "learning-rate schedule; for long training")
-    clip_norm: Scalar = traced(0.0, within(0, 1e9), "gradient-norm clipping (0: none); for divergence")
-    momentum: Scalar = traced(
-        0.0, within(0, 1), "momentum of train.optimizer sgd; for the recipe of a paper", section="train"
+    learning_rate: Scalar = traced(2e-3, within(1e-30, 1e30), "learning rate", shown=True)
+    weight_decay: Scalar = traced(
+        0.0, within(0, 1e3), "decoupled (above 0, Adam is AdamW); for transformers", shown=True
     )
+    warmup: Scalar = traced(
+        0.0, within(0, 1), "fraction of the steps with a rising learning rate; for transformers", shown=True
+    )
+    schedule: Scalar = traced_choice(("constant", "cosine"), "learning-rate schedule; for long training", shown=True)
+    clip_norm: Scalar = traced(0.0, within(0, 1e9), "gradient-norm clipping (0: none); for divergence", shown=True)
+    momentum: Scalar = traced(0.0, within(0, 1), "momentum of train.optimizer sgd; for the recipe of a paper")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,7 +300,7 @@ class Experiment:
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
     active_knobs: tuple[str, ...] = ()
-    """The knobs that any method of the grid sets."""
+    """The knobs that any method of the configuration sets."""
     active_numbers: tuple[str, ...] = ()
     """The optional traced keys of which any member has another value than the default."""
     mirror: tuple[tuple[int, int], ...] = ()
@@ -315,9 +317,9 @@ class Experiment:
 
 
 SECTIONS: dict[str, tuple[type, ...]] = {
-    "axes": (Condition, Recipe),
+    "axes": (Condition,),
+    "train": (TrainSpec, Recipe, Augmentation),
     "knobs": (Knobs,),
-    "train": (TrainSpec, Augmentation),
     "pool": (PoolSpec, Cue),
     "split": (SplitSpec, Thinning),
     "model": (ModelSpec,),
@@ -328,7 +330,7 @@ SECTIONS: dict[str, tuple[type, ...]] = {
 
 Example:
     >>> [part.__name__ for part in SECTIONS["train"]]
-    ['TrainSpec', 'Augmentation']
+    ['TrainSpec', 'Recipe', 'Augmentation']
 """
 
 
@@ -347,24 +349,41 @@ Example:
     ('largest number of epochs', 15)
 """
 
-AXES = {key.field: key for key in KEYS.values() if key.kind is Kind.TRACED}
-"""Keys that `config.axes` may vary, in the order of the columns: the traced ones, by their last name.
+PARTS_OF_MEMBERS = (Condition, Recipe, Knobs, Augmentation, Cue, Thinning)
+"""The dataclasses of traced keys, in the order of the columns of results.csv.
 
 Example:
-    >>> list(AXES)[:4], AXES["crop"].name
-    (['rho', 'seed', 'method', 'learning_rate'], 'train.crop')
+    >>> {key.part for key in KEYS.values() if key.kind is Kind.TRACED} == set(PARTS_OF_MEMBERS)
+    True
+"""
+
+
+def _by_column() -> dict[str, Key]:
+    """Returns the traced keys by column: their last name, or the full one where another traced key has that."""
+    traced_keys = [key for part in PARTS_OF_MEMBERS for key in KEYS.values() if key.part is part]
+    last_names = [key.field for key in traced_keys]
+    return {key.field if last_names.count(key.field) == 1 else key.axis: key for key in traced_keys}
+
+
+AXES = _by_column()
+"""The traced keys by their columns of results.csv, which are arguments of `train.member`. The column of a static key is
+its full name, since sections share last names: `pool.seed` and `split.seed`, `model.width` and `population.width`.
+
+Example:
+    >>> list(AXES)[:4], AXES["crop"].name, AXES["crop"].axis, AXES["rho"].axis
+    (['rho', 'seed', 'method', 'learning_rate'], 'train.crop', 'train.crop', 'rho')
 """
 
 PLACES = {place: key for key in KEYS.values() for place in key.places}
 """The key of each dotted name that a configuration may contain.
 
 Example:
-    >>> PLACES["grid.model.width"] is PLACES["model.width"], PLACES["axes.crop"] is PLACES["train.crop"]
+    >>> PLACES["axes.model.width"] is PLACES["model.width"], PLACES["axes.train.crop"] is PLACES["train.crop"]
     (True, True)
 """
 
-WHOLE = ("grid", "members", "quantities")
-"""Keys without a section: what programs and members there are, and a user's own quantities of images.
+WHOLE = ("members", "quantities")
+"""Keys without a section: a list of settings, and a user's own quantities of images.
 
 Example:
     >>> from flipjax.config import default_config

@@ -1,12 +1,13 @@
-"""What a configuration says: the values of its keys, in its sections, axes and grid. Imports no JAX."""
+"""What a configuration says: the values of its keys, in its sections, axes and members. Imports no JAX."""
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from flipjax.config.config_type import Config
 from flipjax.config.keys import Key
-from flipjax.config.sections import AXES, KEYS, PoolSpec
+from flipjax.config.sections import AXES, KEYS, PLACES, PoolSpec
 
 Part = TypeVar("Part")
 """A dataclass of `flipjax.config.SECTIONS`."""
@@ -39,62 +40,97 @@ def value_in_section(config: Config, key: Key) -> Any:
     return config[key.section][key.field]
 
 
-def values_of(config: Config, name: str) -> tuple[Any, ...]:
-    """Returns all values of an axis: those that entries of `config.members` set, and those of members that set none.
+def values_of(config: Config, column: str) -> tuple[Any, ...]:
+    """Returns all values of a traced key: those that entries of `config.members` set, and those of members without one.
 
     Example:
         >>> from flipjax import configure
         >>> values_of(configure("smoke"), "rho"), values_of(configure("smoke"), "crop")
         ((0.5, 0.95), (0.0,))
-        >>> values_of(configure("smoke", {"members": [{"crop": 0.5}, {"jitter": 0.3}]}), "crop")
+        >>> values_of(configure("smoke", {"members": [{"train.crop": 0.5}, {"train.jitter": 0.3}]}), "crop")
         (0.5, 0.0)
     """
-    values = [entry[name] for entry in config.members if name in entry]
+    key = AXES[column]
+    values = [entry[key.axis] for entry in config.members if key.axis in entry]
     if len(values) < max(1, len(config.members)):
-        values += values_if_unlisted(config, name)
+        values += values_if_unlisted(config, key)
     return tuple(dict.fromkeys(values))
 
 
-def values_if_unlisted(config: Config, name: str) -> tuple[Any, ...]:
-    """Returns the values of an axis for members whose entry in `config.members` omits it.
+def values_if_unlisted(config: Config, key: Key) -> tuple[Any, ...]:
+    """Returns the values of a key for members whose entry in `config.members` omits it: of its axis, or of its home.
 
     Example:
         >>> from flipjax import configure
-        >>> config = configure("smoke", {"axes.rho": (0.5,), "members": [{"rho": 0.9}, {"crop": 1.0}]})
-        >>> values_if_unlisted(config, "rho"), values_if_unlisted(config, "crop")
+        >>> config = configure("smoke", {"axes.rho": (0.5,), "members": [{"rho": 0.9}, {"train.crop": 1.0}]})
+        >>> values_if_unlisted(config, AXES["rho"]), values_if_unlisted(config, AXES["crop"])
         ((0.5,), (0.0,))
     """
-    if name in config.axes:
-        return tuple(config.axes[name])
-    return (value_in_section(config, AXES[name]),)
+    section = config.axes
+    if key.section != "axes":
+        section = section.get(key.section, {})
+    if key.field in section:
+        return tuple(section[key.field])
+    return (value_in_section(config, key),)
 
 
-def grid_points(config: Config) -> list[dict[str, Any]]:
-    """Returns the points of the grid, one for each program: values of static keys, by dotted name.
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """The values of the static keys that vary, in one program, and which entries of `config.members` are in it."""
 
-    They are the items of a list, or the product of the values of a mapping. All have the same keys: one that some item
-    of a list leaves out has the configuration's value there.
+    values: Mapping[str, Any]
+    """By dotted name; every point has the same names."""
+    entries: list[Mapping[str, Any]]
+    """The entries, with their traced keys alone."""
+
+
+def points_of(config: Config) -> list[Point]:
+    """Returns the points of the static keys, one for each program: in every entry of members, the product of the axes.
 
     Example:
         >>> from flipjax import configure
-        >>> grid_points(configure("smoke", {"grid.model.width": (8, 16), "grid.pool.size": (48,)}))
-        [{'model.width': 8, 'pool.size': 48}, {'model.width': 16, 'pool.size': 48}]
-        >>> grid_points(configure("smoke", {"grid": [{"model.width": 16}, {"model.depth": 4}]}))
-        [{'model.width': 16, 'model.depth': 3}, {'model.width': 8, 'model.depth': 4}]
+        >>> for point in points_of(configure("smoke", {"axes.model.width": (8, 16), "axes.pool.size": (48,)})):
+        ...     print(point.values)
+        {'model.width': 8, 'pool.size': 48}
+        {'model.width': 16, 'pool.size': 48}
+        >>> members = [{"model.width": 16, "rho": 0.9}, {"model.depth": 4}, {"model.width": 16, "rho": 1.0}]
+        >>> for point in points_of(configure("smoke", {"axes.rho": (0.5,), "members": members})):
+        ...     print(point.values, point.entries)
+        {'model.width': 16, 'model.depth': 3} [{'rho': 0.9}, {'rho': 1.0}]
+        {'model.width': 8, 'model.depth': 4} [{}]
     """
-    grid = config.grid
-    if hasattr(grid, "items"):
-        values_by_name = leaves(grid)
-        combinations = itertools.product(*values_by_name.values())
-        return [dict(zip(values_by_name, combination, strict=True)) for combination in combinations]
-    unchanged = leaves(config)
-    names = dict.fromkeys(itertools.chain.from_iterable(grid))
-    default_point = {name: unchanged[name] for name in names}
-    return [{**default_point, **item} for item in grid]
+    names = [name for name in varied_names(config) if PLACES[f"axes.{name}"].compiles]
+    points: dict[tuple[Any, ...], Point] = {}
+    for entry in config.members or ({},):
+        values = []
+        for name in names:
+            if name in entry:
+                values.append((entry[name],))
+            else:
+                values.append(values_if_unlisted(config, KEYS[name]))
+        of_traced = {name: value for name, value in entry.items() if name not in names}
+        for combination in itertools.product(*values):
+            point = Point(dict(zip(names, combination, strict=True)), [])
+            points.setdefault(combination, point).entries.append(of_traced)
+    return list(points.values())
+
+
+def varied_names(config: Config) -> list[str]:
+    """Returns the names of the axes, then those that only entries of `config.members` set.
+
+    Example:
+        >>> from flipjax import configure
+        >>> varied_names(configure("smoke", {"axes.model.width": (8, 16), "members": [{"train.crop": 1.0}]}))
+        ['method', 'model.width', 'rho', 'seed', 'train.crop']
+    """
+    names = dict.fromkeys(leaves(config.axes))
+    for entry in config.members:
+        names.update(dict.fromkeys(entry))
+    return list(names)
 
 
 def read_static(part: type[Part], config: Config, point: Mapping[str, object], **further: object) -> Part:
-    """Returns the record of a section's static keys or options, with the values of a point of the grid.
+    """Returns the record of a section's static keys or options, with the values of a point.
 
     `further` are fields that are no keys.
 
@@ -118,13 +154,13 @@ def read_static(part: type[Part], config: Config, point: Mapping[str, object], *
 
 
 def pool_spec(config: Config, point: Mapping[str, object]) -> PoolSpec:
-    """Returns the specification of the pool at a point of the grid.
+    """Returns the specification of the pool at a point.
 
     Example:
         >>> from flipjax import configure
         >>> pool_spec(configure("smoke"), {"pool.size": 32}).size
         32
-        >>> pool_spec(configure("smoke", {"axes.cue_strength": (0.5, 1.0)}), {}).blended
+        >>> pool_spec(configure("smoke", {"axes.pool.cue_strength": (0.5, 1.0)}), {}).blended
         True
     """
     return read_static(PoolSpec, config, point, blended="cue_strength" in active_numbers(config))
@@ -135,7 +171,7 @@ def active_numbers(config: Config) -> tuple[str, ...]:
 
     Example:
         >>> from flipjax import configure
-        >>> active_numbers(configure("smoke")), active_numbers(configure("smoke", {"axes.crop": (0.0, 0.5)}))
+        >>> active_numbers(configure("smoke")), active_numbers(configure("smoke", {"axes.train.crop": (0.0, 0.5)}))
         ((), ('crop',))
     """
     active = []

@@ -219,7 +219,7 @@ def _same_images(runs: Mapping[str, StoredRun]) -> list[str]:
 def _test_rows(run: StoredRun) -> np.ndarray:
     """Returns the pool rows of a run's test images, int (n, 2).
 
-    They are those of its first cell; the others have the same unless `config.grid` changes the pool or the split.
+    They are those of its first cell; the others have the same unless an axis varies the pool or the split.
     """
     images = run.example.images
     return np.stack([images.object_row, images.scene_row], axis=1)[images.inside("test")]

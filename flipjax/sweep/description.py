@@ -29,7 +29,8 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     """Yields the lines that describe a plan: members, model, steps and, as far as known, memory of each program."""
     for program in plan.programs:
         yield from _describe_program(program, plan.population)
-    yield f"programs to compile: {len(plan.programs)}; members: {plan.members}; nothing was trained"
+    made_by = f" ({', '.join(plan.compiling)} made them)" if plan.compiling else ""
+    yield f"programs to compile: {len(plan.programs)}{made_by}; members: {plan.members}; nothing was trained"
 
 
 def _describe_program(program: Program, spec: PopulationSpec) -> Iterator[str]:

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from flipjax.backend.software import differing_software
 from flipjax.config import ConfigError
+from flipjax.config.former import is_former, renamed
 from flipjax.config.groups import Groups
 from flipjax.config.identity import first_difference
 from flipjax.config.program import Program, gallery_member
@@ -170,6 +171,9 @@ class Workdir:
             record = _read_json(path)
             if any_run:
                 return
+            if is_former(record["config"]):
+                former_run = f"one of an earlier flipjax in {self.folder} ({'; '.join(renamed(record['config']))} now)"
+                raise ConfigError("--workdir", "a run of this flipjax", f"{former_run}; {ADVICE}")
             difference = first_difference(record["config"], json.loads(json.dumps(config)))
             if difference:
                 other_run = f"one of another in {self.folder} ({difference}); {ADVICE}"

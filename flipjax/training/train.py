@@ -23,7 +23,7 @@ import numpy as np
 
 from flipjax.backend.start import check_mesh, check_settings
 from flipjax.config import AXES, Config, ConfigError, Experiment
-from flipjax.config.checks import check_setting, check_value, nearest
+from flipjax.config.checks import check_setting, check_value, nearest_key
 from flipjax.config.keys import as_python
 from flipjax.config.plan import Plan, plan, setting_of
 from flipjax.config.program import Program, Setting, Value
@@ -63,10 +63,10 @@ class Setup:
         in_range: list[jax.Array] = []
         for name, value in values.items():
             if name not in AXES:
-                raise ConfigError(f"config.axes.{name}", f"an axis; {nearest(f'axes.{name}')}")
+                raise ConfigError(f"train.member({name}=...)", f"a traced key; {_nearest_column(name)}")
             if np.ndim(value):
                 several = f"an array of shape {np.shape(value)}; train.members({name}=...) makes a member of each value"
-                raise ConfigError(f"config.axes.{name}", "one value", several)
+                raise ConfigError(f"config.axes.{AXES[name].axis}", "one value", several)
             if isinstance(value, jax.Array):
                 axes[name] = value
                 limits = AXES[name].values
@@ -133,9 +133,10 @@ class Train:
         """Returns a member, with the configuration's first value for each omitted axis.
 
         Args:
-            **axes: rho, seed, method, learning_rate and any other key of `config.axes`. Python numbers are checked. All
-                but `method` and `schedule` may be traced JAX arrays: then a value out of range, or a rho that the pool
-                does not allow, ends as DIVERGED with NaN in place of numbers, and rho n is rounded in float32.
+            **axes: rho, seed, method, learning_rate and any other traced key, by its last name, as results.csv has it.
+                Python numbers are checked. All but `method` and `schedule` may be traced JAX arrays: then a value out
+                of range, or a rho that the pool does not allow, ends as DIVERGED with NaN in place of numbers, and
+                rho n is rounded in float32.
 
         Raises:
             ConfigError: unknown axis or value out of range.
@@ -160,7 +161,7 @@ class Train:
             settings = [{}] if settings is None else list(settings)
             doubled = set(itertools.chain.from_iterable(settings)) & axes.keys()
             if doubled:
-                raise ConfigError(f"config.axes.{min(doubled)}", "values in the settings or of an axis", "both")
+                raise ConfigError(f"train.members({min(doubled)}=...)", "values in the settings or of an axis", "both")
             points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
             chosen = []
             for setting in settings:
@@ -188,6 +189,15 @@ class Train:
         return Model(kept.weights, self.experiment.model, names, self.experiment.pool.size)
 
 
+def _nearest_column(name: str) -> str:
+    """Suggests an argument of `Train.member` in place of an unknown one."""
+    key = nearest_key(name)
+    for column, traced in AXES.items():
+        if traced is key:
+            return f"the nearest is {column}"
+    return f"valid are {', '.join(AXES)}"
+
+
 def make_train(
     config: Config | str | Path,
     changes: Mapping[str, object] | None = None,
@@ -208,7 +218,7 @@ def make_train(
         returns its weights and the decomposition of the test images.
 
     Raises:
-        ConfigError: invalid field, grid of several programs, or JAX settings that would change results.
+        ConfigError: invalid field, several programs, or JAX settings that would change results.
         ValueError: the pool is too small, or `start` does not fit the network.
 
     Example:
@@ -218,9 +228,9 @@ def make_train(
     """
     check_settings()
     planned = plan(configure(configure(config, changes), keys_of(data)))
-    count = len(planned.programs)
-    if count > 1:
-        raise ConfigError("config.grid", "one program; make_train is called for each", f"{count} programs")
+    if planned.compiling:
+        several = f"{len(planned.programs)} programs"
+        raise ConfigError(f"config.axes.{planned.compiling[0]}", "one program; make_train is called for each", several)
     program, task = make_task(planned.programs[0], data)
     check_own(program.experiment)
     packed = form_of(planned.population, model=program.experiment.model.title) == "packed"

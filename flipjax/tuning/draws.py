@@ -125,7 +125,7 @@ def draw_settings(
     seed: int = 0,
     declared: Mapping[str, Method] = METHODS,
 ) -> list[dict[str, float | str]]:
-    """Returns settings for `config.members`: `draws` of each method, method by method.
+    """Returns settings by column, as `Train.members` takes them: `draws` of each method, method by method.
 
     Numbers of all methods, such as the learning rate, are drawn once and shared, so that no method has better ones by
     luck. The numbers of a method are drawn for it alone.

@@ -12,6 +12,7 @@ from flipjax.backend.start import start_backend
 from flipjax.config import AXES, Config, ConfigError
 from flipjax.config.plan import Plan, plan
 from flipjax.config.reading import changed
+from flipjax.config.values import leaves
 from flipjax.data.sources.arrays import ArrayData
 from flipjax.results.run import StoredRun
 from flipjax.support.frames import records_of
@@ -81,14 +82,16 @@ class Protocol:
     @property
     def drawn_configuration(self) -> Config:
         """The configuration of the draws."""
-        return changed(self.configuration, {**self._common_changes, **WITHOUT_TESTS, "members": self.settings})
+        return changed(
+            self.configuration, {**self._common_changes, **WITHOUT_TESTS, "members": as_members(self.settings)}
+        )
 
     def fresh_configuration(
         self, fresh_settings: Sequence[FreshSetting], fresh_changes: Mapping[str, object]
     ) -> Config:
         """Returns the configuration of the networks that are tested."""
         axes = {"axes.rho": tuple(self.rhos[:1]), "axes.seed": tuple(self.options.fresh)}
-        members = {"members": distinct_entries(fresh_settings)}
+        members = {"members": as_members(distinct_entries(fresh_settings))}
         return changed(self.configuration, {**self._common_changes, **axes, **fresh_changes, **members})
 
     @property
@@ -124,8 +127,9 @@ def _check(config: Config, planned: Plan, options: TuneOptions) -> None:
         raise ConfigError("rules", f"one or more different among {', '.join(RULES)}", ", ".join(rules) or "none")
     settings = planned.programs[0].settings
     if not set(settings[0].axes) <= set(AXES) or len(config.members):
-        raise ConfigError("config.grid", "no grid and no members, whose place the draws take", "some")
-    for name, values in config.axes.items():
+        expected = "axes of traced keys and no members, whose place the draws take"
+        raise ConfigError("config.axes", expected, "members or axes that compile programs")
+    for name, values in leaves(config.axes).items():
         if name not in ("rho", "seed", "method") and len(values) > 1:
             raise ConfigError(f"config.axes.{name}", "one value, since numbers are drawn from ranges", listed(values))
     fresh = options.fresh
@@ -197,8 +201,18 @@ def _is_best(means: pd.DataFrame, sign: int) -> np.ndarray:
     return means.index.isin(best.index)
 
 
+def as_members(settings: Sequence[Mapping[str, float | str]]) -> list[dict[str, float | str]]:
+    """Returns settings by column as entries of `config.members`, by the names of axes.
+
+    Example:
+        >>> as_members([{"method": "jtt", "learning_rate": 0.01, "jtt_weight": 4.0}])
+        [{'method': 'jtt', 'train.learning_rate': 0.01, 'knobs.jtt_weight': 4.0}]
+    """
+    return [{AXES[column].axis: value for column, value in setting.items()} for setting in settings]
+
+
 def entry_of(axes: Mapping[str, object], entries: Sequence[Mapping[str, float | str]]) -> int:
-    """Returns the number of the entry of `config.members` that a member with these axes was made of.
+    """Returns the number of the setting, by column, that a member with these axes was made of.
 
     A method as it stands sets no number, so that its entry fits tuned members of the method, too: of entries that fit,
     the one with the most values is the member's, and of equal draws the first.
@@ -211,7 +225,7 @@ def entry_of(axes: Mapping[str, object], entries: Sequence[Mapping[str, float | 
             number = candidate
             values = len(entry)
     if number < 0:
-        raise ValueError(f"config.members: expected an entry of {dict(axes)}; found none")
+        raise ValueError(f"settings: expected one of {dict(axes)}; found none")
     return number
 
 
@@ -228,7 +242,7 @@ class FreshSetting:
 
     @property
     def entry(self) -> dict[str, float | str]:
-        """Its entry in `config.members`."""
+        """The setting, with rho."""
         return {"rho": self.rho, **self.setting}
 
 
@@ -248,7 +262,7 @@ def fresh_settings(draws: pd.DataFrame, protocol: Protocol) -> list[FreshSetting
 
 
 def distinct_entries(settings: Sequence[FreshSetting]) -> list[dict[str, float | str]]:
-    """Returns the entries of `config.members`, each once: two rules may choose one draw."""
+    """Returns the settings, each once: two rules may choose one draw."""
     entries: list[dict[str, float | str]] = []
     for setting in settings:
         if setting.entry not in entries:

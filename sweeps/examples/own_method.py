@@ -51,7 +51,7 @@ def get_config():
     config.train.loss = focal
     config.train.augment = grey
     config.train.optimizer = optax.nadam  # Any of optax that takes a learning rate; the default is "adam"
-    config.grid.model.build = (None, Flat)  # None: the built-in U-Net
+    config.axes.model.build = (None, Flat)  # None: the built-in U-Net
     config.axes.method = ("ce", "focal", "grey", "focal+grey")
     config.axes.rho = (0.95,)
     config.axes.seed = (0, 1)

@@ -15,7 +15,7 @@ from ml_collections import FrozenConfigDict
 
 import flipjax
 from flipjax import configure
-from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experiment, ModelSpec, default_config
+from flipjax.config import KEYS, MODEL_NAMES, PLACES, POOL_NAMES, ConfigError, Experiment, ModelSpec, default_config
 from flipjax.config.checks import check
 from flipjax.config.identity import digest_of
 from flipjax.config.keys import keys_in, static, traced
@@ -43,6 +43,7 @@ BAD = {
     **section("pool", scene_column=""),
     **section("split", n_train=-1, n_val=0, n_test=3, seed=-1, folds=1, fold=-1, rare_kept=1.5),
     **section("model", name="vgg", width=0, depth=7, norm="layer", dtype="float16", build="vgg"),
+    **section("train", learning_rate=float("inf"), weight_decay=-1.0, warmup=1.5, schedule="linear", clip_norm=-1.0),
     **section("train", epochs=0, batch_size=0, patience=0, optimizer="adamw", momentum=1.5),
     **section("train", hflip=NAN, crop=1.5, jitter=-0.1),
     **section(
@@ -58,8 +59,7 @@ BAD = {
         keep="best",
         convolutions="eigen",
     ),
-    **section("axes", rho=0.0, seed=-1, method="", learning_rate=float("inf"), weight_decay=-1.0, warmup=1.5),
-    **section("axes", schedule="linear", clip_norm=-1.0),
+    **section("axes", rho=0.0, seed=-1, method=""),
     **section("knobs", dice=-1.0, dro_step=NAN, cutmix=1.5, swap=-0.5, ema=1.0, swa=1.0, jtt_epochs=0, jtt_weight=0.5),
     **section("intervene", scenes="all", scores="some"),
 }
@@ -115,13 +115,15 @@ TAKEN = {
     "NumPy's range": ("axes.seed", np.arange(3), (0, 1, 2)),
     "an array": ("axes.rho", np.linspace(0.5, 1, 3), (0.5, 0.75, 1.0)),
     "an array of text": ("axes.method", np.array(["ce", "dfr"]), ("ce", "dfr")),
-    "JAX's array": ("axes.crop", jnp.array([0.0, 0.5]), (0.0, 0.5)),
-    "integers of NumPy": ("grid.model.width", [np.int64(4), np.uint8(8)], (4, 8)),
+    "JAX's array": ("axes.train.crop", jnp.array([0.0, 0.5]), (0.0, 0.5)),
+    "integers of NumPy": ("axes.model.width", [np.int64(4), np.uint8(8)], (4, 8)),
     "a number of NumPy": ("train.epochs", np.int32(3), 3),
     "an array without axes": ("population.memory_gb", np.array(0.5), 0.5),
     "a fraction": ("train.crop", fractions.Fraction(1, 4), 0.25),
-    "settings": ("members", [{"crop": np.float32(0.5), "seed": np.int64(1)}], ({"crop": 0.5, "seed": 1},)),
-    "a grid": ("grid", [{"model.width": np.int64(4)}, {"model.width": 8}], ({"model.width": 4}, {"model.width": 8})),
+    "one number of an axis": ("axes.seed", 3, (3,)),
+    "one name of an axis": ("axes.train.schedule", "cosine", ("cosine",)),
+    "one value that is a tuple": ("axes.pool.classes", ["ripplet", "mossling"], (("ripplet", "mossling"),)),
+    "settings": ("members", [{"train.crop": np.float32(0.5), "seed": np.int64(1)}], ({"train.crop": 0.5, "seed": 1},)),
     "a list of lists": ("pool.usual", [["land"], ["water"]], (("land",), ("water",))),
 }
 
@@ -156,15 +158,18 @@ def test_a_frozen_configuration_is_copied():
 
 NAMES_INSTEAD = {
     "a section": ({"train": {"epochs": 3}}, "config.train: expected dotted names of its keys, such as 'train."),
-    "a section of the grid": (
-        {"grid.model": {"width": (4, 8)}},
-        "config.grid.model: expected dotted names of its keys",
+    "a section as an axis": (
+        {"axes.model": {"width": (4, 8)}},
+        "config.axes.model: expected dotted names of its keys",
     ),
     "values of a static key": (
         {"model.width": (8, 16)},
-        "config.model.width: .*; several go to config.grid.model.width",
+        "config.model.width: .*; several go to config.axes.model.width",
     ),
-    "values of a traced key": ({"train.crop": (0.0, 0.5)}, "config.train.crop: .*; several go to config.axes.crop"),
+    "values of a traced key": (
+        {"train.crop": (0.0, 0.5)},
+        "config.train.crop: .*; several go to config.axes.train.crop",
+    ),
     "values out of range": ({"model.width": (8, 0)}, r"config.model.width: expected a number in \[1, 16384\]; found"),
 }
 
@@ -173,6 +178,48 @@ NAMES_INSTEAD = {
 def test_what_was_meant_is_named(changes, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
         plan(configure(default_config(), changes))
+
+
+MEANT = {
+    "grid.model.width": "config.axes.model.width, as it is called now",
+    "grid.train.crop": "config.axes.train.crop, as it is called now",
+    "grid": "config.axes or config.members, as it is called now",
+    "axes.learning_rate": "config.axes.train.learning_rate or config.train.learning_rate, as it is called now",
+    "axes.dro_step": "config.axes.knobs.dro_step or config.knobs.dro_step, as it is called now",
+    "axes.population.width": "a key that varies; config.population.width is one value for all members",
+    "axes.intervene.scores": "a key that varies; config.intervene.scores is one value for all members",
+    "axes.population": "a key that varies, which this section has none of; found a section",
+    "axes.width": "a key of the configuration; the nearest is config.axes.model.width",
+    "axes.model.widht": "a key of the configuration; the nearest is config.axes.model.width",
+    "axes.lr": "a key of the configuration; the nearest is config.axes.train.learning_rate",
+    "train.early_stopping": "a key of the configuration; the nearest is config.train.patience",
+    "train.best_checkpoint": "a key of the configuration; the nearest is config.train.selection",
+    "model.image-size": "a key of the configuration; the nearest is config.pool.size",
+    "train.fine_tuning": "a key of the configuration; in Python it is flipjax.make_train(start=...)",
+    "model.qqq": "a key of the configuration; valid are model.name, model.width",
+}
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_a_name_that_is_no_key_is_answered_with_the_one_that_was_meant(name):
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'config.{name}: expected {MEANT[name]}')}"):
+        configure("smoke", {name: (1,)})
+
+
+MEMBERS_MEANT = {
+    "learning_rate": "train.learning_rate, as it is called now",
+    "lr": "the name of an axis; the nearest is train.learning_rate",
+    "early_stopping": "the name of an axis; the nearest is train.patience",
+    "population.width": "a key that varies; config.population.width is one value for all members",
+    "config.rho": "the name of an axis; the nearest is rho",
+}
+
+
+@pytest.mark.parametrize("name", MEMBERS_MEANT)
+def test_a_name_that_members_cannot_set_is_answered_with_the_one_that_was_meant(name):
+    message = f"config.members[0].{name}: expected {MEMBERS_MEANT[name]}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        plan(configure("smoke", {"members": [{name: 1}]}))
 
 
 @pytest.mark.parametrize("field", KEYS)
@@ -186,7 +233,7 @@ def test_values_that_no_set_can_hold_are_refused(field):
 
 
 def test_a_configuration_with_another_network_keeps_its_pool_and_is_a_copy():
-    config = configure("smoke", {"pool.size": 48, "model.width": 4, "grid.model.depth": (1, 2)})
+    config = configure("smoke", {"pool.size": 48, "model.width": 4, "axes.model.depth": (1, 2)})
     model = ModelSpec(name="smp_mit_b2", weights="weights/mit_b2")
     before = config.to_dict()
     with pytest.raises(ConfigError, match=r"config\.pool\.size: expected a multiple of 32"):
@@ -198,20 +245,23 @@ def test_a_configuration_with_another_network_keeps_its_pool_and_is_a_copy():
     assert with_model(own, model).model.build is None
 
 
-PRODUCT = {"model": {"width": (4, 12), "norm": ("none",)}, "pool": {"size": (32, 64)}}
-BELONG = [{"model.width": 4, "pool.size": 32}, {"model.width": 16}]
-GRIDS = {
+PRODUCT = {"axes.model.width": (4, 12), "axes.model.norm": ("none",), "axes.pool.size": (32, 64)}
+BELONG = {"members": [{"model.width": 4, "pool.size": 32}, {"model.width": 16}]}
+STATIC = {
     "a product": (PRODUCT, [(4, 32), (4, 64), (12, 32), (12, 64)]),
     "a list": (BELONG, [(4, 32), (16, 48)]),
+    "a list and an axis": (
+        {"members": [{"model.width": 4}, {"model.width": 16}], "axes.pool.size": (32, 64)},
+        [(4, 32), (4, 64), (16, 32), (16, 64)],
+    ),
 }
 
 
-@pytest.mark.parametrize(("grid", "wanted"), GRIDS.values(), ids=GRIDS)
-def test_a_grid_is_a_product_or_a_list_of_what_belongs_together(grid, wanted):
-    config = default_config()
-    config.grid = grid
-    programs = plan(config).programs
+@pytest.mark.parametrize(("changes", "wanted"), STATIC.values(), ids=STATIC)
+def test_axes_combine_static_keys_and_members_list_what_belongs_together(changes, wanted):
+    programs = plan(configure(default_config(), changes)).programs
     specs = [program.experiment for program in programs]
+    # A product of axes is in the order of their names.
     assert [(spec.model.width, spec.pool.size) for spec in specs] == wanted
     axes = [setting.axes for program in programs for setting in program.settings]
     assert [(each["model.width"], each["pool.size"]) for each in axes[:: len(programs[0].names)]] == wanted
@@ -220,12 +270,42 @@ def test_a_grid_is_a_product_or_a_list_of_what_belongs_together(grid, wanted):
     assert len({name for program in programs for name in program.names}) == len(axes)
 
 
+def test_members_of_traced_and_static_keys_share_programs():
+    members = [{"model.width": 4, "rho": 0.9}, {"train.learning_rate": 1e-3}, {"model.width": 4, "rho": 0.6}]
+    programs = plan(configure(default_config(), {"axes.rho": 0.5, "axes.seed": (0, 1), "members": members})).programs
+    found = []
+    for program in programs:
+        axes = [setting.axes for setting in program.settings]
+        found.append([(each["model.width"], each["rho"], each["learning_rate"], each["seed"]) for each in axes])
+    first = [(4, 0.9, 2e-3, 0), (4, 0.9, 2e-3, 1), (4, 0.6, 2e-3, 0), (4, 0.6, 2e-3, 1)]
+    assert found == [first, [(8, 0.5, 1e-3, 0), (8, 0.5, 1e-3, 1)]]
+    assert [name for program in programs for name in program.names] == [f"m{number:03d}" for number in range(6)]
+    assert {program.rhos for program in programs} == {(0.9, 0.6, 0.5)}
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=list(KEYS))
+def test_a_key_has_one_home_and_one_axis(key):
+    places = [place for place, other in PLACES.items() if other is key]
+    assert places == list(dict.fromkeys([key.name, f"axes.{key.axis}"] if key.varies else [key.name]))
+
+
+def test_columns_are_last_names_of_traced_keys_and_full_names_of_static_ones():
+    changes = {"axes.split.seed": (0, 1), "axes.pool.seed": (0, 1), "axes.train.crop": (0.0, 0.5)}
+    first = plan(configure("smoke", changes)).programs[0].settings[0]
+    assert [name for name in first.axes if name.endswith(("seed", "crop"))] == [
+        "pool.seed",
+        "split.seed",
+        "seed",
+        "crop",
+    ]
+
+
 def test_members_that_are_no_product_stand_in_a_list():
     config = default_config()
     config.axes.rho, config.axes.seed = (0.5,), (0, 1)
     config.members = [
-        {"rho": 0.9, "learning_rate": 1e-3, "crop": 0.5},
-        {"rho": 0.6, "method": "group_dro", "dro_step": 0.1},
+        {"rho": 0.9, "train.learning_rate": 1e-3, "train.crop": 0.5},
+        {"rho": 0.6, "method": "group_dro", "knobs.dro_step": 0.1},
     ]
     (program,) = plan(config).programs
     axes = [dict(setting.axes) for setting in program.settings]
@@ -258,35 +338,43 @@ def adam(learning_rate):
 
 # Configurations that cannot run, by the field that the error names.
 REFUSED = {
-    "grid": [{"grid": []}, {"grid": [{"model.width": 4}] * 2}],
-    "grid[0].train.crop": [{"grid": [{"train.crop": 1.0}]}],
-    "grid.model.width": [{"grid.model.width": values} for values in ((), "ab", (8, 4, 8))],
-    "grid.axes.rho": [{"grid.axes": {"rho": (1,)}}],
-    **{f"grid.{name}": [{f"grid.{name}": (1,)}] for name in ("model.widht", "train.crop")},
+    "grid.model.width": [{"grid": {"model": {"width": (8, 16)}}}],
+    "axes.model.width": [
+        *({"axes.model.width": values} for values in ((), "ab", (8, 4, 8))),
+        {"axes.model.width": (4, 8), "members": [{"model.width": 16}]},
+    ],
     "members": [{"members": 0.5}, {"members": [{}]}],
     "members[0].rate": [{"members": [{"rate": 0.5}]}],
-    "axes.learning_rate": [{"members": [{"learning_rate": 0.0}]}],
-    "axes.rho": [{"members": [{"rho": 0.5}]}, {"axes.rho": (0.5, [0.9])}, {"axes.rho": (0.4, 0.9)}, FOUR],
+    "members[0].train.learning_rate": [{"members": [{"train.learning_rate": 0.0}]}],
+    "axes.train.learning_rate": [{"axes.train.learning_rate": values} for values in ((1e-3, print), (), (1e-3, 1e-3))],
+    "members[1].rho": [{"axes.rho": 0.5, "members": [{"rho": 0.9}, {"rho": 1.5}]}],
+    "axes.rho": [
+        {"members": [{"rho": 0.5}]},
+        {"axes.rho": 0.5, "members": [{"rho": 0.4}]},
+        {"axes.rho": (0.5, [0.9])},
+        {"axes.rho": (0.4, 0.9)},
+        FOUR,
+    ],
     "axes.seed": [{"axes.seed": values} for values in ((0.5,), (), "ab", (8, 4, 8))],
     "axes.lr": [{"axes.lr": (1,)}],
-    "axes.cue_strength": [{"pool.name": "folder", "pool.root": "photos", "axes.cue_strength": (1.0, 0.25)}],
-    "axes.swap": [{"axes.swap": (0.5, 1.0)}],
+    "pool.cue_strength": [{"pool.name": "folder", "pool.root": "photos", "axes.pool.cue_strength": (1.0, 0.25)}],
+    "axes.knobs.swap": [{"axes.knobs.swap": (0.5, 1.0)}],
     "axes.method": [*({"axes.method": (method,)} for method in UNKNOWN), {"axes.method": ("dfr",), **LARGE}],
     "model.weights": [{"model.weights": "folder"}],
     "model.width": [*({"model.width": value} for value in (8.5, "8", 10**20)), {"model.width": 16, **LARGE}],
     "train.batch_size": [{"train.batch_size": True}],
     "train.epochs": [{"train.epochs": ...}],
-    "grid.train.optimizer": [{"grid.train.optimizer": ("adam", adam)}],
+    "axes.train.optimizer": [{"axes.train.optimizer": ("adam", adam)}],
     "train.momentum": [
         {"train.momentum": 0.9},
-        {"axes.momentum": (0.0, 0.9)},
-        {"grid.train.optimizer": ("sgd", "adam"), "train.momentum": 0.9},
+        {"axes.train.momentum": (0.0, 0.9)},
+        {"axes.train.optimizer": ("sgd", "adam"), "train.momentum": 0.9},
         {"train.optimizer": print, "train.momentum": 0.9},
     ],
     "train.optimizer": [{"train.optimizer": value} for value in (lambda rate: rate, None, ("adam", "sgd"), "Adam")],
     "split.n_train": [{"split.n_train": 8}, {"split.n_train": 513}, {"train.batch_size": 10**6}],
     "split.n_val": [{"split.n_val": 6}, {"split.n_val": 4, "axes.method": ("dfr",)}],
-    "knobs.jtt_epochs": [{"grid.train.epochs": (10, 2), "axes.method": ("jtt",)}],
+    "knobs.jtt_epochs": [{"axes.train.epochs": (10, 2), "axes.method": ("jtt",)}],
     "pool.size": [{"model.depth": 5, "pool.size": 24}, {"model.name": "smp_mit_b2", "pool.size": 48}],
     "pool.usual": [{"pool.usual": usual} for usual in ((LAND, "sea"), (LAND, LAND), (LAND,), ((LAND, WATER), LAND))],
     "pool.classes": [{"pool.classes": ("ripplet", "newt")}],
@@ -327,7 +415,7 @@ def test_a_program_holds_what_any_method_needs():
 def test_a_configuration_that_was_read_takes_further_axes():
     """As one of `default_config` does; other sections are locked in both."""
     config = configure("smoke")
-    config.axes.crop = (0.0, 1.0)
+    config.axes.train.crop = (0.0, 1.0)
     assert config.is_locked and config.model.is_locked
 
 
@@ -353,7 +441,8 @@ def test_a_file_in_configs_can_run(path, variant):
 
 def test_knobs_and_augmentation_are_axes_of_one_program_without_a_training_twice():
     config = default_config()
-    config.axes.update(rho=(0.9,), method=("ce", "group_dro", "bg_cutmix"), dro_step=(0.1, 1.0), crop=(0.0, 0.75))
+    config.axes.update(rho=(0.9,), method=("ce", "group_dro", "bg_cutmix"))
+    config.axes.knobs.dro_step, config.axes.train.crop = (0.1, 1.0), (0.0, 0.75)
     config.knobs.cutmix = 0.25
     (program,) = plan(config).programs
     assert program.experiment.active_numbers == ("crop",)
@@ -368,8 +457,8 @@ def test_knobs_and_augmentation_are_axes_of_one_program_without_a_training_twice
     ("changes", "blended", "is_axis"),
     [
         ({}, False, False),
-        ({"axes.cue_strength": (1.0,)}, False, True),
-        ({"axes.cue_strength": (1, 0.25)}, True, True),
+        ({"axes.pool.cue_strength": (1.0,)}, False, True),
+        ({"axes.pool.cue_strength": (1, 0.25)}, True, True),
     ],
     ids=["not asked", "whole", "weaker"],
 )

@@ -36,7 +36,7 @@ def images():
 
 
 def test_the_images_are_a_members_own(config, images):
-    config.axes.schedule = ("constant", "cosine")
+    config.axes.train.schedule = ("constant", "cosine")
     program, task = make_task(plan(config).programs[0])
     index = next(i for i, s in enumerate(program.settings) if (s.axes["rho"], s.axes["seed"]) == (0.95, 1))
     members = make_members(program, task)
@@ -53,7 +53,7 @@ def test_the_images_are_a_members_own(config, images):
 
 
 def test_images_have_the_members_strength_of_the_cue(config, images):
-    config.axes.cue_strength = (1.0, 0.0)
+    config.axes.pool.cue_strength = (1.0, 0.0)
     none = benchmark(config, rho=0.95, seed=1, cue_strength=0.0).test
     sets = none.images[np.argsort(none.pairs, kind="stable")]
     np.testing.assert_array_equal(sets[::2], sets[1::2])
@@ -112,7 +112,7 @@ def test_any_number_of_classes_and_scenes(config):
 
 
 def test_one_value_of_the_grid_is_that_of_the_pool(config):
-    alone = benchmark(configure(config, {"grid.pool.size": (24,), "grid.split.seed": (7,)}), rho=0.9)
+    alone = benchmark(configure(config, {"axes.pool.size": (24,), "axes.split.seed": (7,)}), rho=0.9)
     same = benchmark(configure(config, {"pool.size": 24, "split.seed": 7}), rho=0.9)
     assert alone.test.images.shape[1] == 24 and (alone.train.images == same.train.images).all()
 
@@ -120,8 +120,8 @@ def test_one_value_of_the_grid_is_that_of_the_pool(config):
 def test_what_is_refused(config, images):
     with pytest.raises(ValueError, match=r"expected 3 classes \(background, mossling, ripplet\), found 4"):
         score(np.zeros((*images.test.masks.shape, 4), np.float32), images)
-    config.grid.split = {"seed": (0, 1)}
-    with pytest.raises(ConfigError, match=r"config\.grid\.split\.seed: expected one value, as config\.split\.seed"):
+    config.axes.split = {"seed": (0, 1)}
+    with pytest.raises(ConfigError, match=r"config\.axes\.split\.seed: expected one value, as config\.split\.seed"):
         benchmark(config, rho=0.9)
     with pytest.raises(ConfigError, match=r"config\.axes\.rho: expected a number in"):
         benchmark(RECORDED / "smoke_run.py", rho=0.2)

@@ -150,7 +150,7 @@ def test_folds_share_one_experiment():
     images = generator.integers(0, 256, (40, 16, 16), np.uint8)
     data = from_arrays(images, np.tile(np.arange(16) < 5, (40, 16, 1)), [0, 1] * 20, [0, 1, 1, 0] * 10, **NAMES)
     sizes = {"split.folds": 4, "split.n_train": 0, "train.batch_size": 8, "axes.rho": (0.9,)}
-    config = flipjax.configure("smoke", {**sizes, "grid.split.fold": (0, 1, 2, 3)})
+    config = flipjax.configure("smoke", {**sizes, "axes.split.fold": (0, 1, 2, 3)})
     made = [make_task(program, data) for program in plan(flipjax.configure(config, keys_of(data))).programs]
     assert len({program.experiment for program, _ in made}) == 1
     tested = np.concatenate([task.tables["test"].rows[:, 0] for _, task in made])
@@ -183,7 +183,7 @@ def test_what_cannot_be_divided_is_one_sentence(catalog, problem):
         ({"split.folds": 3, "split.fold": 3, "axes.rho": (0.9,)}, "config.split.fold"),
         ({"split.fold": 1}, "config.split.fold"),
         ({"split.folds": 3, "axes.rho": (0.5, 0.9)}, "config.axes.rho"),
-        ({"axes.rare_kept": (0.5, 1.0)}, "config.split.rare_kept"),
+        ({"axes.split.rare_kept": (0.5, 1.0)}, "config.split.rare_kept"),
         ({"split.folds": 1}, "config.split.folds"),
     ],
     ids=["fold too large", "fold alone", "two levels", "rare_kept alone", "one fold"],

@@ -206,13 +206,13 @@ def test_every_row_of_every_table_has_a_place(composite):
 
 def test_the_projection_never_saw_a_test_image():
     data = photos()
-    _, task = task_of(data, split__folds=3, grid__split__fold=(0,), axes__rho=(0.75,), split__n_train=0)
+    _, task = task_of(data, split__folds=3, axes__split__fold=(0,), axes__rho=(0.75,), split__n_train=0)
     images = np.asarray(data.pool.images).copy()
     for part in ("val", "test"):
         rows = task.tables[part].rows[:, 0]
         images[rows] = 255 - images[rows]
     changed = data._replace(pool=dataclasses.replace(data.pool, images=images))
-    _, other = task_of(changed, split__folds=3, grid__split__fold=(0,), axes__rho=(0.75,), split__n_train=0)
+    _, other = task_of(changed, split__folds=3, axes__split__fold=(0,), axes__rho=(0.75,), split__n_train=0)
     for before, after in zip(task.pool.features.projection, other.pool.features.projection, strict=True):
         np.testing.assert_array_equal(before, after)
     assert (task.pool.features.maps != other.pool.features.maps).any()
@@ -221,7 +221,7 @@ def test_the_projection_never_saw_a_test_image():
 def test_folds_of_a_composite_pool_share_their_images():
     pools = []
     for fold in (0, 1):
-        changes = {"split__folds": 2, "grid__split__fold": (fold,), "axes__rho": (0.75,), "split__n_train": 0}
+        changes = {"split__folds": 2, "axes__split__fold": (fold,), "axes__rho": (0.75,), "split__n_train": 0}
         program, task = task_of(cut_outs(), **changes)
         assert program.experiment.split.fold == 0 and task.pool.features.maps.shape[:2] == (2, 32)
         pools.append(task.pool)
@@ -325,7 +325,7 @@ REFUSED = {
     "bg_swap": ({"axes.method": ("ce", "bg_swap")}, "axes.method"),
     "bg_cutmix": ({"axes.method": ("bg_cutmix",)}, "axes.method"),
     "jitter": ({"train.jitter": 0.3}, "train.jitter"),
-    "crop": ({"axes.crop": (0.0, 1.0)}, "train.crop"),
+    "crop": ({"axes.train.crop": (0.0, 1.0)}, "train.crop"),
     "a weaker cue": ({"pool.cue_strength": 0.5}, "pool.cue_strength"),
 }
 

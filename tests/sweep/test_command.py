@@ -106,7 +106,9 @@ def test_a_finished_run_on_a_read_only_disk_has_its_tables(monkeypatch):
 
 def test_members_that_fail_or_diverge_do_not_stop_the_others(tmp_path, without_page):
     # As many members as elsewhere: the same program.
-    code, text = faults.run(tmp_path / "run", "--config.axes.rho=(0.5,)", "--config.axes.learning_rate=(1e-3,1e30)")
+    code, text = faults.run(
+        tmp_path / "run", "--config.axes.rho=(0.5,)", "--config.axes.train.learning_rate=(1e-3,1e30)"
+    )
     assert code == 1, text
     first, second = (row["status"] for row in rows_of(tmp_path / "run"))
     assert first in TRAINED and second == "diverged"
@@ -118,7 +120,7 @@ def test_members_that_fail_or_diverge_do_not_stop_the_others(tmp_path, without_p
 
 def test_every_kind_of_method_and_rule_from_the_command_line(tmp_path, monkeypatch):
     methods = "('ce', 'group_dro', 'balanced+bg_swap', 'bg_cutmix+dfr', 'jtt+ema')"
-    changes = ["axes.rho=(1.0,)", "axes.seed=(0, 1)", f"axes.method={methods}", "axes.schedule=('cosine',)"]
+    changes = ["axes.rho=(1.0,)", "axes.seed=(0, 1)", f"axes.method={methods}", "axes.train.schedule=('cosine',)"]
     changes += ["train.selection=('val_loss', 'label_free_risk', 'last')", "train.epochs=2", "train.crop=1.0"]
     changes += ["train.jitter=0.5", "knobs.jtt_epochs=1", "intervene.scenes=none", "intervene.scores=none"]
     options = [f"--config.{change}" for change in changes]
@@ -162,7 +164,7 @@ MISUSE = {
     "no configuration": ((), "--config"),
     "a variant alone": (("--config", ":pretrained"), "--config: "),
     "an unknown key": ((*TINY, "--config.train.epoch=3"), "nearest is --config.train.epochs"),
-    "an unknown axis": ((*TINY, "--config.axes.lr=1"), "nearest is --config.axes.learning_rate"),
+    "an unknown axis": ((*TINY, "--config.axes.lr=1"), "nearest is --config.axes.train.learning_rate"),
     "a key without a value": ((*TINY, "--config.train.epochs"), "--config.train.epochs: expected a value"),
     "an unknown option": ((*TINY, "--workdri=x"), "nearest is --workdir"),
     "a word": ((*TINY, "stray"), "stray"),

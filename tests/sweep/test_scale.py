@@ -91,7 +91,7 @@ def test_a_dry_run_compiles_for_the_memory_and_times_one_epoch_for_all(two_devic
 
 def test_a_member_that_no_device_holds_is_refused_by_name_and_the_others_are_trained_one_by_one(tmp_path, monkeypatch):
     stub_compiler(monkeypatch)
-    options = ("--config.grid.model.width=(4, 8)", "--config.population.memory_gb=0.009")
+    options = ("--config.axes.model.width=(4, 8)", "--config.population.memory_gb=0.009")
     said = (
         "no memory for one member alone, m002: it takes 10.0 MB (8.0 MB of states and data, 2.0 MB of work) of the 9.0"
     )

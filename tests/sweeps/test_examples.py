@@ -16,7 +16,7 @@ import pytest
 
 from flipjax.__main__ import main
 from flipjax.config import KEYS, PLACES, default_config, set_paper_recipe
-from flipjax.config.values import grid_points, leaves
+from flipjax.config.values import leaves, points_of
 
 ROOT = pathlib.Path(__file__).parents[2]
 EXAMPLES = ROOT / "sweeps/examples"
@@ -138,6 +138,6 @@ def test_every_key_is_set_by_a_configuration_or_script_or_says_for_whom_it_is():
     set_paper_recipe(paper := default_config())
     plain = leaves(default_config())
     changed = [name for name, value in leaves(paper).items() if value != plain.get(name)]
-    names = [*re.findall(r"config\.([a-z_.]+)", text), *changed, *grid_points(paper)[0]]
+    names = [*re.findall(r"config\.([a-z_.]+)", text), *changed, *points_of(paper)[0].values]
     known = {PLACES[name].name for name in names if name in PLACES}
     assert [name for name, key in KEYS.items() if name not in known and "; for " not in key.meaning] == []

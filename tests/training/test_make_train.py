@@ -51,7 +51,7 @@ def alone(small):
 @pytest.fixture
 def of_methods():
     """Five methods, of which JTT trains twice."""
-    axes = {"axes__method": METHODS, "axes__rho": (0.9,), "axes__seed": (0, 1), "axes__learning_rate": (0.05,)}
+    axes = {"axes__method": METHODS, "axes__rho": (0.9,), "axes__seed": (0, 1), "axes__train__learning_rate": (0.05,)}
     return make(**axes, train__epochs=4, train__patience=2, knobs__jtt_epochs=2)
 
 
@@ -142,7 +142,7 @@ def test_of_oneDNN_a_whole_run_in_one_program_has_the_weights_of_a_sweep(onednn)
 
 
 def test_cue_strength_is_a_traced_number_of_a_member(small, alone):
-    train = make(**SHORT, axes__cue_strength=(0.0, 1.0))
+    train = make(**SHORT, axes__pool__cue_strength=(0.0, 1.0))
     compiled = whole_jit(train)
     none, whole = (compiled(train.member(rho=0.9, cue_strength=level)) for level in (0.0, 1.0))
     assert compiled._cache_size() == 1
@@ -208,14 +208,14 @@ def test_data_in_memory_takes_the_place_of_the_pool(small):
 REFUSED = [
     (lambda train: train.member(roh=0.9), "axes.rho"),
     (lambda train: train.member(rho=0.3), "rho"),
-    (lambda train: train.member(learning_rate=-1.0), "axes.learning_rate|config.learning_rate"),
+    (lambda train: train.member(learning_rate=-1.0), "config.train.learning_rate"),
     (lambda train: train.member(method="jtt"), "method"),
     (lambda train: train.member(momentum=0.9), "train.momentum"),
     (lambda train: train.member(crop=1.0), "crop"),
     (lambda train: train.member(cue_strength=0.5), "cue_strength"),
     (lambda train: train.members([{"rho": 0.9}], rho=(0.5,)), "rho"),
     (lambda train: train.members([]), "members"),
-    (lambda train: flipjax.make_train("smoke", {"grid.model.width": (4, 8)}), "grid"),
+    (lambda train: flipjax.make_train("smoke", {"axes.model.width": (4, 8)}), "axes.model.width"),
     (lambda train: make(**SHORT, pool__name="arrays"), "arrays"),
 ]
 

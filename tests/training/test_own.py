@@ -113,7 +113,7 @@ def own_config(**train):
 
 def test_they_are_methods_by_their_names_and_a_grid():
     config = own_config(loss=mine, augment=(dark,))
-    config.grid.model = {"build": (None, Net)}
+    config.axes.model = {"build": (None, Net)}
     programs = plan(config).programs
     knobs = {setting.axes["method"]: setting.knobs for setting in programs[0].settings}
     assert knobs["ce"] == Knobs() and knobs["mine"] == Knobs(own_loss=1)

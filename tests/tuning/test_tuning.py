@@ -66,8 +66,11 @@ def test_methods_share_what_all_have_and_draw_their_own(method):
             {"rules": ("val_cross_entropy",) * 2},
             "rules: expected one or more different .*; found val_cross_entropy, val_cross_entropy",
         ),
-        ({"changes": {"axes.learning_rate": (1e-3, 1e-2)}}, "config.axes.learning_rate: expected one value"),
-        ({"changes": {"grid.model.width": (4, 8)}}, "config.grid: expected no grid"),
+        (
+            {"changes": {"axes.train.learning_rate": (1e-3, 1e-2)}},
+            "config.axes.train.learning_rate: expected one value",
+        ),
+        ({"changes": {"axes.model.width": (4, 8)}}, "config.axes: expected axes of traced keys and no members"),
     ],
     ids=[
         "one method",

@@ -96,7 +96,7 @@ CASES = {
     "scene": Case(("used",), animals(), DRAWN),
     "scene_folder": Case(("used",), animals_folder, TWO_FOLDS),
     "scene_random": Case(COIN, animals(coin=True), DRAWN),
-    "marker": Case(COIN, animals(**{"pool.cue": "marker", "axes.cue_strength": (0.1,)}), DRAWN),
+    "marker": Case(COIN, animals(**{"pool.cue": "marker", "pool.cue_strength": 0.1}), DRAWN),
     "photos": Case(("used", "cannot be told"), photographed(), PHOTOS, photos=True),
     "photos_random": Case(COIN, photographed(coin=True), PHOTOS, photos=True),
     "photos_even": Case(COIN, photographed(rho=0.5), PHOTOS, photos=True),

@@ -16,7 +16,7 @@ def get_config():
     config.pool.objects = 1160
     sizes = (128, 256, 512, 1024, 2048)
     epochs = {n: STEPS * config.train.batch_size // n for n in sizes}
-    config.grid = [{"split.n_train": n, "train.epochs": epochs[n], "train.patience": epochs[n]} for n in sizes]
+    config.members = [{"split.n_train": n, "train.epochs": epochs[n], "train.patience": epochs[n]} for n in sizes]
     # The last epoch, since other rules would choose among 64 epochs or among 4.
     config.train.selection = ("last", "val_loss")
     config.intervene.scores = "none"

@@ -30,9 +30,9 @@ MARKERS = ("red marker", "blue marker")
 COLOURS = np.array([[200, 40, 40], [40, 40, 200]])
 CHANGES = {
     "axes.rho": (0.5, 0.9, 0.99),
-    "axes.hflip": (0.0, 0.1, 0.25, 0.5),
+    "axes.train.hflip": (0.0, 0.1, 0.25, 0.5),
     "axes.seed": (0, 1, 2, 3, 4),
-    "grid.train.mirror_labels": ("exchange", "keep"),
+    "axes.train.mirror_labels": ("exchange", "keep"),
     "pool.attribute": "marker",
     "split.n_train": 256,
     "split.n_val": 32,
@@ -43,7 +43,7 @@ CHANGES = {
     "intervene.scores": "none",
     "population.keep": "none",
 }
-LONGER = {**CHANGES, "train.epochs": 24, "axes.rho": (0.5, 0.99), "axes.hflip": (0.0, 0.5)}
+LONGER = {**CHANGES, "train.epochs": 24, "axes.rho": (0.5, 0.99), "axes.train.hflip": (0.0, 0.5)}
 """Added after the first run, in which one seed of five had hardly found the organ."""
 
 
