@@ -33,6 +33,7 @@ from flipjax.support.terminal import listed
 from flipjax.sweep.run import run_sweep
 from flipjax.training.assess import MASK_SIDE
 from flipjax.training.model import Model, load_model
+from flipjax.training.network.own import check_functions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,6 +99,7 @@ def run(
     """
     configuration = configure(configure(config, changes), keys_of(data))
     planned = plan(configuration)
+    check_functions(planned)
     name = "run"
     if isinstance(config, str | Path):
         name = run_name(config)
@@ -163,7 +165,7 @@ class Run(StoredRun):
 
     @cached_property
     def config(self) -> Config:
-        """The configuration; for an opened run, without the user's functions."""
+        """The configuration; for an opened run, with defaults in place of the user's functions."""
         if self._config is not None:
             return self._config
         recorded = leaves(read_record(self.folder)["config"])
@@ -376,14 +378,15 @@ class RunMember:
 
 
 def _without_functions(name: str, value: object) -> object:
-    """Returns the value of a dotted key, but none for functions, of which config.json stores names and sources."""
+    """Returns the value of a dotted key, the default for functions, of which config.json stores names and sources."""
     if name == "quantities":
         return ()
     if name not in PLACES or not PLACES[name].holds_functions:
         return value
+    key = PLACES[name]
     if name.startswith("grid.") and isinstance(value, tuple):
-        return (None,) * len(value)
-    return None
+        return tuple(item if key.accepts(item) else key.default for item in value)
+    return value if key.accepts(value) else key.default
 
 
 def _tuples(value: object) -> object:

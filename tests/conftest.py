@@ -1,6 +1,7 @@
 """Two CPU devices for every test, one cache for a session, and a tiny study whose programs compile once for all."""
 
 import atexit
+import dataclasses
 import functools
 import importlib.metadata
 import os
@@ -97,6 +98,11 @@ def tiny():
         TrainSpec(epochs=6, batch_size=8, patience=2),
         groups=GROUPS,
     )
+
+
+def with_optimizer(experiment, optimizer):
+    """An experiment that another optimiser trains."""
+    return dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, optimizer=optimizer))
 
 
 @pytest.fixture(scope="session")

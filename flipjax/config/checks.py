@@ -130,8 +130,10 @@ def _check_values(name: str, values: object) -> None:
         raise ConfigError(f"config.{name}", "a tuple with at least one value", repr(values))
     for value in values:
         check_value(PLACES[name].name, value)
-    if len(set(values)) < len(values):
-        raise ConfigError(f"config.{name}", "distinct values", tuple(values))
+    # Tables show a function by its name.
+    shown = {name_of(value) or value for value in values}
+    if len(shown) < len(values):
+        raise ConfigError(f"config.{name}", "distinct values, functions by their names", tuple(values))
 
 
 def _check_entries(field: str, entries: object, keys: Mapping[str, Key], *, kind: str) -> None:
@@ -328,10 +330,11 @@ def check_setting(setting: Setting, program: Program, methods: Mapping[str, Meth
             expected = f"{key.default:g}, since the program's configuration has no other"
             raise ConfigError(f"config.axes.{key.field}", expected, value)
     _check_first_run(setting, experiment)
+    _check_momentum(setting, experiment)
 
 
 def check_methods(program: Program) -> None:
-    """Raises ConfigError if an axis is a knob of no method, or dfr has too few images to refit on.
+    """Raises ConfigError if a program lacks what its members need: the method of a knob, images for dfr, or sgd.
 
     Example:
         >>> import dataclasses
@@ -353,6 +356,7 @@ def check_methods(program: Program) -> None:
         raise ConfigError("config.split.n_val", expected, experiment.split.n_val)
     for setting in program.settings:
         _check_first_run(setting, experiment)
+        _check_momentum(setting, experiment)
 
 
 def _check_first_run(setting: Setting, experiment: Experiment) -> None:
@@ -361,3 +365,15 @@ def _check_first_run(setting: Setting, experiment: Experiment) -> None:
     longest = experiment.train.epochs
     if isinstance(first, int | float) and first > longest:
         raise ConfigError("config.knobs.jtt_epochs", f"at most config.train.epochs ({longest})", int(first))
+
+
+def _check_momentum(setting: Setting, experiment: Experiment) -> None:
+    """Raises ConfigError if a member has a momentum that its optimiser would not use."""
+    momentum = setting.recipe.momentum
+    optimizer = experiment.train.optimizer
+    # A traced value may be any.
+    is_none = isinstance(momentum, int | float) and momentum == 0
+    if optimizer == "sgd" or is_none:
+        return
+    title = name_of(optimizer) or optimizer
+    raise ConfigError("config.train.momentum", f"0 for train.optimizer {title}; train.optimizer sgd has one", momentum)

@@ -1,6 +1,6 @@
 """The values that keys of a configuration may have: names to choose from, and ranges. Imports no JAX."""
 
-from flipjax.config.ranges import Range, functions, one_of, within
+from flipjax.config.ranges import Range, functions, name_or_function, one_of, within
 
 POOL_NAMES = ("synthetic", "flips-1", "folder", "tfds", "waterbirds_seg", "coco_cd", "arrays")
 """Where images may come from: values of `config.pool.name`.
@@ -61,6 +61,16 @@ Example:
     >>> rules = TrainSpec(selection=("val_loss", "last")).selection  # Both are tested.
     >>> set(rules) <= set(SELECTIONS)
     True
+"""
+OPTIMIZERS = ("adam", "sgd")
+"""The built-in optimisers: values of `config.train.optimizer`, which may also be a function of the user.
+
+Example:
+    >>> from flipjax import configure
+    >>> from flipjax.config.plan import plan
+    >>> config = configure("smoke", {"grid.train.optimizer": OPTIMIZERS})
+    >>> [program.experiment.train.optimizer for program in plan(config).programs]
+    ['adam', 'sgd']
 """
 DTYPES = ("float32", "bfloat16")
 """Types that a network may compute in: values of `config.model.dtype`.
@@ -150,6 +160,8 @@ LOSS = functions(takes="(logits, labels, groups)", returns="(B,)")
 """`train.loss`: losses of your own."""
 AUGMENT = functions(takes="(key, images, labels)", returns="(images, labels)")
 """`train.augment`: augmentations of your own."""
+OPTIMIZER = name_or_function(*OPTIMIZERS, takes="(learning_rate)", returns="optax.GradientTransformation")
+"""`train.optimizer`: one of `OPTIMIZERS`, or an optimiser of your own."""
 BUILD = functions(takes="(num_classes, rngs)", returns="nnx.Module")
 """`model.build`: a network of your own."""
 QUANTITIES = functions(takes="(logits, labels)", returns="(numerator, denominator), (B,) each")

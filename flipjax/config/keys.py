@@ -88,8 +88,8 @@ class Key:
 
     @property
     def holds_functions(self) -> bool:
-        """Whether its values are functions or classes."""
-        return self.default is None
+        """Whether its values may be functions or classes."""
+        return self.values.has_functions
 
     @property
     def expected(self) -> str:
@@ -111,6 +111,7 @@ class Key:
         if isinstance(value, bool):
             return False
         if self.holds_functions:
+            # The range tells functions from names.
             return True
         if isinstance(self.default, float):
             return isinstance(value, numbers.Real)
@@ -151,9 +152,12 @@ def static(
     return _field(default, key)
 
 
-def traced(default: T, values: Range, meaning: str, *, optional: bool = False) -> T:
-    """Declares a key that is data of a member, of which other values compile nothing."""
-    return _field(default, Key(default, values, meaning, Kind.TRACED, optional=optional))
+def traced(default: T, values: Range, meaning: str, *, optional: bool = False, section: str = "") -> T:
+    """Declares a key that is data of a member, of which other values compile nothing.
+
+    `section` is the key's, if it is another one than that of the dataclass.
+    """
+    return _field(default, Key(default, values, meaning, Kind.TRACED, optional=optional, section=section))
 
 
 def traced_choice(choices: tuple[str, ...], meaning: str) -> Scalar:
@@ -192,7 +196,7 @@ def keys_in(section: str, part: type) -> list[Key]:
     for field in dataclasses.fields(part):
         key = field.metadata.get("key")
         if key is not None:
-            keys.append(dataclasses.replace(key, part=part, section=section, field=field.name))
+            keys.append(dataclasses.replace(key, part=part, section=key.section or section, field=field.name))
     for key in keys:
         if key.kind is not keys[0].kind:
             raise TypeError(

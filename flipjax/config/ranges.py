@@ -20,6 +20,8 @@ class Range(NamedTuple):
     """The least of its numbers."""
     high: float = math.inf
     """The largest."""
+    has_functions: bool = False
+    """Whether functions are among its values."""
 
 
 def one_of(*choices: object) -> Range:
@@ -61,7 +63,23 @@ def functions(*, takes: str, returns: str) -> Range:
         names = [name_of(function) for function in functions_of(value)]
         return bool(names) and all(map(str.isidentifier, names)) and len(set(names)) == len(names)
 
-    return Range(accepts, f"a named function {takes} -> {returns}, given in a configuration file")
+    return Range(accepts, _named_function(takes, returns), has_functions=True)
+
+
+def name_or_function(*names: str, takes: str, returns: str) -> Range:
+    """Returns the range of some names and of a named function; see `functions`."""
+
+    def accepts(value: object) -> bool:
+        if callable(value):
+            return name_of(value).isidentifier()
+        return value in names
+
+    return Range(accepts, f"{', '.join(names)} or {_named_function(takes, returns)}", has_functions=True)
+
+
+def _named_function(takes: str, returns: str) -> str:
+    """Returns what is expected of a user's function, for errors."""
+    return f"a named function {takes} -> {returns}, given in a configuration file"
 
 
 def functions_of(value: object) -> tuple[Callable, ...]:

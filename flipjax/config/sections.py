@@ -28,6 +28,7 @@ from flipjax.config.choices import (
     METHOD,
     MODEL_NAMES,
     NAMES,
+    OPTIMIZER,
     POOL_NAMES,
     RHO,
     RULES,
@@ -169,6 +170,9 @@ class TrainSpec:
 
     epochs: int = static(15, within(1), "largest number of epochs")
     batch_size: int = static(16, within(1), "batch size")
+    optimizer: str | Callable = static(
+        "adam", OPTIMIZER, "optimiser: Adam, SGD (with momentum) or one of optax; for the recipe of a paper"
+    )
     patience: int = static(8, within(1), "epochs without improvement of the first rule after which a member stops")
     # Rules are common to all programs; own losses and augmentations are methods, which are an axis.
     selection: tuple[str, ...] = static(
@@ -256,19 +260,23 @@ class Condition:
 class Recipe:
     """A member's optimiser: keys of `config.axes`.
 
-    `weight_decay` is decoupled (0: Adam, else AdamW; Loshchilov and Hutter, 2019). `schedule` is 0 for a constant rate
-    and 1 for half-cosine decay to 0, both after the warm-up.
+    All but `momentum` act on every optimiser of `config.train.optimizer`. `weight_decay` is decoupled (above 0, Adam is
+    AdamW; Loshchilov and Hutter, 2019). `schedule` is 0 for a constant rate and 1 for half-cosine decay to 0, both
+    after the warm-up.
 
     Example:
         >>> Recipe(learning_rate=1e-3, schedule=1.0).warmup  # Cosine decay from the first step on.
         0.0
     """
 
-    learning_rate: Scalar = traced(2e-3, within(1e-30, 1e30), "learning rate of Adam")
-    weight_decay: Scalar = traced(0.0, within(0, 1e3), "above 0: AdamW; for transformers")
+    learning_rate: Scalar = traced(2e-3, within(1e-30, 1e30), "learning rate")
+    weight_decay: Scalar = traced(0.0, within(0, 1e3), "decoupled (above 0, Adam is AdamW); for transformers")
     warmup: Scalar = traced(0.0, within(0, 1), "fraction of the steps with a rising learning rate; for transformers")
     schedule: Scalar = traced_choice(("constant", "cosine"), "learning-rate schedule; for long training")
     clip_norm: Scalar = traced(0.0, within(0, 1e9), "gradient-norm clipping (0: none); for divergence")
+    momentum: Scalar = traced(
+        0.0, within(0, 1), "momentum of train.optimizer sgd; for the recipe of a paper", section="train"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,6 @@ if __name__ == "__main__":
     Signals().__enter__()
 
 import argparse
-import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ from pathlib import Path
 from flipjax import command
 from flipjax.backend.start import start_backend
 from flipjax.config import ConfigError
-from flipjax.config.naming import known_groups
 from flipjax.config.plan import Plan, plan
 from flipjax.sweep.launchers import LAUNCHERS, ShardPlan, launch, shard_commands
 from flipjax.sweep.lock import read_shard
@@ -47,18 +45,6 @@ def _parser() -> command.ConfigParser:
     return parser
 
 
-def _check_functions(planned: Plan) -> None:
-    """Checks a configuration's functions if it states the number of classes; otherwise the sweep checks them."""
-    from flipjax.training.network.own import check_own, check_quantities
-
-    for program in planned.programs:
-        groups = known_groups(program.experiment.pool)
-        if groups is not None:
-            experiment = dataclasses.replace(program.experiment, groups=groups)
-            check_own(experiment)
-            check_quantities(experiment, planned.quantities)
-
-
 # The folder is checked first, so later system errors concern the disk; files already written are complete.
 @command.main("flipjax sweep", system_code=command.SOME_FAILED, advice=ADVICE)
 def main(arguments: list[str]) -> int:
@@ -67,7 +53,10 @@ def main(arguments: list[str]) -> int:
         options = _parser().parse(arguments)
         planned = plan(options.config)
         if planned.sources:
-            _check_functions(planned)
+            # Imported late, because JAX takes a second.
+            from flipjax.training.network.own import check_functions
+
+            check_functions(planned)
         if options.dry_run or options.time:
             return _dry_run(planned, options)
         folder = options.workdir or Path("runs") / options.config_name

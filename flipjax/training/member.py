@@ -87,7 +87,9 @@ class State:
     average: Weights | None
     """The moving average of the weights; None unless a method of the experiment averages them."""
     opt_state: PyTree
-    """The state of `optimise.ADAM`, an `optax.ScaleByAdamState`."""
+    """The state of `optimise.make_optimiser`."""
+    step: jax.Array
+    """Number of steps of the present run, int32."""
     group_weights: jax.Array
     """GroupDRO's, float32 (G,)."""
     image_weights: jax.Array | None
@@ -127,11 +129,13 @@ def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGH
     weights = flat(first_weights(experiment, jax.random.fold_in(member.key, INITIAL_WEIGHTS), start))
     averages = "ema" in experiment.active_knobs or "swa" in experiment.active_knobs
     draws_unevenly = "jtt_epochs" in experiment.active_knobs
+    optimiser = optimise.make_optimiser(experiment, member.recipe, rate=member.recipe.learning_rate)
     none_yet = Best(weights, score=jnp.float32(jnp.inf), epoch=jnp.int32(0))
     return State(
         weights=weights,
         average=weights if averages else None,
-        opt_state=optimise.ADAM.init(weights.params),
+        opt_state=optimiser.init(weights.params),
+        step=jnp.int32(0),
         group_weights=jnp.full((experiment.groups.count,), 1 / experiment.groups.count, jnp.float32),
         image_weights=jnp.ones(member.groups.shape, jnp.float32) if draws_unevenly else None,
         epoch=jnp.int32(0),

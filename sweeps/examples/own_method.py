@@ -1,4 +1,4 @@
-"""Does MY loss, augmentation or network flip less? flipjax sweep --config sweeps/examples/own_method.py
+"""Does MY loss, augmentation, network or optimiser flip less? flipjax sweep --config sweeps/examples/own_method.py
 
 A configuration file that hands over its own: put yours in place of these. 16 members in two compiled programs;
 `python sweeps/examples/own_method.py --workdir DIR` does the same.
@@ -8,6 +8,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 
 from flipjax.config import default_config
@@ -49,6 +50,7 @@ def get_config():
     config.split.n_train, config.split.n_val, config.split.n_test = 256, 64, 128
     config.train.loss = focal
     config.train.augment = grey
+    config.train.optimizer = optax.nadam  # Any of optax that takes a learning rate; the default is "adam"
     config.grid.model.build = (None, Flat)  # None: the built-in U-Net
     config.axes.method = ("ce", "focal", "grey", "focal+grey")
     config.axes.rho = (0.95,)

@@ -43,7 +43,8 @@ BAD = {
     **section("pool", scene_column=""),
     **section("split", n_train=-1, n_val=0, n_test=3, seed=-1, folds=1, fold=-1, rare_kept=1.5),
     **section("model", name="vgg", width=0, depth=7, norm="layer", dtype="float16", build="vgg"),
-    **section("train", epochs=0, batch_size=0, patience=0, hflip=NAN, crop=1.5, jitter=-0.1),
+    **section("train", epochs=0, batch_size=0, patience=0, optimizer="adamw", momentum=1.5),
+    **section("train", hflip=NAN, crop=1.5, jitter=-0.1),
     **section(
         "train", selection=("val_loss", "val_loss"), loss="focal", augment=(), crop_in="pool", mirror_labels="swap"
     ),
@@ -154,7 +155,7 @@ def test_a_frozen_configuration_is_copied():
 
 
 NAMES_INSTEAD = {
-    "a section": ({"train": {"epochs": 3}}, "config.train: expected dotted names of its keys, such as 'train.epochs'"),
+    "a section": ({"train": {"epochs": 3}}, "config.train: expected dotted names of its keys, such as 'train."),
     "a section of the grid": (
         {"grid.model": {"width": (4, 8)}},
         "config.grid.model: expected dotted names of its keys",
@@ -249,6 +250,12 @@ LAND, WATER = "land", "water"
 LARGE = {"model.name": "smp_mit_b2", "pool.size": 64}
 FOUR = {"axes.rho": (0.2,), "pool.classes": CREATURES, "pool.scene_kinds": LANDSCAPES}
 UNKNOWN = ("ce+", "balanced+balanced", "ema+swa", "vgg", "group_dro+group_dro_reference")
+
+
+def adam(learning_rate):
+    """An optimiser of the user, with the name of a built-in one."""
+
+
 # Configurations that cannot run, by the field that the error names.
 REFUSED = {
     "grid": [{"grid": []}, {"grid": [{"model.width": 4}] * 2}],
@@ -269,6 +276,14 @@ REFUSED = {
     "model.width": [*({"model.width": value} for value in (8.5, "8", 10**20)), {"model.width": 16, **LARGE}],
     "train.batch_size": [{"train.batch_size": True}],
     "train.epochs": [{"train.epochs": ...}],
+    "grid.train.optimizer": [{"grid.train.optimizer": ("adam", adam)}],
+    "train.momentum": [
+        {"train.momentum": 0.9},
+        {"axes.momentum": (0.0, 0.9)},
+        {"grid.train.optimizer": ("sgd", "adam"), "train.momentum": 0.9},
+        {"train.optimizer": print, "train.momentum": 0.9},
+    ],
+    "train.optimizer": [{"train.optimizer": value} for value in (lambda rate: rate, None, ("adam", "sgd"), "Adam")],
     "split.n_train": [{"split.n_train": 8}, {"split.n_train": 513}, {"train.batch_size": 10**6}],
     "split.n_val": [{"split.n_val": 6}, {"split.n_val": 4, "axes.method": ("dfr",)}],
     "knobs.jtt_epochs": [{"grid.train.epochs": (10, 2), "axes.method": ("jtt",)}],

@@ -5,6 +5,7 @@ import functools
 
 import jax
 import numpy as np
+import optax
 import populations
 import pytest
 from jax.sharding import PartitionSpec as P
@@ -88,6 +89,26 @@ def assert_kept(found, kept, experiment):
     populations.assert_same(found.weights, populations.nested_all(experiment, kept.weights))
     populations.assert_same(found.epoch, kept.epoch)
     np.testing.assert_allclose(found.score, kept.score, rtol=1e-5)
+
+
+def nesterov(learning_rate):
+    return optax.sgd(learning_rate, momentum=0.9, nesterov=True)
+
+
+OPTIMIZERS = {"SGD": {"train.optimizer": "sgd", "train.momentum": 0.9}, "own": {"train.optimizer": nesterov}}
+
+
+@pytest.mark.parametrize("changes", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_other_optimisers_train_twice_refit_and_average_as_in_a_sweep(changes):
+    methods = {"axes.method": ("jtt", "dfr", "ema"), "axes.rho": (0.9,), "axes.seed": (0,), "train.epochs": 2}
+    train = flipjax.make_train(configuration(), {**changes, **methods, "knobs.jtt_epochs": 1})
+    members = make_members(train.setup.program, train.setup.task)
+    engine = populations.train(train.experiment, members, train.data.pool, train.data.val)
+    states = populations.copied(population_run.refit_heads(engine.current, *engine.shared))
+    trained = jax.device_get(whole_jit(functools.partial(jax.lax.map, train))(train.members()))
+    assert trained.epochs.tolist() == [3, 2, 2]
+    assert (trained.status == Status.FINISHED).all()
+    assert_kept(trained.best["val_loss"], states.best["val_loss"], train.experiment)
 
 
 OF_ONEDNN = {
@@ -189,6 +210,7 @@ REFUSED = [
     (lambda train: train.member(rho=0.3), "rho"),
     (lambda train: train.member(learning_rate=-1.0), "axes.learning_rate|config.learning_rate"),
     (lambda train: train.member(method="jtt"), "method"),
+    (lambda train: train.member(momentum=0.9), "train.momentum"),
     (lambda train: train.member(crop=1.0), "crop"),
     (lambda train: train.member(cue_strength=0.5), "cue_strength"),
     (lambda train: train.members([{"rho": 0.9}], rho=(0.5,)), "rho"),

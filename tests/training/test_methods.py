@@ -155,7 +155,7 @@ def test_the_second_run_weights_up_what_the_first_one_flips(trained, rich, membe
     np.testing.assert_array_equal(after.image_weights, np.where(np.asarray(flip) > 0.5, 10.0, 1.0))
     assert 0 < (flip > 0.5).sum() < len(flip)
     assert_same(after.weights, of("jtt", trained.states[0]).weights)
-    assert after.opt_state.count == 0 and after.best["val_loss"].epoch == 0
+    assert after.step == 0 and after.best["val_loss"].epoch == 0
 
 
 @pytest.mark.parametrize("rule", SELECTIONS)

@@ -7,33 +7,78 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import with_optimizer
+from jax.flatten_util import ravel_pytree
 from scipy.optimize import minimize
 
 from flipjax.training import optimise
 from flipjax.training.epoch.dfr import fit_head
+from flipjax.training.network.forward import NO_WEIGHTS, first_weights
 from flipjax.training.optimise import Recipe
 
 rate_at, kept_share = (jax.jit(each, static_argnames="total") for each in (optimise.rate_at, optimise.kept_share))
-TWINS = [
-    (Recipe(1e-2), optax.adam(1e-2)),
-    (Recipe(1e-2, weight_decay=0.3), optax.adamw(1e-2, weight_decay=0.3)),
-    (Recipe(1e-2, clip_norm=0.5), optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2))),
-]
+TOTAL = 8
+SCHEDULE = optax.join_schedules([optax.linear_schedule(0.005, 0.01, 1), optax.cosine_decay_schedule(0.01, 6)], [2])
+"""The rates of optax for 8 steps at 0.01, of which a quarter warms up and the rest falls as a cosine."""
+SCHEDULED = {"warmup": 0.25, "schedule": 1.0}
 
 
-@pytest.mark.parametrize(("recipe", "twin"), TWINS, ids=["Adam", "AdamW", "clipped"])
-def test_steps_are_those_of_optax(recipe, twin):
+def nesterov(learning_rate):
+    return optax.sgd(learning_rate, momentum=0.9, nesterov=True)
+
+
+def clipped(optimiser):
+    return optax.chain(optax.clip_by_global_norm(0.5), optimiser)
+
+
+def sgd_with_decoupled_decay(rate):
+    return optax.chain(optax.trace(0.9), optax.add_decayed_weights(0.3), optax.scale_by_learning_rate(rate))
+
+
+TWINS = {
+    "Adam": ("adam", {}, optax.adam(0.01)),
+    "AdamW": ("adam", {"weight_decay": 0.3}, optax.adamw(0.01, weight_decay=0.3)),
+    "Adam, clipped": ("adam", {"clip_norm": 0.5}, clipped(optax.adam(0.01))),
+    "AdamW, scheduled": ("adam", {"weight_decay": 0.3, **SCHEDULED}, optax.adamw(SCHEDULE, weight_decay=0.3)),
+    "SGD": ("sgd", {}, optax.sgd(0.01)),
+    "SGD with momentum": ("sgd", {"momentum": 0.9}, optax.sgd(0.01, momentum=0.9)),
+    "SGD, clipped": ("sgd", {"momentum": 0.9, "clip_norm": 0.5}, clipped(optax.sgd(0.01, momentum=0.9))),
+    "SGD, decayed": ("sgd", {"momentum": 0.9, "weight_decay": 0.3}, sgd_with_decoupled_decay(0.01)),
+    "SGD, scheduled": ("sgd", {"momentum": 0.9, **SCHEDULED}, optax.sgd(SCHEDULE, momentum=0.9)),
+    "Nesterov": (nesterov, {}, nesterov(0.01)),
+    "Nesterov, clipped": (nesterov, {"clip_norm": 0.5}, clipped(nesterov(0.01))),
+    "Nesterov, decayed": (
+        nesterov,
+        {"weight_decay": 0.3},
+        optax.chain(nesterov(0.01), optax.add_decayed_weights(-0.01 * 0.3)),
+    ),
+    "Nesterov, scheduled": (nesterov, SCHEDULED, nesterov(SCHEDULE)),
+    # Each array has a rate of its own.
+    "LAMB, scheduled": (optax.lamb, SCHEDULED, optax.lamb(SCHEDULE)),
+}
+
+
+@pytest.mark.parametrize(("optimizer", "numbers", "twin"), TWINS.values(), ids=TWINS)
+def test_steps_are_those_of_optax(tiny, optimizer, numbers, twin):
+    experiment = with_optimizer(tiny, optimizer)
+    recipe = jax.tree.map(jnp.float32, Recipe(learning_rate=0.01, **numbers))
+    wanted = first_weights(experiment, jax.random.key(0), NO_WEIGHTS).params
+    params, unravel = ravel_pytree(wanted)
+
+    def take_step(gradients, opt_state, params, step):
+        rate = optimise.rate_at(step, recipe, total=TOTAL)
+        return optimise.update(experiment, gradients, opt_state, params, recipe, rate=rate)
+
+    opt_state = optimise.make_optimiser(experiment, recipe, rate=recipe.learning_rate).init(params)
+    twin_state = twin.init(wanted)
+    take_step, twin_step = jax.jit(take_step), jax.jit(twin.update)
     rng = np.random.default_rng(0)
-    params = {"a": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32), "b": jnp.ones(2)}
-    result, opt_state, wanted, state = params, optimise.ADAM.init(params), params, twin.init(params)
-    step, twin_step = jax.jit(optimise.update), jax.jit(twin.update)
-    for scale in (0.01, 3.0, 1.0):
-        drawn = {name: scale * rng.normal(size=leaf.shape) for name, leaf in params.items()}
-        gradients = jax.tree.map(np.float32, drawn)
-        result, opt_state = step(gradients, opt_state, result, recipe, rate=np.float32(1e-2))
-        updates, state = twin_step(gradients, state, wanted)
+    for step in range(TOTAL):
+        gradients = np.float32((0.01, 3.0)[step % 2] * rng.normal(size=params.size))
+        params, opt_state = take_step(gradients, opt_state, params, step)
+        updates, twin_state = twin_step(unravel(gradients), twin_state, wanted)
         wanted = optax.apply_updates(wanted, updates)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), result, wanted)
+        np.testing.assert_allclose(params, ravel_pytree(wanted)[0], rtol=1e-5, atol=1e-7)
 
 
 RATES = {
@@ -51,7 +96,7 @@ def test_rates_of_four_steps(recipe, rates):
 
 def test_every_number_of_a_recipe_is_compared():
     compared = set()
-    for recipe, _ in (*TWINS, *RATES.values()):
+    for recipe in (Recipe(learning_rate=0.01), *(Recipe(**numbers) for _, numbers, _ in TWINS.values())):
         compared |= {name for name, value in dataclasses.asdict(recipe).items() if value != getattr(Recipe(), name)}
     assert compared == {field.name for field in dataclasses.fields(Recipe)}
 

@@ -102,7 +102,7 @@ def run_epoch(
     # The reference's GroupDRO moves its group weights by the validation losses.
     validation, group_weights = validate(experiment, member, pool, state, table)
     state = dataclasses.replace(state, group_weights=group_weights)
-    rate = optimise.rate_at(state.opt_state.count - 1, member.recipe, total=total_steps(experiment, member))
+    rate = optimise.rate_at(state.step - 1, member.recipe, total=total_steps(experiment, member))
     record = {"train_loss": train_loss, "learning_rate": rate, "group_weights": group_weights}
     for name, value in validation._asdict().items():
         record[f"valid_{name}"] = value

@@ -172,16 +172,18 @@ def train_step(
         experiment, state.weights, made, member.knobs, state.group_weights
     )
     gradients, statistics = flat(Weights(gradients, statistics))
-    step = state.opt_state.count
+    step = state.step
     total = total_steps(experiment, member)
     rate = optimise.rate_at(step, member.recipe, total=total)
-    params, opt_state = optimise.update(gradients, state.opt_state, state.weights.params, member.recipe, rate=rate)
+    params, opt_state = optimise.update(
+        experiment, gradients, state.opt_state, state.weights.params, member.recipe, rate=rate
+    )
     weights = Weights(params, statistics)
     average = state.average
     if average is not None:
         kept = optimise.kept_share(step, ema=member.knobs.ema, swa=member.knobs.swa, total=total)
         average = jax.tree.map(lambda new, old: _mixed(new, old, kept), weights, average)
-    state = dataclasses.replace(state, weights=weights, average=average, opt_state=opt_state)
+    state = dataclasses.replace(state, weights=weights, average=average, opt_state=opt_state, step=step + 1)
     return dataclasses.replace(state, group_weights=group_weights), loss
 
 
