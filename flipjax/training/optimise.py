@@ -81,7 +81,7 @@ def _on_nested(experiment: Experiment, own: optax.GradientTransformation) -> opt
     def init(params: PyTree) -> PyTree:
         return own.init(nest(params))
 
-    def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
+    def update(updates: PyTree, state: PyTree, params: PyTree | None = None) -> tuple[PyTree, PyTree]:
         updates, state = own.update(nest(updates), state, nest(params))
         return flat(Weights(updates, {})).params, state
 
