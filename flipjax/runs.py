@@ -24,6 +24,7 @@ from flipjax.metrics import Decomposition
 from flipjax.metrics.summary.names import column, key_of, title_of
 from flipjax.report.page import build_report
 from flipjax.results.cells import Cell
+from flipjax.results.follow import CallbackError, Epoch
 from flipjax.results.record import RECORD, read_record
 from flipjax.results.rows import COMPARED
 from flipjax.results.run import StoredRun
@@ -57,6 +58,7 @@ def run(
     workdir: str | Path | None = None,
     fresh: bool = False,
     fail_fast: bool = False,
+    on_epoch: Callable[[Epoch], object] | None = None,
 ) -> "Run":
     """Trains the missing members of a run folder, writes its tables and page, and returns the run.
 
@@ -70,6 +72,9 @@ def run(
             data make a different run.
         fresh: whether to start over; an earlier run is renamed.
         fail_fast: whether to stop at the first program that fails.
+        on_epoch: called after each epoch, once it is stored, with a `flipjax.results.follow.Epoch`: the `program`, the
+            `number` of the epoch, and `curves`, the rows of history.csv of the members that trained in it. An error
+            that it raises ends the run as an interrupt does.
 
     Raises:
         ConfigError: the configuration, the folder or the data cannot be used.
@@ -109,7 +114,12 @@ def run(
     else:
         folder = Path(workdir)
     line = f"flipjax.run({name!r}, {dict(changes or {})!r})"
-    text, _ = run_sweep(planned, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast)
+    try:
+        text, _ = run_sweep(
+            planned, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast, on_epoch=on_epoch
+        )
+    except CallbackError as wrapped:
+        raise wrapped.error from None
     if not (folder / "results.csv").is_file():
         raise RuntimeError(f"{folder}: {text}")
     return Run(folder, configuration, data)

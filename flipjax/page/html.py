@@ -10,13 +10,15 @@ import jinja2
 
 from flipjax.metrics.summary.columns import REPAIR_NOTE
 from flipjax.page.charts import Chart
-from flipjax.page.document import Document, PageBlock, terminal_text, visible, write_latex, write_summary
+from flipjax.page.document import Document, Front, PageBlock, terminal_text, visible, write_latex, write_summary
 from flipjax.page.style import OUTCOMES
 from flipjax.page.tiles import Item, Palette, colour_bar, tile_uris
 from flipjax.support.files import write_text
 
 LONGEST = 600
 """Images of a gallery that are shown, at most."""
+MAIN = '<main id="content">\n'
+"""The line of a page below which its content begins."""
 FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
 """Properties of an item by which a gallery is filtered, with their titles."""
 
@@ -50,18 +52,36 @@ def write_page(folder: Path, document: Document) -> None:
         ...     "Flip rises with rho." in Path(folder, "index.html").read_text()
         True
     """
-    sections = [dataclasses.replace(section, blocks=_drawable(section.blocks)) for section in document.sections]
-    front = dataclasses.replace(document.front, charts=_drawable(document.front.charts))
-    blocks = [block for section in sections for block in section.blocks]
-    for block in (*blocks, *front.charts):
+    blocks = [block for section in document.sections for block in section.blocks]
+    for block in _drawable([*blocks, *document.front.charts]):
         if isinstance(block, Chart):
             block.save(folder / "figures")
+    write_text(folder / "index.html", page_text(document))
+
+
+def write_page_in_training(folder: Path, text: str, note: str, blocks: Sequence[PageBlock]) -> None:
+    """Writes index.html from the text of a page, with what is known of members that train at its top.
+
+    Args:
+        folder: of the page.
+        text: of `page_text`.
+        note: how far the run is.
+        blocks: tables and charts of the members that train.
+    """
+    values = {"note": note, "blocks": _drawable(blocks), "front": Front()}
+    progress = _environment().get_template("progress.html").render(values)
+    write_text(folder / "index.html", text.replace(MAIN, MAIN + progress, 1))
+
+
+def page_text(document: Document) -> str:
+    """Returns the page of `write_page` as text, and writes no file."""
+    sections = [dataclasses.replace(section, blocks=_drawable(section.blocks)) for section in document.sections]
+    front = dataclasses.replace(document.front, charts=_drawable(document.front.charts))
     # Only later lines are folded.
     lines = sorted(document.lines, key=_is_no_warning)
     arranged = dataclasses.replace(document, lines=lines, sections=sections, front=front)
     values = {field.name: getattr(arranged, field.name) for field in dataclasses.fields(Document)}
-    page = _environment().get_template("page.html").render(values)
-    write_text(folder / "index.html", page)
+    return _environment().get_template("page.html").render(values)
 
 
 def _drawable(blocks: Sequence[PageBlock]) -> list[PageBlock]:

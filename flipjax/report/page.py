@@ -97,14 +97,14 @@ def _write_tables(run: StoredRun, folder: Path) -> None:
     write_csv(folder.parent / "scores.csv", compared_scores(run))
 
 
-def make_document(run: StoredRun, figures: Path) -> Document:
-    """Returns the report of a run, and saves the figure of its gallery.
+def make_document(run: StoredRun, figures: Path | None = None) -> Document:
+    """Returns the report of a run, and saves the figure of its gallery into a folder of figures, if one is given.
 
     If the run has many settings, the page shows those of `sample_settings` one by one, and maps of all.
 
     Args:
         run: the run.
-        figures: the folder of figures.
+        figures: the folder of figures, or None.
     """
     whole = run.first_rule
     shown = sample_settings(whole)
@@ -116,8 +116,9 @@ def make_document(run: StoredRun, figures: Path) -> Document:
     if items:
         palette = palette_of(run)
         pair = front_pair(items, palette)
-        of_first_member = [item for item in items if item.member == items[0].member]
-        gallery_chart(of_first_member, palette, CAPTION).save(figures)
+        if figures is not None:
+            of_first_member = [item for item in items if item.member == items[0].member]
+            gallery_chart(of_first_member, palette, CAPTION).save(figures)
     return Document(
         title=run.name,
         facts=_facts(run, shown),

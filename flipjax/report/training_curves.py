@@ -3,6 +3,8 @@
 import dataclasses
 from itertools import islice
 
+import pandas as pd
+
 from flipjax.page import panels
 from flipjax.page.charts import Chart
 from flipjax.results.statistics.setting_tables import FirstRule
@@ -42,13 +44,24 @@ def training_charts(tables: FirstRule) -> list[Chart]:
     """Returns training curves of two epochs or more, averaged over the members of a setting that still train."""
     if tables.history.empty:
         return []
-    axes = [name for name in varying_axes(tables.members, until="member") if name != "seed"]
+    return [curve_chart(tables.history, tables.members, note=tables.note_on_counts())]
+
+
+def curve_chart(history: pd.DataFrame, members: pd.DataFrame, *, note: str) -> Chart:
+    """Returns the training curves of members, averaged over the seeds of each setting.
+
+    Args:
+        history: rows of history.csv.
+        members: a row for each member, whose axes come before the column `member`.
+        note: of the chart.
+    """
+    axes = [name for name in varying_axes(members, until="member") if name != "seed"]
     axes_of_curves = []
-    if "rho" in tables.members:
+    if "rho" in members:
         axes_of_curves.append("rho")
     # An axis such as learning_rate is also a history column, with the value of the last step.
-    history = tables.history.drop(columns=axes, errors="ignore")
-    table = history.merge(tables.members[["member", *axes, *axes_of_curves]], on="member")
+    of_epochs = history.drop(columns=axes, errors="ignore")
+    table = of_epochs.merge(members[["member", *axes, *axes_of_curves]], on="member")
     drawn = []
     for values, rows in islice(groups_of(table, axes), MOST_TRAINING_CURVES):
         title = setting_label(dict(zip(axes, values, strict=True)), axes)
@@ -63,4 +76,4 @@ def training_charts(tables: FirstRule) -> list[Chart]:
                 panel = panels.curve_panel(curves, title=title, x="epoch", y=measure.title, y_end=measure.y_end)
                 drawn.append(panel)
     caption = "Each curve is the mean over the seeds that are still training."
-    return [Chart("training", "Training curves", caption, tables.note_on_counts(), drawn)]
+    return Chart("training", "Training curves", caption, note, drawn)

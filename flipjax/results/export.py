@@ -5,66 +5,17 @@ selection rule as `test/<key>`. `csv` writes tables instead. Trackers read their
 WANDB_MODE, TRACKIO_DIR) and are installed by the extra `export`.
 """
 
-import dataclasses
-import importlib
-import math
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.results.rows import axes_of, member_quantities, quantities_in
 from flipjax.results.run import StoredRun, load
-from flipjax.support.frames import Row, groups_of, records_of, write_csv
+from flipjax.results.trackers import TRACKERS, Sender, Tracker, find_tracker, tracked_members
+from flipjax.support.frames import write_csv
 
 TABLES = ("results", "images", "scores", "history", "summary")
 """The tables that `csv` writes, attributes of `StoredRun`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrackedMember:
-    """A member as a run of a tracker."""
-
-    name: str
-    """Its name."""
-    config: Row
-    """Its axes and its status."""
-    history: dict[int, dict[str, float]]
-    """The finite numbers of its rows of history.csv, by epoch from 1."""
-    test: dict[str, float]
-    """Its finite test quantities, as `test/<key>`."""
-
-    @property
-    def last_epoch(self) -> int:
-        """The last epoch, 0 without history."""
-        return max(self.history, default=0)
-
-
-def tracked_members(run: StoredRun) -> Iterator[TrackedMember]:
-    """Yields the members with test rows under the first selection rule."""
-    rows = run.results[run.results["selection"] == run.results["selection"].iloc[0]]
-    histories = {name: table.drop(columns="member") for (name,), table in groups_of(run.history, ["member"])}
-    table = member_quantities(rows)
-    keys = quantities_in(table)
-    for record in records_of(table):
-        history = {}
-        if record["member"] in histories:
-            for row in records_of(histories[record["member"]]):
-                epoch = row.pop("epoch")
-                history[epoch] = _finite(row)
-        yield TrackedMember(
-            name=record["member"],
-            config={name: record[name] for name in (*axes_of(rows), "status")},
-            history=history,
-            test=_finite({f"test/{key}": record[key] for key in keys}),
-        )
-
-
-def _finite(row: Row) -> dict[str, float]:
-    """Returns the columns of a row whose number is finite."""
-    return {name: value for name, value in row.items() if math.isfinite(value)}
 
 
 def to_csv(run: StoredRun, folder: Path) -> None:
@@ -83,38 +34,9 @@ def to_csv(run: StoredRun, folder: Path) -> None:
         write_csv(path, table)
 
 
-def to_mlflow(run: StoredRun, project: str, mlflow: ModuleType) -> None:
-    """Logs every member as a run of the MLflow experiment `project`."""
-    mlflow.set_experiment(project)
-    for member in tracked_members(run):
-        with mlflow.start_run(run_name=member.name):
-            mlflow.log_params(member.config)
-            for epoch, measures in member.history.items():
-                mlflow.log_metrics(measures, step=epoch)
-            mlflow.log_metrics(member.test)
-
-
-def to_wandb(run: StoredRun, project: str, wandb: ModuleType, **options: bool) -> None:
-    """Logs every member as a run of the project, in one group, with test quantities at the last epoch."""
-    for member in tracked_members(run):
-        wandb.init(project=project, group=run.folder.name, name=member.name, config=member.config, **options)
-        for epoch, measures in member.history.items():
-            wandb.log(measures, step=epoch)
-        wandb.log(member.test, step=member.last_epoch)
-        wandb.finish()
-
-
-def to_trackio(run: StoredRun, project: str, trackio: ModuleType) -> None:
-    """Logs every member as `to_wandb`, whose functions trackio has, without its page in a notebook."""
-    to_wandb(run, project, trackio, embed=False)
-
-
-TRACKERS: dict[str, Callable[[StoredRun, str, ModuleType], None]] = {
-    "mlflow": to_mlflow,
-    "trackio": to_trackio,
-    "wandb": to_wandb,
-}
-"""Functions of a run, a project and the tracker's module."""
+def to_tracker(run: StoredRun, tracker: Tracker) -> None:
+    """Logs every member as a run of a tracker, with its test quantities."""
+    Sender(tracker).send(tracked_members(run.results, run.history))
 
 
 @command.main("flipjax export")
@@ -133,7 +55,7 @@ def main(arguments: list[str]) -> int:
         to_csv(run, folder)
         print(f"{folder}: {', '.join(f'{name}.csv' for name in TABLES)}")
         return command.DONE
-    TRACKERS[options.to](run, project, importlib.import_module(options.to))
+    to_tracker(run, find_tracker(options.to, project=project, group=run.name))
     print(f"{options.to}: project {project}")
     return command.DONE
 

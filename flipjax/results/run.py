@@ -41,8 +41,8 @@ class StoredRun:
     See `flipjax.run` for an example.
     """
 
-    def __init__(self, folder: Path):
-        """Reads the results; raises as `load`."""
+    def __init__(self, folder: Path, *, training: bool = False):
+        """Reads the results; raises as `load`. Of a run in training, members without results are left out."""
         self.folder = folder
         self.config_record = known_record(folder)
         """config.json; empty if it cannot be read."""
@@ -52,8 +52,10 @@ class StoredRun:
             _require_same_config(cell, self.config_record)
             self.cells[path] = cell
         # A run that has ended lists its missing members, such as those of a program that failed, without quantities.
-        self._results_of_missing = [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
-        self._require_complete()
+        self._results_of_missing: list[MemberResults] = []
+        if not training:
+            self._results_of_missing += [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
+            self._require_complete()
         if not self.cells:
             raise FileNotFoundError(f"{folder}: expected a run folder with results; make one with flipjax sweep")
 

@@ -12,10 +12,12 @@ if __name__ == "__main__":
     Signals().__enter__()
 
 import argparse
+import functools
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flipjax import command
 from flipjax.backend.start import start_backend
@@ -23,6 +25,9 @@ from flipjax.config import ConfigError
 from flipjax.config.plan import Plan, plan
 from flipjax.sweep.launchers import LAUNCHERS, ShardPlan, launch, shard_commands
 from flipjax.sweep.lock import read_shard
+
+if TYPE_CHECKING:
+    from flipjax.results.follow import Tracking
 
 ADVICE = "; what is done is safe, and the same command continues"
 
@@ -37,6 +42,7 @@ def _parser() -> command.ConfigParser:
     parser.add_argument("--fresh", action="store_true", help="start over; an earlier run is renamed to DIR.old")
     parser.add_argument("--fail_fast", action="store_true", help="stop at the first program that fails")
     parser.add_argument("--strict_versions", action="store_true", help="refuse to continue with other software")
+    parser.add_argument("--track", metavar="mlflow|trackio|wandb", help="follow the members in an experiment tracker")
     parser.add_argument("--shard", metavar="i/n|auto", help="train one of n shards of the members")
     parser.add_argument("--collect", action="store_true", help="write the tables of all trained shards")
     parser.add_argument("--launcher", choices=LAUNCHERS, help="run the shards as jobs, then collect")
@@ -49,6 +55,8 @@ def _parser() -> command.ConfigParser:
 @command.main("flipjax sweep", system_code=command.SOME_FAILED, advice=ADVICE)
 def main(arguments: list[str]) -> int:
     """Runs the command line, without the program's name, and returns its exit code."""
+    # A tracker may turn the process's standard output aside while it sends.
+    output = sys.stdout
     with Signals() as signals:
         options = _parser().parse(arguments)
         planned = plan(options.config)
@@ -57,9 +65,12 @@ def main(arguments: list[str]) -> int:
             from flipjax.training.network.own import check_functions
 
             check_functions(planned)
+        folder = options.workdir or Path("runs") / options.config_name
+        track = None
+        if options.track is not None:
+            track = _find_tracker(options.track, folder)
         if options.dry_run or options.time:
             return _dry_run(planned, options)
-        folder = options.workdir or Path("runs") / options.config_name
         _check_shard_options(options)
         shard = None
         if options.shard is not None:
@@ -81,12 +92,22 @@ def main(arguments: list[str]) -> int:
             shard=shard,
             collect=bool(options.collect or options.launcher),
             signals=signals,
+            track=track,
         )
         if code == command.INTERRUPTED:
             say(text)
         else:
-            print(text)
+            print(text, file=output)
         return code
+
+
+def _find_tracker(name: str, folder: Path) -> Callable[[Path], "Tracking"]:
+    """Returns what begins to send members to a tracker, in a project of the run folder's name."""
+    from flipjax.results.follow import Tracking
+    from flipjax.results.trackers import find_tracker
+
+    run_name = folder.resolve().name
+    return functools.partial(Tracking, name, find_tracker(name, project=run_name, group=run_name))
 
 
 def _dry_run(planned: Plan, options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ tables and page (`Sweep.conclude`). A program's members train in waves, each of 
 wave ends its results are stored, so that a later run goes on from there.
 """
 
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -13,6 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -28,12 +30,13 @@ from flipjax.config.program import Program, gallery_member, restrict, shard_memb
 from flipjax.data.sources.arrays import ArrayData
 from flipjax.results.arrays import Curves, MemberResults
 from flipjax.results.cells import Cell
+from flipjax.results.follow import CallbackError, Epoch, Tracking, epoch_of
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run import StoredRun, load, write_images
 from flipjax.results.store import BLANK, write
 from flipjax.results.tables import blank_results, concatenate, history_table, results_table
 from flipjax.support.frames import write_csv
-from flipjax.support.terminal import Bar, Signals, listed, say
+from flipjax.support.terminal import Bar, Signals, listed, one_line, say
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish
 from flipjax.sweep.lock import Lock, Shard
@@ -45,6 +48,9 @@ from flipjax.training import task as tasks
 from flipjax.training.network.own import check_own, check_quantities
 from flipjax.training.population import devices
 from flipjax.training.scenes import check_scenes
+
+if TYPE_CHECKING:
+    from flipjax.report.progress import ProgressPage
 
 DONE = ("finished", "stopped")
 """Statuses of members that trained to their end."""
@@ -66,12 +72,25 @@ class Sweep:
     """Images in memory, which replace the configuration's pool."""
     page: bool = True
     """Whether the run has a page."""
+    on_epoch: Callable[[Epoch], object] | None = None
+    """The user's function of each epoch."""
+    tracking: Tracking | None = None
+    """The tracker that follows the members."""
     cells: dict[str, dict[str, Cell]] = dataclasses.field(default_factory=dict)
     """The stored cell by program and member."""
+    page_in_training: bool = True
+    """Whether the page can be drawn while members train."""
     live: dict[str, Curves] = dataclasses.field(default_factory=dict)
     """The curves of members in training, by program."""
     failed: set[str] = dataclasses.field(default_factory=set)
     """Programs with a failed part; others without results are unfinished."""
+
+    @functools.cached_property
+    def progress(self) -> "ProgressPage":
+        """The page of the run while it trains."""
+        from flipjax.report.progress import ProgressPage
+
+        return ProgressPage(self.workdir.folder)
 
     @functools.cached_property
     def members(self) -> set[str]:
@@ -106,12 +125,16 @@ class Sweep:
             ConfigError: the data cannot be used.
             OSError: the folder cannot be written to.
         """
-        for program in self.pending():
+        pending = self.pending()
+        for program in pending:
             try:
                 self._train_program(program, bar)
+                # The last one is followed by the page of the whole run.
+                if program is not pending[-1]:
+                    self._show_finished(bar)
             except InterruptedRunError:
                 return False
-            except (ConfigError, OSError, MemoryError, ImportError):
+            except (ConfigError, OSError, MemoryError, ImportError, CallbackError):
                 raise
             except Exception as error:
                 # A ValueError's message explains an invalid request; any other error needs a traceback.
@@ -202,16 +225,72 @@ class Sweep:
             self.live[wave.name] = curves
             if self.shard is None:
                 self._write_history()
+            if self.tracking is not None:
+                self.tracking.follow(wave, curves)
+
+        def after_epoch(number: int, curves: Curves) -> None:
+            self._show_curves(wave, curves, bar)
+            self._call_back(wave, number, curves)
 
         trim()
-        trained = train_members(wave, spec, task, self.workdir, bar, self.signals, write)
+        trained = train_members(wave, spec, task, self.workdir, bar, self.signals, write, after_epoch)
         # Waits; its errors are raised by `finish`, which needs the same programs.
         evaluation.exception()
         curves = self.live.pop(wave.name)
         shown_member = gallery_member(self._whole(wave))
         cell = finish(wave, self.plan, task, trained, self.workdir, curves, shown_member)
         self.cells[wave.name].update(dict.fromkeys(cell.members, cell))
+        if self.tracking is not None:
+            self.tracking.finish(cell.results)
         self.workdir.remove_checkpoints(wave)
+
+    def _call_back(self, wave: Program, number: int, curves: Curves) -> None:
+        """Calls the user's function of an epoch; raises CallbackError if it raises an error."""
+        if self.on_epoch is None:
+            return
+        epoch = epoch_of(wave.name, number, curves)
+        try:
+            self.on_epoch(epoch)
+        except Exception as error:
+            raise CallbackError(error) from error
+
+    def track_stored(self) -> None:
+        """Sends this process's members that are stored to the tracker, which may lack them."""
+        if self.tracking is None:
+            return
+        for program in self.plan.programs:
+            cells = {name: cell for name, cell in self.cells[program.name].items() if name in self.members}
+            results = results_of_members(program, cells)
+            if results is not None:
+                self.tracking.finish(results)
+
+    def _show_finished(self, bar: Bar) -> None:
+        """Draws the page of the programs that have finished, while others are to be trained."""
+        self.progress.forget()
+        self._show_progress([], bar)
+
+    def _show_curves(self, wave: Program, curves: Curves, bar: Bar) -> None:
+        """Draws the curves of members in training on the page, if that takes little of the run's time."""
+        if self.progress.is_due():
+            self._show_progress([(wave, curves)], bar)
+
+    def _show_progress(self, training: Sequence[tuple[Program, Curves]], bar: Bar) -> None:
+        """Draws the page of a run in training once a program has finished; shards draw none.
+
+        A page that cannot be drawn costs the run nothing.
+        """
+        programs = self.plan.programs
+        finished = sum(len(self.cells[program.name]) == len(program.names) for program in programs)
+        if not (self.page and self.page_in_training) or self.shard is not None or not finished:
+            return
+        note = f"{finished} of {len(programs)} programs finished; the others are still to be trained."
+        if training:
+            note = f"{finished} of {len(programs)} programs finished; members below are still training."
+        try:
+            self.progress.draw(note, training)
+        except Exception as error:  # As a run without it goes on.
+            bar.say(f"report/index.html is not drawn before the end ({one_line(str(error))}); the run goes on")
+            self.page_in_training = False
 
     def _write_history(self) -> None:
         """Writes the curves of stored members and of those in training."""
@@ -302,6 +381,8 @@ def run_sweep(
     collect: bool = False,
     signals: Signals | None = None,
     page: bool = True,
+    on_epoch: Callable[[Epoch], object] | None = None,
+    track: Callable[[Path], Tracking] | None = None,
 ) -> tuple[str, int]:
     """Trains a configuration's members that are missing in a run folder, and writes tables and page.
 
@@ -318,6 +399,8 @@ def run_sweep(
         collect: whether to only write the tables of stored members.
         signals: may end the run; None: only exceptions such as KeyboardInterrupt do.
         page: whether to draw the report.
+        on_epoch: called after each epoch.
+        track: begins to send members to a tracker, given the run folder.
 
     Returns:
         The text of the tables, and the exit code.
@@ -332,8 +415,9 @@ def run_sweep(
         lock = shard.lock(Path(folder))
     workdir = Workdir(lock)
     signals.release = lock.release
-    try:
-        sweep = Sweep(plan, workdir, signals, shard, data, page)
+    with contextlib.ExitStack() as ending:
+        ending.callback(lock.release)
+        sweep = Sweep(plan, workdir, signals, shard, data, page, on_epoch)
         try:
             workdir.open(plan.config_json, fresh=fresh)
         except OSError as error:
@@ -343,6 +427,10 @@ def run_sweep(
             # A finished run on a read-only disk.
             return sweep.show(load(workdir.folder), sweep.done())
         sweep.read(say)
+        if track is not None:
+            sweep.tracking = track(workdir.folder)
+            ending.callback(sweep.tracking.close)
+            sweep.track_stored()
         pending = []
         if not collect:
             pending = sweep.pending()
@@ -361,8 +449,6 @@ def run_sweep(
         if collect and missing:
             text += f"\n{len(missing)} members are not done: {listed(missing, most=20)}"
         return text, code
-    finally:
-        lock.release()
 
 
 def _facts_of(plan: Plan, *, name: str, line: str) -> dict[str, object]:

@@ -38,6 +38,7 @@ def train_members(
     bar: Bar,
     signals: Signals,
     write: Callable[[Curves], object],
+    after_epoch: Callable[[int, Curves], object],
 ) -> population.Population:
     """Trains a program from its latest checkpoint until no member is running; returns the population.
 
@@ -49,6 +50,7 @@ def train_members(
         bar: advanced after every epoch.
         signals: end the run after an epoch.
         write: called with the training curves once an epoch's checkpoint is written, and at the end.
+        after_epoch: called then with the number of the epoch, from 1, and the training curves.
 
     Raises:
         InterruptedRunError: a signal came.
@@ -94,7 +96,8 @@ def train_members(
         workdir.verify()
         checkpoints.save(epoch, [history, states])
         trim()
-        write(curves_of(program, columns, history, states.epoch))
+        curves = curves_of(program, columns, history, states.epoch)
+        write(curves)
         ended = active & (current.status != Status.RUNNING)
         bar.skip(work * int((budgets - epoch)[ended].sum()))
         note = epoch_note(
@@ -105,6 +108,7 @@ def train_members(
             worst_group_iou=record["valid_worst_group_iou"][active],
         )
         bar.advance(work * int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
+        after_epoch(epoch, curves)
     # Once more: a run killed right after its last checkpoint has not written them.
     write(curves_of(program, columns, history, population.states_of(current).epoch))
     bar.say(f"program {program.name}: trained; evaluating {len(program.names)} members")

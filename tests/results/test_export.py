@@ -22,6 +22,7 @@ from flipjax.results import export, load
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.run import units, write_images
 from flipjax.results.store import read, write
+from flipjax.results.trackers import tracked_members
 from flipjax.support.files import DamagedError
 from flipjax.support.frames import read_csv
 from results.tables import RECORDED
@@ -59,8 +60,8 @@ def test_a_run_is_loaded_as_data_frames_with_units(run):
 
 
 def test_a_tracker_has_the_axes_epochs_and_test_numbers_of_each_member(run):
-    first, *others = export.tracked_members(run)
-    assert len(others) == 7 and first.name == "m000" and {"rho", "seed", "status"} <= first.config.keys()
+    first, *others = tracked_members(run.results, run.history)
+    assert len(others) == 7 and first.name == "m000" and {"rho", "seed"} <= first.config.keys() and first.status
     assert [*first.history] == [1, 2, 3]
     assert "valid_loss" in first.history[1]
     assert first.last_epoch == 3
