@@ -301,7 +301,7 @@ def two(tmp_path):
     """The configuration of two programs of two members."""
     path = tmp_path / "two.py"
     path.write_text(
-        faults.CONFIG.replace('{"axes.rho": (0.5, 1.0)}', '{"axes.rho": (0.5, 1.0), "grid.model.depth": (1, 2)}')
+        faults.CONFIG.replace('{"axes.rho": (0.5, 1.0)}', '{"axes.rho": (0.5, 1.0), "axes.model.depth": (1, 2)}')
     )
     return path
 
