@@ -6,12 +6,13 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 DEV := $(VENV)/.dev-$(VERSION)
 BENCH := $(VENV)/.bench-$(VERSION)
 DOCS := $(VENV)/.docs-$(VERSION)
+MEASURE := $(VENV)/.measure-$(VERSION)
 DOCS_OUT ?= /tmp/flipjax-docs
 CONFIG ?= configs/correlation_grid.py
 ARGS ?=
 FUZZED := tests/audit/test_damaged_files.py tests/results/test_store.py tests/data/test_images.py tests/training/test_model.py tests/test_stored_files.py
 
-.PHONY: sweep smoke test fuzz lint format bench docs linkcheck clean
+.PHONY: sweep smoke test coverage mutants fuzz lint format bench docs linkcheck clean
 
 sweep: $(DEV)  ## Train the grid on the embedded pool; results in runs/
 	$(BIN)/python -m flipjax.sweep --config $(CONFIG) $(ARGS)
@@ -21,6 +22,14 @@ smoke: $(DEV)  ## The same in half a minute to one, on a tiny grid
 
 test: $(DEV)  ## The whole suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+coverage: $(MEASURE)  ## The share of flipjax's statements that the suite runs, compiled as for users
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n 2 --dist loadfile --cov=flipjax --cov-context=test --cov-report= $(ARGS)
+	@$(BIN)/python -m coverage report --format=total | sed 's/.*/coverage: & % of statements/'
+
+mutants: $(MEASURE)  ## The share of faults that the suite notices, in seeded samples; ARGS="--sample 200 --seed 7 metrics"
+	@[ -f .coverage ] || $(MAKE) coverage ARGS=
+	$(BIN)/python .ci/mutants.py $(ARGS)
 
 fuzz: $(DEV)  ## The suite's damaged files of every kind that flipjax writes or reads, many more of them
 	FLIPJAX_FUZZ=$(or $(FUZZ),5000) $(BIN)/python -m pytest $(FUZZED) -k test_a_damaged_file $(ARGS)
@@ -49,7 +58,7 @@ linkcheck: docs  ## Ask for every address that the documentation names
 
 clean:  ## Remove what make made
 	@if [ -f $(VENV)/.made-by-make ]; then rm -rf $(VENV); fi
-	rm -rf build dist
+	rm -rf build dist .coverage
 
 # The stamp carries the version: another PYTHON= makes the environment anew, but only one that make made.
 $(DEV): pyproject.toml
@@ -68,6 +77,11 @@ $(BENCH): $(DEV)
 	@echo "make: installing PyTorch, which the benchmarks compare with"
 	@$(PYTHON) -m pip --python $(VENV) install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $(BENCH)
+
+$(MEASURE): $(DEV)
+	@echo "make: installing coverage"
+	@$(PYTHON) -m pip --python $(VENV) install --quiet --disable-pip-version-check 'pytest-cov>=6'
+	@touch $(MEASURE)
 
 $(DOCS): $(DEV)
 	@echo "make: installing Sphinx"

@@ -123,19 +123,6 @@ def test_the_example_of_a_constant_is_true(module, name):
     assert doctest.DocTestRunner().run(test) == doctest.TestResults(failed=0, attempted=len(test.examples))
 
 
-@pytest.mark.parametrize(("module", "name"), NAMES, ids=label)
-def test_a_public_signature_is_rendered_without_an_address(module, name):
-    value = getattr(module, name)
-    callables = [value] if inspect.isroutine(value) or inspect.isclass(value) else []
-    if inspect.isclass(value):
-        callables += [member for key, member in vars(value).items() if inspect.isfunction(member) and key[0] != "_"]
-    for each in callables:
-        # Sphinx leaves out the types, too.
-        parameters = inspect.signature(each).parameters.values()
-        defaults = {parameter.name: repr(parameter.default) for parameter in parameters}
-        assert {key: text for key, text in defaults.items() if " at 0x" in text} == {}
-
-
 def test_sphinx_renders_signatures_whose_options_are_in_no_source():
     settings = runpy.run_path(str(COLLECT.with_name("conf.py")))
     shown = inspect.signature(flipjax.assay).parameters

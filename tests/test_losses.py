@@ -169,7 +169,6 @@ def test_a_plain_member_is_untouched_by_weights_that_overflow():
     assert np.isfinite(jax.jit(jax.grad(loss_of))(logits)).all()
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason=f"no golden cases: {GOLDEN} is absent")
 def test_golden_losses():
     with np.load(GOLDEN / "losses.npz") as stored:
         arrays = [stored[name] for name in ("logits", "labels", "groups")]

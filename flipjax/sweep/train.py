@@ -8,14 +8,15 @@ from flipjax.backend.memory import trim
 from flipjax.config import PopulationSpec
 from flipjax.config.program import Program
 from flipjax.results.arrays import Curves
-from flipjax.support.arrays import Array
+from flipjax.support.arrays import Array, PyTree
 from flipjax.support.terminal import Bar, Signals
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import task as tasks
 from flipjax.training.epoch.validation import Validation
-from flipjax.training.member import Status
+from flipjax.training.member import State, Status
+from flipjax.training.network.forward import names_in_vectors
 from flipjax.training.notes import mirror_notes, missing_group_notes
 from flipjax.training.population import devices
 from flipjax.training.population import epochs as population_run
@@ -71,13 +72,16 @@ def train_members(
     # NaN in the epochs that a member does not run.
     history = np.full((len(budgets), max(budgets), len(columns)), np.nan, np.float32)
     epoch = 0
-    stored = [history, None]
-    restored = checkpoints.restore([history, population.state_shapes(experiment, members, start)], say=bar.say)
+    stored: list[State | None] = [None]
+    shapes = population.state_shapes(experiment, members, start)
+    restored = checkpoints.restore(_named(history, shapes), say=bar.say)
     if restored is not None:
-        epoch, stored = restored
+        epoch, fields = restored
+        history = fields.pop("history")
+        stored = [State(**fields)]
+        del restored, fields
     # The states are popped: no name here holds them, so that `create` frees what it has copied.
     current = population.create(experiment, layout, members, stored.pop(), start)
-    (history,) = stored
     if epoch:
         bar.say(f"program {program.name}: continues after epoch {epoch}")
         bar.skip(work * int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
@@ -94,7 +98,7 @@ def train_members(
             current = population_run.start_second_runs(current, task.pool, start)
         states = population.states_of(current)
         workdir.verify()
-        checkpoints.save(epoch, [history, states])
+        checkpoints.save(epoch, _named(history, states), names=names_in_vectors(experiment))
         trim()
         curves = curves_of(program, columns, history, states.epoch)
         write(curves)
@@ -113,6 +117,11 @@ def train_members(
     write(curves_of(program, columns, history, population.states_of(current).epoch))
     bar.say(f"program {program.name}: trained; evaluating {len(program.names)} members")
     return current
+
+
+def _named(history: np.ndarray, states: State) -> dict[str, PyTree]:
+    """Returns what a checkpoint holds: the fields of the states, and the training curves."""
+    return {"history": history, **vars(states)}
 
 
 def epoch_note(

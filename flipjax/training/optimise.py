@@ -81,8 +81,8 @@ def _on_nested(experiment: Experiment, own: optax.GradientTransformation) -> opt
     def init(params: PyTree) -> PyTree:
         return own.init(nest(params))
 
-    def update(gradients: PyTree, state: PyTree, params: PyTree | None = None) -> tuple[PyTree, PyTree]:
-        updates, state = own.update(nest(gradients), state, nest(params))
+    def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
+        updates, state = own.update(nest(updates), state, nest(params))
         return flat(Weights(updates, {})).params, state
 
     return optax.GradientTransformation(init, update)

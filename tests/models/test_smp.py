@@ -34,15 +34,15 @@ ENCODERS = {
 """The number of parameters, the largest logit, and those of a few pixels."""
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="no ../shared/golden")
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_logits_are_pytorchs(encoder, network):
     described = json.loads((GOLDEN / f"smp_unet_{encoder}.json").read_text())
     assert described["salt"] == "golden"
     state_dict = network(encoder).model.state_dict()
     assert {name: [*array.shape] for name, array in state_dict.items()} == described["state_dict"]
+    image = np.random.default_rng(7).random((2, 64, 64, 3)).astype(np.float32)
     with np.load(GOLDEN / f"smp_unet_{encoder}.npz") as case:
-        image, logits = case["image"], case["logits"]
+        logits = case["logits"]
     np.testing.assert_allclose(network(encoder).logits(image), logits, rtol=0, atol=1e-4 * np.abs(logits).max())
 
 

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import logging
+import pathlib
 import resource
 import shutil
 import time
@@ -11,8 +13,9 @@ import numpy as np
 import pytest
 
 from flipjax.config import ConfigError
+from flipjax.support.files import DamagedError
 from flipjax.sweep import checkpoint
-from flipjax.sweep.checkpoint import Checkpoints
+from flipjax.sweep.checkpoint import Checkpoints, member_weights
 
 TREE = {"b": np.arange(3.0), "a": [np.zeros((2, 2), np.int32)]}
 
@@ -108,9 +111,49 @@ def test_a_checkpoint_that_cannot_be_read_now_is_kept(checkpoints):
     assert checkpoints.restore(TREE, say=print)[0] == 3
 
 
+NAMES = {"params": {"head/bias": [2], "head/kernel": [2, 2]}}
+NAMED = {"weights": {"params": np.arange(18, dtype=np.float32).reshape(3, 6)}, "epoch": np.array([5, 5, 4])}
+
+
+def test_the_lines_of_the_page_read_a_member_with_orbax_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "BLOCK", 50)
+    Checkpoints(tmp_path / "runs/smoke/checkpoints/000").save(4, NAMED, names=NAMES)
+    text = (pathlib.Path(checkpoint.__file__).parent / "README.md").read_text()
+    lines = text.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(lines, found := {})
+    assert len(list(found["blocks"])) == 2 and found["member"]["weights/params"].tolist() == [6, 7, 8, 9, 10, 11]
+    assert found["member"]["epoch"] == 5 and found["vectors"] == NAMES
+
+
+def test_weights_of_a_member_have_names(tmp_path):
+    Checkpoints(tmp_path).save(4, NAMED, names=NAMES)
+    weights = member_weights(tmp_path / "4", 1)
+    found = {name: array.tolist() for name, array in weights.items()}
+    assert found == {"params/head/bias": [6, 7], "params/head/kernel": [[8, 9], [10, 11]]}
+
+
+def test_weights_of_a_damaged_checkpoint_are_not_read(tmp_path):
+    Checkpoints(tmp_path).save(4, NAMED, names=NAMES)
+    files = filter(pathlib.Path.is_file, (tmp_path / "4/arrays").rglob("*"))
+    data = max(files, key=lambda path: path.stat().st_size)
+    data.write_bytes(data.read_bytes()[:-1])
+    with pytest.raises(DamagedError, match="not those that were written"):
+        member_weights(tmp_path / "4", 1)
+
+
+def test_loggers_are_as_before_after_saving_and_reading(checkpoints):
+    loggers = [logging.getLogger(name) for name in (None, *checkpoint.LOGGERS)]
+    before = [(logger.level, list(logger.handlers)) for logger in loggers]
+    checkpoints.save(4, TREE)
+    checkpoints.restore(TREE, say=print)
+    assert [(logger.level, list(logger.handlers)) for logger in loggers] == before
+
+
 def test_large_arrays_are_written_block_by_block(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "BLOCK", 100)
     tree = {"a": np.arange(10.0), "b": np.array(True), "c": np.arange(3, dtype=np.int32), "d": np.arange(40.0)}
+    tree["empty"] = np.empty((3, 0), np.float32)
     made = Checkpoints(tmp_path)
     made.save(1, tree)
     assert len(list((tmp_path / "1/arrays").iterdir())) == 2

@@ -114,6 +114,24 @@ def _nested_part(part: PyTree, shapes: PyTree) -> PyTree:
     return _nest(part, shapes)
 
 
+def names_in_vectors(experiment: Experiment) -> dict[str, dict[str, list[int]]]:
+    """Returns the names and shapes of the arrays in each vector of `flat`, in order.
+
+    Example:
+        >>> from flipjax.config import ModelSpec
+        >>> names_in_vectors(Experiment(model=ModelSpec(width=4, depth=1)))["params"]["head/bias"]
+        [3]
+    """
+    names = {}
+    for part, shapes in _shapes(experiment.model, experiment.num_classes)._asdict().items():
+        if _is_short(shapes):
+            leaves = jax.tree_util.tree_leaves_with_path(shapes)
+            names[part] = {
+                jax.tree_util.keystr(path, simple=True, separator="/"): list(leaf.shape) for path, leaf in leaves
+            }
+    return names
+
+
 @functools.cache
 def _shapes(spec: ModelSpec, num_classes: int) -> Weights:
     """Returns the shapes of a network's weights, nested."""

@@ -4,14 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
-from golden import SHARED
+import golden
 
 from flipjax.config import PoolSpec
 from flipjax.data import POOLS
 from flipjax.data.__main__ import main
 from flipjax.data.prepare import coco_cd
 
-GOLDEN = SHARED / "golden/coco_tiny"
+GOLDEN = golden.GOLDEN / "coco_tiny"
 YEARS = ("train2017", "val2017")
 WIDTH, HEIGHT = 20, 16
 SQUARE = [[4, 4, 12, 4, 12, 12, 4, 12]]

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from golden import SHARED
+import golden
 
 from flipjax.config import PoolSpec
 from flipjax.data import POOLS
 from flipjax.data.__main__ import main
 from flipjax.data.prepare import waterbirds_seg
 
-GOLDEN = SHARED / "golden/waterbirds_tiny"
+GOLDEN = golden.GOLDEN / "waterbirds_tiny"
 SIZE = 16
 
 
