@@ -246,7 +246,7 @@ class Walk:
 
 def _written_in_enumeration(value: type[enum.Enum], attributes: Mapping[str, object]) -> dict[str, object]:
     """Returns the attributes of an enumeration that its source gives it: members, aliases, methods and others."""
-    written = dict(value.__members__)
+    written: dict[str, object] = {**value.__members__}
     for key, content in attributes.items():
         if key not in ENUMERATION_STATE and getattr(content, "__module__", "") != enum.__name__:
             written[key] = content

@@ -81,9 +81,9 @@ def _on_nested(experiment: Experiment, own: optax.GradientTransformation) -> opt
     def init(params: PyTree) -> PyTree:
         return own.init(nest(params))
 
-    def update(gradients: PyTree, opt_state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
-        updates, opt_state = own.update(nest(gradients), opt_state, nest(params))
-        return flat(Weights(updates, {})).params, opt_state
+    def update(gradients: PyTree, state: PyTree, params: PyTree | None = None) -> tuple[PyTree, PyTree]:
+        updates, state = own.update(nest(gradients), state, nest(params))
+        return flat(Weights(updates, {})).params, state
 
     return optax.GradientTransformation(init, update)
 

@@ -97,8 +97,8 @@ class Train:
     program; pass a large pool as an argument instead: `jax.jit(lambda train, member: train(member))`.
 
     On a CPU `lax.map` is faster than vmap, and its weights and counts equal a sweep's in bits, from JAX 0.11 on if
-    compiled by `flipjax.backend.fast_jit` with `convolutions=train.convolutions`. Losses and entropies agree to rounding,
-    and so do members that vmap trains side by side on accelerators.
+    compiled by `flipjax.backend.fast_jit` with `convolutions=train.convolutions`. Losses and entropies agree to
+    rounding, and so do members that vmap trains side by side on accelerators.
 
     Attributes:
         data: pool and tables.

@@ -25,14 +25,14 @@ RECORDED = pathlib.Path(__file__).parents[1] / "recorded"
 
 @pytest.fixture
 def config():
-    return read_config(RECORDED / "config.py")
+    return read_config(RECORDED / "smoke_run.py")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def images():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(POOLS, "synthetic", functools.cache(POOLS["synthetic"]))  # Each pool is drawn once for all.
-        yield benchmark(RECORDED / "config.py", rho=0.95, seed=1)
+        yield benchmark(RECORDED / "smoke_run.py", rho=0.95, seed=1)
 
 
 def test_the_images_are_a_members_own(config, images):
@@ -124,4 +124,4 @@ def test_what_is_refused(config, images):
     with pytest.raises(ConfigError, match=r"config\.axes\.split\.seed: expected one value, as config\.split\.seed"):
         benchmark(config, rho=0.9)
     with pytest.raises(ConfigError, match=r"config\.axes\.rho: expected a number in"):
-        benchmark(RECORDED / "config.py", rho=0.2)
+        benchmark(RECORDED / "smoke_run.py", rho=0.2)
