@@ -235,7 +235,9 @@ def of_one_program(config: Config, values: Mapping[str, object]) -> Config:
     for name in leaves(config.axes):
         key = PLACES[f"axes.{name}"]
         if key.compiles:
-            del copy.axes[key.section][key.field]
+            section = copy.axes[key.section]
+            with section.unlocked():
+                del section[key.field]
     listed = dict.fromkeys(itertools.chain.from_iterable(config.members))
     traced_keys = [PLACES[f"axes.{name}"] for name in listed if not PLACES[f"axes.{name}"].compiles]
     entries: list[dict[str, object]] = []
