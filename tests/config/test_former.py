@@ -64,7 +64,7 @@ def test_a_former_run_is_not_continued(tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert is_former(json.loads(RECORDED.read_text())["config"])
     with pytest.raises(
-        ConfigError, match=r"^--workdir: expected a run of this flipjax; found one of an earlier flipjax"
+        ConfigError, match=r"^--workdir: expected a run of this flipjax; found one of an earlier"
     ):
         Workdir(Lock(tmp_path)).open(plan(configure("smoke")).config_json, fresh=False)
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if not path.name.startswith(".")}
