@@ -34,7 +34,7 @@ def is_former(recorded: Mapping[str, Any]) -> bool:
 
 
 def renamed(recorded: Mapping[str, Any]) -> list[str]:
-    """Returns what the names that a former configuration uses are called today, a clause each.
+    """Returns what the names that a former configuration set are called today, a clause each.
 
     Example:
         >>> for clause in renamed({"grid": {"model": {"width": [8, 16]}}, "axes": {"rho": [0.5], "warmup": [0.1]}}):
@@ -44,7 +44,7 @@ def renamed(recorded: Mapping[str, Any]) -> list[str]:
     """
     clauses = []
     for column, values in recorded["axes"].items():
-        if column in AXES and AXES[column].section != "axes":
+        if column in AXES and AXES[column].section != "axes" and list(values) != [AXES[column].default]:
             key = AXES[column]
             home = key.name if len(values) == 1 else f"axes.{key.axis}"
             clauses.append(f"config.axes.{column} is config.{home}")
@@ -54,7 +54,7 @@ def renamed(recorded: Mapping[str, Any]) -> list[str]:
         clauses += [f"config.grid.{name} is config.axes.{name}" for name in names]
     else:
         clauses.append("config.grid is config.members")
-    return clauses
+    return clauses or ["config.grid is config.axes"]
 
 
 def with_new_names(recorded: Mapping[str, Any]) -> JsonObject:
