@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import AXES, PLACES, Config, ConfigError, default_config
-from flipjax.config.former import with_new_names
 from flipjax.config.identity import digest_of
+from flipjax.config.names.former import with_new_names
 from flipjax.config.plan import of_one_program, plan, plan_images
 from flipjax.config.program import Value
 from flipjax.config.reading import configure, run_name

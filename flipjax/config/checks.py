@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from flipjax.config.choices import FROZEN, QUANTITIES
 from flipjax.config.config_type import Config
 from flipjax.config.errors import ConfigError
-from flipjax.config.former import new_names
 from flipjax.config.keys import Key
 from flipjax.config.methods import KNOB_DEFAULTS, METHODS, OWN, Augmentation, Method, active_knobs, methods_of, parts_of
+from flipjax.config.names.former import new_names
+from flipjax.config.names.synonyms import IN_PYTHON, meant_key
 from flipjax.config.program import Program, Setting
 from flipjax.config.ranges import functions_of, name_of
 from flipjax.config.sections import AXES, KEYS, PLACES, SECTIONS, WHOLE, Cue, Experiment, ModelSpec, SplitSpec
-from flipjax.config.synonyms import IN_PYTHON, meant_key
 from flipjax.config.values import leaves, values_of
 
 PIXEL_KNOBS = ("swap", "cutmix", "own_augment")

@@ -16,9 +16,9 @@ from filelock import FileLock
 
 from flipjax.backend.software import differing_software
 from flipjax.config import ConfigError
-from flipjax.config.former import is_former, renamed
 from flipjax.config.groups import Groups
 from flipjax.config.identity import first_difference
+from flipjax.config.names.former import is_former, renamed
 from flipjax.config.program import Program, gallery_member
 from flipjax.data.pool import Catalog
 from flipjax.page import gallery

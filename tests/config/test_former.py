@@ -7,7 +7,7 @@ import pytest
 
 from flipjax import configure
 from flipjax.config import ConfigError, default_config
-from flipjax.config.former import is_former, renamed, with_new_names
+from flipjax.config.names.former import is_former, renamed, with_new_names
 from flipjax.config.plan import plan
 from flipjax.config.values import leaves
 from flipjax.sweep.lock import Lock
@@ -63,9 +63,7 @@ def test_a_former_run_is_not_continued(tmp_path):
     (tmp_path / "results.csv").touch()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert is_former(json.loads(RECORDED.read_text())["config"])
-    with pytest.raises(
-        ConfigError, match=r"^--workdir: expected a run of this flipjax; found one of an earlier"
-    ):
+    with pytest.raises(ConfigError, match=r"^--workdir: expected a run of this flipjax; found one of an earlier"):
         Workdir(Lock(tmp_path)).open(plan(configure("smoke")).config_json, fresh=False)
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if not path.name.startswith(".")}
     assert after == before
