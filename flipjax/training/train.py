@@ -4,10 +4,10 @@ In three lines::
 
     train = flipjax.make_train("smoke")
     trained = jax.jit(train)(train.member(rho=0.9, seed=0))
-    grid = jax.jit(lambda members: jax.lax.map(train, members))(train.members(rho=(0.5, 0.95), seed=range(4)))
+    grid = train.map(train.members(rho=(0.5, 0.95), seed=range(4)))
 
-On a CPU `flipjax.backend.fast_jit(..., convolutions=train.convolutions)` compiles as a sweep does: faster, and from
-JAX 0.11 on to the same weights.
+`train.map` compiles as a sweep does, so that its weights and counts are those of the sweep. A traced *seed* goes
+through a callback on the host, one member after the other; rho and all other numbers do not.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flipjax.backend.compiler import Jitted, fast_jit
 from flipjax.backend.start import check_mesh, check_settings
 from flipjax.config import AXES, Config, ConfigError, Experiment
 from flipjax.config.checks import check_setting, check_value, nearest_key
@@ -96,9 +97,8 @@ class Train:
     It is also a pytree of the pool, the tables and the starting weights. When closed over, these are constants of the
     program; pass a large pool as an argument instead: `jax.jit(lambda train, member: train(member))`.
 
-    On a CPU `lax.map` is faster than vmap, and its weights and counts equal a sweep's in bits, from JAX 0.11 on if
-    compiled by `flipjax.backend.fast_jit` with `convolutions=train.convolutions`. Losses and entropies agree to
-    rounding, and so do members that vmap trains side by side on accelerators.
+    On a CPU `map` is faster than vmap, and its weights and counts equal a sweep's in bits. Losses and entropies agree
+    to rounding, and so do members that vmap trains side by side on accelerators.
 
     Attributes:
         data: pool and tables.
@@ -122,6 +122,27 @@ class Train:
         shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(member)]
         check_mesh([jax.sharding.get_abstract_mesh(), *(sharding.mesh for sharding in shardings)])
         return train_member(self.experiment, member, self.data, self.start)
+
+    def map(self, members: Member) -> Trained:
+        """Trains stacked members one after another, compiled as a sweep is: its weights and counts, bit by bit.
+
+        Each train compiles once for each number of members. `jax.jit` of `lax.map` compiles with other options, and
+        from JAX 0.11 on its trained weights differ from a sweep's.
+
+        Args:
+            members: leaves (K, ...), as from `members`.
+
+        Returns:
+            Results with leaves (K, ...).
+
+        Raises:
+            ConfigError: as a call of `train`.
+        """
+        return self._mapped(members)
+
+    @functools.cached_property
+    def _mapped(self) -> Jitted:
+        return fast_jit(functools.partial(jax.lax.map, self), convolutions=self.convolutions)
 
     @property
     def convolutions(self) -> str:

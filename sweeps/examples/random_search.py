@@ -6,7 +6,6 @@ images is printed. N is 8 unless given.
 
 import sys
 
-import jax
 import numpy as np
 
 import flipjax
@@ -18,7 +17,7 @@ settings = [
     for _ in range(count)
 ]
 train = flipjax.make_train("smoke", {"train.epochs": 4, "axes.rho": (0.9,), "train.selection": ("val_cross_entropy",)})
-trained = jax.jit(lambda members: jax.lax.map(train, members))(train.members(settings))
+trained = train.map(train.members(settings))
 scores = np.asarray(trained.best["val_cross_entropy"].score)
 for setting, score in zip(settings, scores, strict=True):
     numbers = f"learning rate {setting['learning_rate']:.5f}  weight decay {setting['weight_decay']:.5f}"

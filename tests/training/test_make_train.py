@@ -141,6 +141,20 @@ def test_of_oneDNN_a_whole_run_in_one_program_has_the_weights_of_a_sweep(onednn)
         assert_kept(trained.best[rule], kept, train.experiment)
 
 
+def test_train_map_has_the_weights_and_counts_of_a_sweep():
+    train = make(axes__method=("ce",), axes__rho=(0.9,), axes__seed=(0, 1), train__epochs=2)
+    members = make_members(train.setup.program, train.setup.task)
+    engine = populations.train(train.experiment, members, train.data.pool, train.data.val)
+    current = populations.copied(engine.current)
+    trained = jax.device_get(train.map(train.members()))
+    answers = population_selected.map_selected(
+        engine.current, Questions("none"), train.data.pool, train.data.test, None
+    ).decomposition
+    for place, (rule, kept) in enumerate(current.best.items()):
+        assert_kept(trained.best[rule], kept, train.experiment)
+        populations.assert_same(trained.test[rule].confusion, answers.confusion[place])
+
+
 def test_cue_strength_is_a_traced_number_of_a_member(small, alone):
     train = make(**SHORT, axes__pool__cue_strength=(0.0, 1.0))
     compiled = whole_jit(train)
