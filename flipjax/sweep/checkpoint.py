@@ -184,7 +184,10 @@ def _read_blocks(folder: Path, like: PyTree) -> PyTree:
 def _read_block(folder: Path) -> dict[str, np.ndarray]:
     """Returns the arrays of a block by their paths."""
     with _silenced():
-        names = _orbax().metadata(folder).item_metadata.tree
+        described = _orbax().metadata(folder).item_metadata
+        names = ()
+        if described is not None:
+            names = described.tree
         kinds = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
         return _orbax().restore(folder, args=ocp.args.PyTreeRestore(restore_args=kinds))
 
