@@ -212,7 +212,7 @@ class Train:
 
 def _nearest_column(name: str) -> str:
     """Suggests an argument of `Train.member` in place of an unknown one."""
-    key = nearest_key(name)
+    key = nearest_key(f"axes.{name}")
     for column, traced in AXES.items():
         if traced is key:
             return f"the nearest is {column}"

@@ -220,7 +220,7 @@ def test_data_in_memory_takes_the_place_of_the_pool(small):
 
 
 REFUSED = [
-    (lambda train: train.member(roh=0.9), "axes.rho"),
+    (lambda train: train.member(roh=0.9), "the nearest is rho"),
     (lambda train: train.member(rho=0.3), "rho"),
     (lambda train: train.member(learning_rate=-1.0), "config.train.learning_rate"),
     (lambda train: train.member(method="jtt"), "method"),
