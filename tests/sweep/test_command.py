@@ -35,7 +35,8 @@ def rows_of(folder):
 def test_a_run_writes_what_the_contract_names():
     folder = faults.whole_run()[0]
     rows = records_of(read_csv(folder / "results.csv"))
-    numbers = [field.name for field in dataclasses.fields(Recipe)]
+    # Momentum has a column where it varies.
+    numbers = [field.name for field in dataclasses.fields(Recipe) if field.name != "momentum"]
     first = ["member", "rho", "seed", "method", *numbers, "split", "group"]
     assert list(rows[0])[: len(first)] == first
     assert len(rows) == 2 * 2 * 7
