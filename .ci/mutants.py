@@ -34,9 +34,9 @@ KERNELS = (
     "results/statistics",
     "config",
 )
-"""What computes: numbers, training, the drawing and dealing of data, statistics, and configurations."""
+"""Code that computes: metrics, training, the assignment of scenes, statistics, and configurations."""
 COMMANDS = ("sweep", "audit", "assays", "report", "models")
-"""What commands and pages consist of, and the networks."""
+"""The commands, their pages, and the networks."""
 SAMPLES = {"kernels": KERNELS, "commands": COMMANDS}
 MOST_TESTS = 60
 """Most tests that a mutant meets, taken in turn from each file that covers the line."""
@@ -73,16 +73,16 @@ class Mutant:
     """A file with one fault."""
 
     path: pathlib.Path
-    """Of the file, below the root."""
+    """The path of the file, below the root."""
     line: int
     begin: int
     """First byte that is replaced."""
     end: int
     """The byte behind the last one that is replaced."""
     text: str
-    """What stands there in place."""
+    """The text that replaces the original."""
     change: str
-    """What it does, for readers."""
+    """A description of the fault, for readers."""
 
 
 class Source:

@@ -1,1 +1,1 @@
-"""What a comparison of two audits is made of."""
+"""The parts of a comparison of two audits: the stored counts, and the differences."""

@@ -1,1 +1,1 @@
-"""What is counted in each image of an audit."""
+"""Counts of each image of an audit."""

@@ -1,1 +1,1 @@
-"""What a user says of images beside their pixels: groups, clusters and anatomy."""
+"""A user's statements about images beside their pixels: groups, clusters and anatomy."""

@@ -1,1 +1,1 @@
-"""What an audit writes: sentences, tables, charts, its page and its folder."""
+"""The output of an audit: sentences, tables, charts, its page and its folder."""

@@ -1,1 +1,1 @@
-"""Where pools come from: folders, arrays, TFDS, drawings."""
+"""The sources of pools: folders, arrays, TFDS, drawings."""

@@ -1,1 +1,1 @@
-"""What metrics are given: arrays, classes and groups, checked at the door."""
+"""The input of metrics: arrays, classes and groups, checked at the door."""

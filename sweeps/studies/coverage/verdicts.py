@@ -5,7 +5,7 @@
 A page compares 1, 4 or 11 methods with a reference that all share: five quantities at two levels of rho, 3 to 8 seeds.
 On a null page no method differs from the reference; on the others half of the methods, rounded up, are lower by .2 in
 each quantity. Both rules judge the same pages: flipjax's (`results.statistics.verdicts`) and the one it had before
-(15aa87d: each comparison's own t test, Holm's correction at .04). Prints the tables of README.md and writes
+(15aa87d: each comparison's own t test, Holm's correction at 0.04). Prints the tables of README.md and writes
 verdicts.csv beside this file.
 """
 
