@@ -7,6 +7,7 @@ import inspect
 import pathlib
 import re
 import runpy
+import tokenize
 
 import pytest
 
@@ -140,3 +141,28 @@ def test_a_promise_names_tests_that_are_there(names):
     assert names
     for name in names:
         assert (pathlib.Path(__file__).parent / name).is_file(), name
+
+
+ROOT = COLLECT.parents[2]
+NO_ZERO = re.compile(r"""(?:^|[\s(\[,|])[-+]?\.\d+(?![\d]*[fge%])""")
+"""A decimal without its zero; formats such as `,.2f` are none."""
+
+
+def prose_of(path):
+    """Lines of a page, or comments, docstrings and messages of a file of Python."""
+    if path.suffix == ".md":
+        return path.read_text().splitlines()
+    with open(path, "rb") as file:
+        tokens = list(tokenize.tokenize(file.readline))
+    kinds = {tokenize.COMMENT, tokenize.STRING}
+    return [token.string for token in tokens if token.type in kinds]
+
+
+@pytest.mark.parametrize("folder", ["flipjax", "configs", "sweeps", "tests", "*.md"])
+def test_decimals_have_their_zero(folder):
+    paths = [path for root in ROOT.glob(folder) for path in (root, *root.rglob("*"))]
+    found = []
+    for path in paths:
+        if path.suffix in {".md", ".py"}:
+            found += [(path.name, match.group()) for text in prose_of(path) for match in NO_ZERO.finditer(text)]
+    assert found == []

@@ -166,8 +166,10 @@ def parse_value(name: str, text: str) -> object:
     """Parses a command-line value for a dotted name, as a Python literal or bare strings; raises as `check_name`.
 
     Example:
-        >>> parse_value("axes.rho", ".9,.95"), parse_value("axes.method", "ce,group_dro"), parse_value("pool.root", "7")
-        ((0.9, 0.95), ('ce', 'group_dro'), '7')
+        >>> parse_value("axes.rho", "0.9,0.95"), parse_value("axes.method", "ce,group_dro")
+        ((0.9, 0.95), ('ce', 'group_dro'))
+        >>> parse_value("pool.root", "7")
+        '7'
     """
     check_name(name, prefix="--config.")
     key = PLACES.get(name)

@@ -114,7 +114,7 @@ def deal(groups: Groups, deck: Deck, common: Integer, *, n: int) -> tuple[Array,
 
     Example:
         >>> deck = Deck(np.array([[2, 0], [1, 3]]), np.array([[0, 1], [3, 2]]), np.array([2, 2]))
-        >>> for common in (1, 2):  # rho .5 and 1
+        >>> for common in (1, 2):  # rho 0.5 and 1
         ...     rows, groups = deal(Groups(), deck, common, n=2)
         ...     print(rows.tolist(), groups.tolist())
         [[2, 0], [1, 3], [0, 2], [3, 1]] [0, 3, 1, 2]

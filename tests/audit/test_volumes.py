@@ -162,7 +162,7 @@ def test_small_segments_are_left_out_by_voxels_or_millilitres(least, kept, tmp_p
         tmp_path / "out", class_names=names, kind="masks", spatial_ndim=3, min_size=least, spacing=(2, 2, 1.5)
     ) as batches:
         batches.add(labels, labels)
-    # 400, 50, 8 and 1 voxels of .006 mL.
+    # 400, 50, 8 and 1 voxels of 0.006 mL.
     assert len(segments_of(tmp_path / "out")) == kept
     assert json.loads((tmp_path / "out/summary.json").read_text())["segments"]["all"]["segments"] == kept
 

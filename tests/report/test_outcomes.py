@@ -255,7 +255,7 @@ def test_of_a_grid_that_has_not_learnt_a_sweep_ends_with_its_page(drawn, tmp_pat
         "--config.model.width=4",
         "--config.model.depth=1",
         "--config.axes.seed=(0,)",
-        "--config.axes.rho=(.5,)",
+        "--config.axes.rho=(0.5,)",
     )
     assert code == 0, text
     page_of(tmp_path / "run/report")

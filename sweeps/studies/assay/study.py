@@ -101,7 +101,7 @@ CASES = {
     "photos_random": Case(COIN, photographed(coin=True), PHOTOS, photos=True),
     "photos_even": Case(COIN, photographed(rho=0.5), PHOTOS, photos=True),
 }
-"""`photos_even` has the scene at rho .5, so that only networks which recognise cats and dogs learn the classes."""
+"""`photos_even` has the scene at rho 0.5, so that only networks which recognise cats and dogs learn the classes."""
 
 
 def answer(name: str, case: Case, *, photos: Path, runs: Path) -> dict[str, Any]:
