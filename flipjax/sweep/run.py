@@ -33,9 +33,10 @@ from flipjax.results.cells import Cell
 from flipjax.results.follow import CallbackError, Epoch, Tracking, epoch_of
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run import StoredRun, load, write_images
-from flipjax.results.store import BLANK, write
+from flipjax.results.store import BLANK
 from flipjax.results.tables import blank_results, concatenate, history_table, results_table
 from flipjax.support.frames import write_csv
+from flipjax.support.npz import write_arrays
 from flipjax.support.terminal import Bar, Signals, listed, one_line, say
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish
@@ -350,7 +351,7 @@ class Sweep:
             for setting in absent.settings:
                 settings.append({name: value for name, value in setting.columns.items() if name in axes})
             results = blank_results(same_columns, absent.names, settings, status)
-            write(path, results)
+            write_arrays(path, results)
             blank.append(results)
         return blank
 

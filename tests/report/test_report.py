@@ -68,8 +68,9 @@ def test_gallery_holds_what_the_member_made_of_its_images(tmp_path):
     assert read.error_map.tolist() == [[[0, 1], [2, 3]]]
     assert (read.prediction.tolist(), read.flip.tolist()) == (predicted.tolist(), pytest.approx([1 / 3]))
     assert [*zip(read.group, read.kind, read.member, strict=True)] == [(3, "riskiest", "m")]
-    for name, stored in read.arrays().items():
-        assert (stored.dtype, stored.shape) == (made.arrays()[name].dtype, made.arrays()[name].shape), name
+    for name, array in made.arrays().items():
+        stored = getattr(read, name)
+        assert (stored.dtype, stored.shape) == (array.dtype, array.shape), name
 
 
 @pytest.fixture(scope="module")
