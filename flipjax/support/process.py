@@ -1,9 +1,25 @@
-"""The process of a command, before its slow imports."""
+"""The process: a command owns it from its slow imports on; a call from Python leaves it as it was."""
 
 import atexit
+import contextlib
+import contextvars
 import gc
 import os
 import sys
+from collections.abc import Iterator
+
+IS_COMMAND = contextvars.ContextVar("is_command", default=False)
+"""Whether a command runs, to which the process belongs."""
+
+
+@contextlib.contextmanager
+def as_command() -> Iterator[None]:
+    """While it lasts, flipjax may set what is for the whole process: JAX's devices and cache, and malloc."""
+    token = IS_COMMAND.set(True)
+    try:
+        yield
+    finally:
+        IS_COMMAND.reset(token)
 
 
 def begin_process() -> None:

@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from flipjax import command
+from flipjax.backend.random import random_bits
 from flipjax.backend.start import check_settings, start_backend
 from flipjax.config import ConfigError, PopulationSpec
 
@@ -45,11 +46,19 @@ def test_a_limit_of_memory_is_one_line(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("name", "value"), [("jax_threefry_partitionable", False), ("jax_default_prng_impl", "rbg")])
-def test_draws_are_pinned(name, value):
+def test_draws_are_pinned_for_a_command_and_within_a_call(name, value):
     before = jax.random.bits(jax.random.key(0), (2,)).tolist()
+    pinned = getattr(jax.config, name)
     jax.config.update(name, value)
-    start()
-    assert jax.random.bits(jax.random.key(0), (2,)).tolist() == before
+    try:
+        with random_bits():
+            assert jax.random.bits(jax.random.key(0), (2,)).tolist() == before
+        assert getattr(jax.config, name) == value
+        command.main("flipjax sweep")(start)([])
+        assert getattr(jax.config, name) == pinned
+        assert jax.random.bits(jax.random.key(0), (2,)).tolist() == before
+    finally:
+        jax.config.update(name, pinned)
 
 
 SETTINGS = {
