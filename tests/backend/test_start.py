@@ -6,6 +6,7 @@ import resource
 import jax
 import pytest
 
+import flipjax
 from flipjax import command
 from flipjax.backend.random import random_bits
 from flipjax.backend.start import check_settings, start_backend
@@ -59,6 +60,21 @@ def test_draws_are_pinned_for_a_command_and_within_a_call(name, value):
         assert jax.random.bits(jax.random.key(0), (2,)).tolist() == before
     finally:
         jax.config.update(name, pinned)
+
+
+def test_the_users_compilation_cache_stays(tmp_path):
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    try:
+        command.main("flipjax sweep")(start)([])
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_devices_of_a_setup_are_a_number():
+    with pytest.raises(ConfigError, match=r"population.devices: expected .*; found -1"):
+        flipjax.setup(devices=-1)
 
 
 SETTINGS = {
