@@ -68,10 +68,10 @@ def run(
     epoch, and once more at once.
 
     The process is left as it was: JAX's settings and its compilation cache, the environment, logging, filters of
-    warnings, Matplotlib's settings, and the random generators of Python and NumPy. Only JAX, once it has started, cannot
-    be stopped, and has the devices that it started with. `flipjax.setup()`, called before that, makes the call as fast
-    as the command: a CPU device per core (else one in all), programs that the next process need not compile, and memory
-    that glibc keeps, an epoch in 0.94 of the time.
+    warnings, Matplotlib's settings, and the random generators of Python and NumPy. Only JAX stays started, with the
+    devices that it had. `flipjax.setup()`, called before JAX starts, makes the call as fast as the command: a CPU
+    device per core (else one in all), programs that the next process need not compile, and memory that glibc keeps,
+    with which an epoch takes 0.94 of the time.
 
     Args:
         config: as in `flipjax.configure`.

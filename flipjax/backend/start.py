@@ -12,7 +12,7 @@ from flipjax.backend.memory import keep_freed
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.config.checks import check_value
 from flipjax.support.files import cache_folder, keep_newest
-from flipjax.support.process import IS_COMMAND, as_command
+from flipjax.support.process import IS_COMMAND
 from flipjax.support.terminal import say
 from flipjax.support.threads import cores, cores_of_affinity
 
@@ -29,7 +29,7 @@ def setup(devices: int = 0) -> str:
     """Gives calls from Python what commands have: a CPU device per core, programs kept on disk, and kept memory.
 
     Call it first, before JAX starts. It is for the whole process and cannot be undone: it sets JAX's number of CPU
-    devices, its random bits, its compilation cache unless you have set one, and glibc's malloc.
+    devices, its compilation cache unless you have set one, and glibc's malloc.
 
     Args:
         devices: the number of CPU devices; 0: one per core.
@@ -41,8 +41,9 @@ def setup(devices: int = 0) -> str:
         ConfigError: process settings prevent training or would change its results.
     """
     check_value("population.devices", devices)
-    with as_command():
-        return start_backend(PopulationSpec(devices=devices), members=sys.maxsize)
+    check_settings()
+    _set_up(devices or cores())
+    return start_backend(PopulationSpec(devices=devices), members=sys.maxsize)
 
 
 def start_backend(spec: PopulationSpec, members: int) -> str:
@@ -56,6 +57,10 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
     """
     import jax
 
+    if IS_COMMAND.get():
+        # Neither the environment nor a JAX default changes the random bits; `random_bits` pins those of other calls.
+        jax.config.update("jax_threefry_partitionable", True)
+        jax.config.update("jax_default_prng_impl", "threefry2x32")
     check_settings()
     check_mesh([jax.sharding.get_abstract_mesh()])
     _check_addresses()
@@ -70,16 +75,10 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
 
 
 def _set_up(device_count: int) -> None:
-    """Sets what is for the whole process.
-
-    The random bits are pinned, so neither the environment nor a JAX default changes them. A call from Python pins them
-    by `flipjax.backend.random.random_bits`.
-    """
+    """Sets what cannot be undone: what glibc keeps, the number of CPU devices, and the cache, which JAX reads once."""
     import jax
 
     keep_freed()
-    jax.config.update("jax_threefry_partitionable", True)
-    jax.config.update("jax_default_prng_impl", "threefry2x32")
     # The device count cannot change once JAX is running.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", device_count)
@@ -94,7 +93,7 @@ def keep_programs(*, small: bool = False) -> None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         programs = programs_folder()
         keep_newest(programs, most_bytes=PROGRAMS)
         jax.config.update("jax_compilation_cache_dir", str(programs))

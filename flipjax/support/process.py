@@ -14,7 +14,7 @@ IS_COMMAND = contextvars.ContextVar("is_command", default=False)
 
 @contextlib.contextmanager
 def as_command() -> Iterator[None]:
-    """While it lasts, flipjax may set what is for the whole process: JAX's devices and cache, and malloc."""
+    """While it lasts, flipjax sets what is for the whole process: JAX's random bits, devices and cache, and malloc."""
     token = IS_COMMAND.set(True)
     try:
         yield

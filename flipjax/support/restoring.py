@@ -52,7 +52,7 @@ def logging_as_before() -> Iterator[None]:
         True
     """
     handlers = list(logging.root.handlers)
-    loggers = [logging.root]
+    loggers: list[logging.Logger] = [logging.root]
     for logger in logging.root.manager.loggerDict.values():
         # Others stand for loggers that nobody has asked for.
         if isinstance(logger, logging.Logger):
