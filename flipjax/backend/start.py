@@ -12,7 +12,7 @@ from flipjax.backend.memory import keep_freed
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.config.checks import check_value
 from flipjax.support.files import cache_folder, keep_newest
-from flipjax.support.process import IS_COMMAND
+from flipjax.support.process import Process
 from flipjax.support.terminal import say
 from flipjax.support.threads import cores, cores_of_affinity
 
@@ -39,6 +39,11 @@ def setup(devices: int = 0) -> str:
 
     Raises:
         ConfigError: process settings prevent training or would change its results.
+
+    Example:
+        >>> devices = setup()  # Such as 8 x cpu (cpu).
+        >>> " x " in devices
+        True
     """
     check_value("population.devices", devices)
     check_settings()
@@ -57,7 +62,7 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
     """
     import jax
 
-    if IS_COMMAND.get():
+    if Process.is_command:
         # Neither the environment nor a JAX default changes the random bits; `random_bits` pins those of other calls.
         jax.config.update("jax_threefry_partitionable", True)
         jax.config.update("jax_default_prng_impl", "threefry2x32")
@@ -65,7 +70,7 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
     check_mesh([jax.sharding.get_abstract_mesh()])
     _check_addresses()
     device_count = min(spec.devices or cores(), members * max(1, spec.batch_devices))
-    if IS_COMMAND.get():
+    if Process.is_command:
         _set_up(device_count)
     devices = jax.devices()
     if devices[0].platform == "cpu" and len(devices) < device_count:

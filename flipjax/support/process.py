@@ -2,24 +2,28 @@
 
 import atexit
 import contextlib
-import contextvars
 import gc
 import os
 import sys
 from collections.abc import Iterator
 
-IS_COMMAND = contextvars.ContextVar("is_command", default=False)
-"""Whether a command runs, to which the process belongs."""
+
+class Process:
+    """To whom the process belongs."""
+
+    is_command = False
+    """Whether a command runs; else a call of the user's own program does."""
 
 
 @contextlib.contextmanager
 def as_command() -> Iterator[None]:
     """While it lasts, flipjax sets what is for the whole process: JAX's random bits, devices and cache, and malloc."""
-    token = IS_COMMAND.set(True)
+    before = Process.is_command
+    Process.is_command = True
     try:
         yield
     finally:
-        IS_COMMAND.reset(token)
+        Process.is_command = before
 
 
 def begin_process() -> None:

@@ -21,6 +21,8 @@ jax.config.update("jax_threefry_partitionable", False)
 jax.config.update("jax_compilation_cache_dir", sys.argv[2])
 random.seed(0)
 np.random.seed(0)
+# Processes in the background ignore SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 jax.random.normal(jax.random.key(0), (2,))
 
 def state():
@@ -115,7 +117,15 @@ def test_an_interrupt_ends_a_run_after_the_epoch_with_one_error(tmp_path):
     assert "stopping after this epoch; once more stops at once" in error
 
 
-def test_an_interrupt_before_training_and_a_second_one_end_the_call_at_once():
+@pytest.fixture
+def interruptible():
+    """A process that SIGINT interrupts, which those in the background ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_before_training_and_a_second_one_end_the_call_at_once(interruptible):
     with pytest.raises(KeyboardInterrupt), Interrupts():
         os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), Interrupts() as signals:
