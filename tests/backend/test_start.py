@@ -2,6 +2,7 @@
 
 import argparse
 import resource
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import pytest
@@ -60,6 +61,16 @@ def test_draws_are_pinned_for_a_command_and_within_a_call(name, value):
         assert jax.random.bits(jax.random.key(0), (2,)).tolist() == before
     finally:
         jax.config.update(name, pinned)
+
+
+def test_other_threads_keep_their_random_bits():
+    before = jax.config.jax_default_prng_impl
+    jax.config.update("jax_default_prng_impl", "rbg")
+    try:
+        with random_bits(), ThreadPoolExecutor(1) as threads:
+            assert threads.submit(getattr, jax.config, "jax_default_prng_impl").result() == "rbg"
+    finally:
+        jax.config.update("jax_default_prng_impl", before)
 
 
 def test_the_users_compilation_cache_stays(tmp_path):
