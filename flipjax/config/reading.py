@@ -22,6 +22,7 @@ from flipjax.config.methods import MEANINGS
 from flipjax.config.ranges import functions_of, name_of
 from flipjax.config.sections import KEYS, PLACES, SECTIONS
 from flipjax.config.values import leaves
+from flipjax.support.process import Process
 from flipjax.support.threads import cores
 
 
@@ -237,7 +238,7 @@ def _run_file(path: Path, variant: str) -> Config:
     module.__file__ = str(path)
     # The standard library looks up class sources and annotation names in sys.modules.
     sys.modules[module.__name__] = module
-    if "jax" not in sys.modules:
+    if Process.is_command and "jax" not in sys.modules:
         # A JAX array in the file starts JAX: use one device per core, as a sweep does.
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cores()))
     variants = [variant] if variant else []

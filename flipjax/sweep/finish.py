@@ -15,7 +15,7 @@ import numpy as np
 from flipjax import intervene, metrics
 from flipjax.backend import compiler
 from flipjax.backend.memory import trim
-from flipjax.backend.random import key_of
+from flipjax.backend.random import key_of, random_bits
 from flipjax.config import Experiment, PopulationSpec
 from flipjax.config.plan import Plan
 from flipjax.config.program import Program
@@ -134,6 +134,7 @@ def _member_results(program: Program, task: Task, states: State, curves: Curves)
     )
 
 
+@random_bits()
 def compile_evaluation(program: Program, plan: Plan, spec: PopulationSpec, task: Task) -> None:
     """Compiles what `finish` runs for all of a program's members; thread-safe, and the run reuses it."""
     experiment = program.experiment

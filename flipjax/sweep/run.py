@@ -37,6 +37,7 @@ from flipjax.results.store import BLANK
 from flipjax.results.tables import blank_results, concatenate, history_table, results_table
 from flipjax.support.frames import write_csv
 from flipjax.support.npz import write_arrays
+from flipjax.support.restoring import imports_leave_no_trace
 from flipjax.support.terminal import Bar, Signals, listed, one_line, say
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish
@@ -175,8 +176,9 @@ class Sweep:
                 fitting = threads.submit(fit, loaded, spec, task)
             compile_start(loaded, task)
             # Needed later, and slow to import: now, while the threads compile.
-            from flipjax.report import page  # noqa: F401
-            from flipjax.sweep import checkpoint  # noqa: F401
+            with imports_leave_no_trace():
+                from flipjax.report import page  # noqa: F401
+                from flipjax.sweep import checkpoint  # noqa: F401
 
             use = fitting.result()
             if use.members < len(loaded.names):

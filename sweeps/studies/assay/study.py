@@ -31,10 +31,9 @@ from flipjax.assays.population import EVERYTHING, NetworkSetting, make_wave, out
 from flipjax.assays.results import Assay
 from flipjax.assays.sentences import findings
 from flipjax.assays.statistics.association import usual_mask
-from flipjax.backend.start import start_backend
-from flipjax.config import PopulationSpec
 from flipjax.data.sources.arrays import ArrayData
 from flipjax.results.statistics.verdicts import FEWEST_SEEDS
+from flipjax.support.threads import cores
 
 HERE = Path(__file__).parent
 Source = Callable[[Path], ArrayData | Path]
@@ -294,7 +293,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="cut-outs of cats and dogs on land and water")
     options = parser.parse_args()
     # Before images are drawn: the number of devices cannot change later.
-    start_backend(PopulationSpec(), FEWEST_SEEDS)
+    flipjax.setup(min(cores(), FEWEST_SEEDS))
     begun = time.monotonic()
     if options.table == "answers":
         for name in options.cases or CASES:

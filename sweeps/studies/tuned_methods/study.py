@@ -147,6 +147,7 @@ def draw(ranks):
 
 
 def main():
+    flipjax.setup()
     tuned = flipjax.tune(
         HERE / "config.py",
         draws=DRAWS,
