@@ -1,7 +1,7 @@
 """The record of a run, config.json: what was asked for, and what made it.
 
-A sweep writes it (`flipjax.sweep.workdir`). Readers that need it call `read_record`, which says what is wrong with it;
-those that only show it call `known_record`, because results are complete without it.
+A sweep writes it (`flipjax.sweep.folder.record`). Readers that need it call `read_record`, which says what is wrong
+with it; those that only show it call `known_record`, because results are complete without it.
 """
 
 from __future__ import annotations
