@@ -67,7 +67,7 @@ def test_own_loss_augmentation_and_network(run):
 
 
 def test_a_pytorch_model_on_the_benchmark(run):
-    table = run("benchmark_pytorch.py", ROOT / "tests/recorded/config.py", 1).splitlines()
+    table = run("benchmark_pytorch.py", ROOT / "tests/recorded/smoke_run.py", 1).splitlines()
     assert table[0].split()[:3] == ["method", "rho", "group"] and len(table) == 8
     assert sum(map(float, table[-1].split()[-3:])) == pytest.approx(1, abs=1e-5)
 
