@@ -33,7 +33,7 @@ from flipjax.support.files import sha256
 from flipjax.training.network.forward import EVALUATION_BATCH, logits_of, model_of
 
 if TYPE_CHECKING:
-    from flipjax.models.networks.torch_networks import Module
+    from flipjax.models.networks.torch_networks import TorchModule
 
 ABOUT = "flipjax_model"
 """Key of the metadata of a file that holds the description of its network, after the description's SHA-256."""
@@ -194,7 +194,7 @@ class Model:
         """Returns the network as a Flax module in evaluation mode."""
         return model_of(self.experiment, self.weights, training=False)
 
-    def torch(self) -> "Module":
+    def torch(self) -> "TorchModule":
         """Returns the network as a module of PyTorch in evaluation mode, with a copy of the weights.
 
         It maps images (B, 3, H, W) in [0, 1] to logits (B, C, H, W). The small U-Net needs PyTorch alone; those with

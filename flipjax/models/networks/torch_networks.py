@@ -1,24 +1,27 @@
 """The networks as modules of PyTorch, under whose names their weights are stored. Needs PyTorch."""
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 
 try:
     import torch  # pyright: ignore[reportMissingImports]
     from torch import nn  # pyright: ignore[reportMissingImports]
-    from torch.nn import Module, functional  # pyright: ignore[reportMissingImports]
+    from torch.nn import functional  # pyright: ignore[reportMissingImports]
 except ModuleNotFoundError as error:
     needed = f"model.torch() and TorchUNet: expected PyTorch, found no {error.name}; pip install torch"
     raise ModuleNotFoundError(needed, name=error.name) from None
 
 from flipjax.config import ConfigError, ModelSpec
 
+TorchModule: TypeAlias = nn.Module
+"""A network in PyTorch."""
 SMP_ENCODERS = {"smp_resnet50": "resnet50", "smp_mit_b2": "mit_b2"}
 """Encoders of `segmentation_models_pytorch.Unet` by the names of the networks that equal it."""
 
 
-class TorchUNet(Module):
+class TorchUNet(nn.Module):
     """The small U-Net in PyTorch: images (B, 3, H, W) in [0, 1] to logits (B, classes, H, W).
 
     Args:
@@ -66,7 +69,7 @@ def _block(inputs: int, outputs: int, *, norm: str) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def with_weights(arrays: Mapping[str, np.ndarray], spec: ModelSpec, *, num_classes: int) -> Module:
+def with_weights(arrays: Mapping[str, np.ndarray], spec: ModelSpec, *, num_classes: int) -> TorchModule:
     """Returns a network as a module of PyTorch in evaluation mode, with copies of a `Model.state_dict`.
 
     Raises:
@@ -77,7 +80,7 @@ def with_weights(arrays: Mapping[str, np.ndarray], spec: ModelSpec, *, num_class
     return module.eval()
 
 
-def build_torch(spec: ModelSpec, *, num_classes: int) -> Module:
+def build_torch(spec: ModelSpec, *, num_classes: int) -> TorchModule:
     """Returns a network as a fresh module of PyTorch, whose `state_dict` has the names of `Model.state_dict`.
 
     Raises:
