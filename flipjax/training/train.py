@@ -234,7 +234,8 @@ def make_train(
     """Returns the training of a configuration as a pure function, and reads its pool.
 
     It and what it returns leave the process as it was, as `flipjax.run` does, and their random bits are those of a
-    sweep.
+    sweep. A traced seed goes through a callback on the host, one member after the other; rho and all other numbers do
+    not.
 
     Args:
         config: as in `flipjax.configure`, with one program.
