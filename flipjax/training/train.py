@@ -36,7 +36,7 @@ from flipjax.training.model import Model
 from flipjax.training.network.forward import NO_WEIGHTS, Weights, first_weights
 from flipjax.training.network.own import check_own
 from flipjax.training.population.devices import form_of, library_of
-from flipjax.training.task import Task, make_member, make_task, starting_weights, training_size
+from flipjax.training.task import Task, check_sizes, make_member, make_task, starting_weights, training_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,8 +239,9 @@ def make_train(
         returns its weights and the decomposition of the test images.
 
     Raises:
-        ConfigError: invalid field, several programs, or JAX settings that would change results.
-        ValueError: the pool is too small, or `start` does not fit the network.
+        ConfigError: invalid field, several programs, a pool that is too small for a level of rho, or JAX settings that
+            would change results.
+        ValueError: `start` does not fit the network.
 
     Example:
         >>> train = make_train("smoke", {"axes.rho": (0.5,), "pool.size": 16})
@@ -253,6 +254,7 @@ def make_train(
         several = f"{len(planned.programs)} programs"
         raise ConfigError(f"config.axes.{planned.compiling[0]}", "one program; make_train is called for each", several)
     program, task = make_task(planned.programs[0], data)
+    check_sizes(program, task.catalog)
     check_own(program.experiment)
     packed = form_of(planned.population, model=program.experiment.model.title) == "packed"
     experiment = dataclasses.replace(program.experiment, packed=packed)

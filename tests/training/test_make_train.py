@@ -231,6 +231,7 @@ REFUSED = [
     (lambda train: train.members([]), "members"),
     (lambda train: flipjax.make_train("smoke", {"axes.model.width": (4, 8)}), "axes.model.width"),
     (lambda train: make(**SHORT, pool__name="arrays"), "arrays"),
+    (lambda train: make(**SHORT, split__n_train=400), "^config.split: n_train 400 at rho 0.5 needs"),
 ]
 
 
