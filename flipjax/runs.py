@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ from flipjax.training.model import Model, load_model
 from flipjax.training.network.own import check_functions
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -192,7 +193,15 @@ class Run(StoredRun):
             raise ConfigError("member", f"one of {listed(self.members.index)}", name)
         return RunMember(self, name)
 
-    def plot(self, quantity: str | None = None, *, by: str | None = None, group: str = "all") -> "Figure":
+    def plot(
+        self,
+        quantity: str | None = None,
+        *,
+        by: str | None = None,
+        group: str = "all",
+        repaired: bool = False,
+        ax: "Axes | Sequence[Axes] | np.ndarray | None" = None,
+    ) -> "Figure":
         """Returns a figure over rho whose panels are as wide as a column of a paper, to save as a PDF.
 
         Without arguments it shows Flip of the common and the rare groups, a panel a setting of the other axes.
@@ -202,19 +211,23 @@ class Run(StoredRun):
             quantity: a column of `results`, such as `fg_flip` or `iou_foreground`.
             by: an axis of which each value is a line; of one level of rho the settings stand beside each other.
             group: `all`, `common` or `rare`.
+            repaired: whether the figure without arguments also shows Flip after repair, where it was measured.
+            ax: Matplotlib's axes to draw on, in their own style and without the note on seeds, in place of a new
+                figure: as many as there are panels.
 
         Raises:
-            ConfigError: another quantity, axis or group; or the run has one level of rho and one setting, or no member
-                that has learnt the classes, so that there is nothing to draw.
+            ConfigError: another number of axes than of panels; another quantity, axis or group; or the run has one
+                level of rho and one setting, or no member that has learnt the classes, so that there is nothing to
+                draw.
         """
         # Imported here because matplotlib is slow to import.
-        from flipjax.page.charts import make_figure
+        from flipjax.page.charts import draw_on, make_figure
         from flipjax.report.over_rho import overlay_chart
         from flipjax.report.page_charts import flip_chart
 
         tables = self.first_rule
         if quantity is None and by is None and group == "all":
-            chart = flip_chart(tables.means, tables.kept, note=tables.note_on_dots())
+            chart = flip_chart(tables.means, tables.kept, note=tables.note_on_dots(), repaired=repaired)
         else:
             key = self._key_of(quantity or "fg_flip", group)
             axes = []
@@ -228,7 +241,9 @@ class Run(StoredRun):
             raise ConfigError("plot", "a run with members that have learnt the classes", "none; see .members")
         if not chart.panels:
             raise ConfigError("plot", "a run of two levels of rho or two settings", "one; its Flip is in .summary")
-        return make_figure(chart)
+        if ax is None:
+            return make_figure(chart)
+        return draw_on(chart, list(np.ravel(np.array(ax, object))))
 
     def _key_of(self, quantity: str, group: str) -> str:
         """Returns the key of a quantity of a group in `summary`."""
