@@ -14,6 +14,7 @@ import flipjax
 from flipjax.backend.compiler import fast_jit
 from flipjax.backend.random import key_of
 from flipjax.config import ConfigError, PopulationSpec
+from flipjax.training import train as train_module
 from flipjax.training.assess import Questions
 from flipjax.training.member import Status, init_state
 from flipjax.training.network.forward import flat
@@ -210,6 +211,23 @@ def test_vmap_over_traced_levels_seeds_and_rates(small, alone):
     populations.assert_same(began, flat(one.best["val_loss"].weights))
     with pytest.raises(ValueError, match=r"start: .*first"):
         flipjax.make_train(configuration(**SHORT), {"model.width": 8}, start=model)
+
+
+def test_vmap_on_a_cpu_is_noted_once_and_a_loop_is_not(small, capsys, monkeypatch):
+    monkeypatch.setattr(train_module, "_say_once", functools.cache(train_module.say))
+    members = small.members(rho=(0.5, 0.75))
+    jax.eval_shape(functools.partial(jax.lax.map, small), members)
+    assert capsys.readouterr().err == ""
+
+    def of_rho_and_seed(rho, seed):
+        return small(small.member(rho=rho, seed=seed))
+
+    for _ in range(2):
+        seeds = jax.vmap(of_rho_and_seed, (None, 0))
+        jax.eval_shape(jax.vmap(seeds, (0, None)), np.float32([0.5, 0.75]), np.arange(2))
+    jax.eval_shape(jax.vmap(small), members)
+    said = capsys.readouterr().err
+    assert said.count("note: on a CPU jax.vmap") == said.count("\n") == 1
 
 
 def test_data_in_memory_takes_the_place_of_the_pool(small):
