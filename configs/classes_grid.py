@@ -2,8 +2,8 @@
 
 Command: flipjax sweep --config classes_grid
 Cost: 20 members of 720 steps; a step takes 24 ms of a core (of two classes 22): 5.6 min of processor time in all.
-Expected: Flip in the rare groups rises from .21 at rho .25 to .82 at .95, and the pull of the scene from .36, near
-chance (1/3), to .94 (sweeps/studies/classes).
+Expected: Flip in the rare groups rises from 0.21 at rho 0.25 to 0.82 at 0.95, and the pull of the scene from 0.36, near
+chance (1/3), to 0.94 (sweeps/studies/classes).
 Each class has one usual scene. In classes_grid:many, two classes share two usual scenes and the other two classes the
 other two, as in Spawrious.
 """

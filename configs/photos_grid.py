@@ -7,7 +7,7 @@ Expected, on cats and dogs: Flip in the rare groups rises from 0.36 at rho 0.5 t
 DIR has cutouts/<class>/NAME.jpg + NAME.png and scenes/<scene>/*; `flipjax data check DIR` tests it and prints the
 command for any number of classes and scenes. photos_grid:three uses cat, dog and horse, photos_grid:five also cow and
 sheep: 12 members of 300 or 250 training images. Two members of three animals for two epochs take 36 s of processor time
-(--config.axes.seed=0, --config.axes.rho=.5,.95 --config.train.epochs=2).
+(--config.axes.seed=0, --config.axes.rho=.5,0.95 --config.train.epochs=2).
 
 photos_grid:pretrained tests whether flip-risk ranks the flips of networks that recognise the classes: a U-Net with an
 EfficientNet-Lite0 encoder from ImageNet, on cats and dogs at 96 pixels.

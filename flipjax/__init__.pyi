@@ -17,6 +17,7 @@ from . import tuning as tuning
 from .assays.conduct import assay as assay
 from .assays.opened import open_assay as open_assay
 from .assays.results import Assay as Assay
+from .backend.start import setup as setup
 from .config.reading import configure as configure
 from .runs import Run as Run
 from .runs import open_run as open_run

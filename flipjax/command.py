@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from flipjax.config import ConfigError
 from flipjax.support.extras import to_install
+from flipjax.support.process import as_command
 from flipjax.support.terminal import INTERRUPTED, one_line, printable, say
 
 __all__ = [
@@ -64,7 +65,8 @@ def main(
             escape_what_cannot_be_printed()
             try:
                 try:
-                    return body(list(arguments))
+                    with as_command():
+                        return body(list(arguments))
                 finally:
                     # Here, so that a closed pipe is noticed below.
                     print(end="", flush=True)

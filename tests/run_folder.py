@@ -11,9 +11,9 @@ from flipjax.metrics import Decomposition
 from flipjax.page import gallery
 from flipjax.results.arrays import EVALUATED
 from flipjax.results.rows import CLASSES_NOT_LEARNT
-from flipjax.results.store import write
 from flipjax.results.tables import history_table, results_table
 from flipjax.support.frames import write_csv
+from flipjax.support.npz import write_arrays
 
 CLASSES, SCENES = ("background", "hopper", "skimmer"), ("land", "water")
 SCORES = ("max_softmax", "margin", "energy", "p_norm", "mirror", "grey_fill", "blur_fill")
@@ -112,7 +112,7 @@ def make_run(
     )
     write_csv(folder / "results.csv", results_table(cell.results))
     write_csv(folder / "history.csv", history_table(cell.results))
-    write(folder / f"cells/{cell_name}/results.npz", cell.results, cell.images)
+    write_arrays(folder / f"cells/{cell_name}/results.npz", cell.results, cell.images)
     made = [gallery_of(name, members[name], groups, pairs) for name in names[:2]]
     gallery.save_gallery(folder / f"cells/{cell_name}/gallery.npz", gallery.concatenate_galleries(made))
     if config is not None:

@@ -4,11 +4,14 @@ import doctest
 import importlib
 import importlib.util
 import inspect
+import io
 import pathlib
 import re
-import runpy
+import tokenize
 
 import pytest
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 import flipjax
 
@@ -123,12 +126,34 @@ def test_the_example_of_a_constant_is_true(module, name):
     assert doctest.DocTestRunner().run(test) == doctest.TestResults(failed=0, attempted=len(test.examples))
 
 
-def test_sphinx_renders_signatures_whose_options_are_in_no_source():
-    settings = runpy.run_path(str(COLLECT.with_name("conf.py")))
-    shown = inspect.signature(flipjax.assay).parameters
-    assert "budget" in shown and "budget" not in flipjax.assay.__code__.co_varnames
-    # Otherwise Sphinx looks for each default in the source, and fails.
-    assert not settings["autodoc_preserve_defaults"]
+# Sphinx's own napoleon reads options in this way.
+@pytest.mark.filterwarnings("ignore:The mapping interface for autodoc options")
+def test_sphinx_renders_every_public_name_without_a_warning(tmp_path):
+    described = {}
+    for package in collect.PACKAGES:
+        directives = re.findall(r"```\{eval-rst\}\n(.*?)\n```", collect.api_page(package, described), re.DOTALL)
+        (tmp_path / f"{package}.rst").write_text("\n\n".join([":orphan:", package, "=" * len(package), *directives]))
+    (tmp_path / "index.rst").write_text("API\n===\n")
+    settings = {
+        # The other extensions read Markdown and copy sources.
+        "extensions": ["sphinx.ext.autodoc", "sphinx.ext.napoleon"],
+        "html_static_path": [],
+    }
+    warnings = io.StringIO()
+    with docutils_namespace():
+        app = Sphinx(
+            srcdir=tmp_path,
+            confdir=COLLECT.parent,
+            outdir=tmp_path / "out",
+            doctreedir=tmp_path / "doctrees",
+            buildername="dummy",
+            confoverrides=settings,
+            status=None,
+            warning=warnings,
+        )
+        app.build()
+    assert len(app.env.found_docs) == len(collect.PACKAGES) + 1
+    assert warnings.getvalue() == ""
 
 
 PROMISES = (pathlib.Path(flipjax.__file__).parent / "RELIABILITY.md").read_text().splitlines()
@@ -140,3 +165,28 @@ def test_a_promise_names_tests_that_are_there(names):
     assert names
     for name in names:
         assert (pathlib.Path(__file__).parent / name).is_file(), name
+
+
+ROOT = COLLECT.parents[2]
+NO_ZERO = re.compile(r"""(?:^|[\s(\[,|])[-+]?\.\d+(?![\d]*[fge%])""")
+"""A decimal without its zero; formats such as `,.2f` are none."""
+
+
+def prose_of(path):
+    """Lines of a page, or comments, docstrings and messages of a file of Python."""
+    if path.suffix == ".md":
+        return path.read_text().splitlines()
+    with open(path, "rb") as file:
+        tokens = list(tokenize.tokenize(file.readline))
+    kinds = {tokenize.COMMENT, tokenize.STRING}
+    return [token.string for token in tokens if token.type in kinds]
+
+
+@pytest.mark.parametrize("folder", ["flipjax", "configs", "sweeps", "tests", "*.md"])
+def test_decimals_have_their_zero(folder):
+    paths = [path for root in ROOT.glob(folder) for path in (root, *root.rglob("*"))]
+    found = []
+    for path in paths:
+        if path.suffix in {".md", ".py"}:
+            found += [(path.name, match.group()) for text in prose_of(path) for match in NO_ZERO.finditer(text)]
+    assert found == []

@@ -166,7 +166,7 @@ def test_an_error_of_the_users_file_is_shown_with_its_traceback(tmp_path, capsys
         ("pool.root", "'7'", "7"),
         ("pool.classes", "cat,dog", ("cat", "dog")),
         ("pool.classes", "cat", ("cat",)),
-        ("axes.rho", ".9,.95", (0.9, 0.95)),
+        ("axes.rho", "0.9,0.95", (0.9, 0.95)),
         ("axes.rho", "[0.9]", (0.9,)),
         ("axes.rho", "0.9", (0.9,)),
         ("axes.method", "ce,balanced+group_dro", ("ce", "balanced+group_dro")),

@@ -34,9 +34,8 @@ from flipjax.page.gallery.store import load_gallery
 from flipjax.results import load
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.record import known_record, read_record
-from flipjax.results.store import read
 from flipjax.support import npz
-from flipjax.support.files import DamagedError, digest
+from flipjax.support.files import DamagedError
 from flipjax.support.frames import read_csv
 from flipjax.sweep import lock, workdir
 from flipjax.sweep.checkpoint import RECORD as CHECKPOINT
@@ -45,30 +44,66 @@ from flipjax.sweep.checkpoint import Checkpoints
 FITTED = fit(np.arange(99.0))
 
 
-def test_arrays_are_read_as_they_were_written(tmp_path):
-    arrays = {
-        "zeros": np.zeros(10**6),
-        "columns": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
-        "texts": np.array(["a", "größer"]),
-        "one": np.array(True),
-        "none": np.zeros((0, 3), np.uint8),
-    }
-    npz.write_arrays(tmp_path / "a.npz", arrays)
-    again = npz.read_arrays(tmp_path / "a.npz")
-    assert again.keys() == arrays.keys()
-    for name, values in arrays.items():
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arrays(npz.NamedArrays):
+    zeros: np.ndarray = npz.array("zero", dtype=np.float64)
+    columns: np.ndarray = npz.array("row", "column", dtype=np.float64)
+    texts: np.ndarray = npz.array("text", dtype=np.str_)
+    one: np.ndarray = npz.array(dtype=np.bool_)
+    none: np.ndarray | None = npz.array("row", "column", dtype=np.uint8, optional=True)
+
+
+ARRAYS = Arrays(
+    zeros=np.zeros(10**5),
+    columns=np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+    texts=np.array(["a", "größer"]),
+    one=np.array(True),
+    none=np.zeros((0, 3), np.uint8),
+)
+
+
+@pytest.mark.parametrize("table", [ARRAYS, dataclasses.replace(ARRAYS, none=None)], ids=["all", "without optional"])
+def test_arrays_are_read_as_they_were_written(tmp_path, table):
+    npz.write_arrays(tmp_path / "a.npz", table)
+    again = npz.read_arrays(tmp_path / "a.npz", Arrays).arrays()
+    assert again.keys() == table.arrays().keys()
+    for name, values in table.arrays().items():
         np.testing.assert_array_equal(again[name], values)
         assert again[name].dtype == values.dtype
 
 
-@pytest.mark.parametrize("change", [lambda a: {**a, "x": a["x"] + 1}, lambda a: {"y": a["x"]}, lambda a: {}])
+def test_an_array_that_nobody_wants_is_not_read(tmp_path):
+    npz.write_arrays(tmp_path / "a.npz", ARRAYS)
+    assert npz.read_arrays(tmp_path / "a.npz", Arrays, without=("none",)).none is None
+
+
+def test_elements_are_selected_along_every_axis_of_the_name():
+    selected = ARRAYS.select("row", [])
+    assert selected.columns.shape == (0, 4) and selected.texts.tolist() == ["a", "größer"]
+    np.testing.assert_array_equal(ARRAYS.select("column", [2, 0]).columns, ARRAYS.columns[:, [2, 0]])
+
+
+CHANGES = {
+    "another value": lambda arrays: {**arrays, "one": np.array(False)},
+    "an array less": lambda arrays: {name: array for name, array in arrays.items() if name != "texts"},
+    "no schema": lambda arrays: {name: array for name, array in arrays.items() if name != npz.SCHEMA},
+    "another version": lambda arrays: {**arrays, npz.SCHEMA: np.array('{"version": 2}')},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_an_npz_whose_arrays_are_others_is_damaged(tmp_path, change):
-    arrays = {"x": np.arange(4)}
-    npz.write_arrays(tmp_path / "a.npz", arrays)
-    assert npz.read_arrays(tmp_path / "a.npz").keys() == {"x"}
-    np.savez(tmp_path / "b.npz", **change(arrays), digest=digest(arrays))
+    npz.write_arrays(tmp_path / "a.npz", ARRAYS)
+    with np.load(tmp_path / "a.npz") as stored:
+        np.savez(tmp_path / "b.npz", **change(dict(stored)))
     with pytest.raises(DamagedError, match=r"b\.npz"):
-        npz.read_arrays(tmp_path / "b.npz")
+        npz.read_arrays(tmp_path / "b.npz", Arrays)
+
+
+def test_arrays_of_a_version_without_schema_are_taken_as_they_are(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", **ARRAYS.arrays(), other=np.zeros(3))
+    read = npz.read_arrays(tmp_path / "a.npz", Arrays, needs_schema=False)
+    assert read.texts.tolist() == ["a", "größer"]
 
 
 def in_folder(read_folder):
@@ -238,8 +273,8 @@ class Kind:
 
 
 KINDS = {
-    "members": Kind("run/cells/000/results.npz", "", lambda path: read(path, MemberResults).arrays()),
-    "images": Kind("run/cells/000/results.npz", "", lambda path: read(path, ImageResults).arrays()),
+    "members": Kind("run/cells/000/results.npz", "", lambda path: npz.read_arrays(path, MemberResults).arrays()),
+    "images": Kind("run/cells/000/results.npz", "", lambda path: npz.read_arrays(path, ImageResults).arrays()),
     "gallery": Kind("run/cells/000/gallery.npz", "", lambda path: load_gallery(path).arrays()),
     "record": Kind("run", "config.json", read_record, exact=False),
     "run to continue": Kind("run", "config.json", go_on, exact=False),

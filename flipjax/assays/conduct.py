@@ -39,6 +39,7 @@ from flipjax.assays.waves import (
     train_in_order,
     train_population,
 )
+from flipjax.backend.random import random_bits
 from flipjax.backend.start import start_backend
 from flipjax.config import PopulationSpec
 from flipjax.data.sources.arrays import ArrayData
@@ -51,13 +52,14 @@ Source: TypeAlias = ArrayData | str | Path
 """A folder as `flipjax data check` reads it, or arrays whose scenes are the attribute's values."""
 
 
+@random_bits()
 def assay(data: Source, *, attribute: str, **options: Any) -> Assay:
     """Tells whether networks that train on images use an attribute of them, and what would end it.
 
     Small networks train across folds at the data's own correlation, so that every image is tested by networks that did
     not train on it. The verdict is on the contrast of Flip between rare and common groups
     (`assays.statistics.contrast`). The folder goes on with a larger budget, more seeds or another target; nothing
-    trains twice.
+    trains twice. The process is left as it was, as by `flipjax.run`.
 
     Args:
         data: a folder as `flipjax data check` reads it, or `flipjax.data.from_arrays(...)` whose scenes are the values.

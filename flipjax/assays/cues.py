@@ -20,7 +20,7 @@ BORDERS_PER_SIDE = 8
 class CueAuroc:
     """How well a cue tells the class and the value of the attribute.
 
-    AUROCs are one against the rest, oriented to be .5 or more, and averaged over classes or values: .5 tells nothing.
+    AUROCs are one against the rest, oriented to be 0.5 or more, and averaged over classes or values: 0.5 tells nothing.
 
     Attributes:
         name: of the cue.

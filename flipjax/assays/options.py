@@ -79,7 +79,7 @@ class Options:
         0, "side in pixels at which images are read (default 48; 96 for frozen and pretrained)", type=int, metavar="N"
     )
     rho: float = option(
-        0.9, "cutouts/ and scenes/: correlation to assay (default .9)", limits=(0.5, 1), type=float, metavar="R"
+        0.9, "cutouts/ and scenes/: correlation to assay (default 0.9)", limits=(0.5, 1), type=float, metavar="R"
     )
     folds: int = option(5, "folds (default 5)", limits=(2, 20), type=int, metavar="N")
     seeds: int = option(
@@ -102,7 +102,7 @@ class Options:
     )
     target: float = option(
         0.1,
-        "wanted Flip in the rare groups (default .1)",
+        "wanted Flip in the rare groups (default 0.1)",
         limits=(0.001, 0.999),
         extends=True,
         type=float,
@@ -110,7 +110,7 @@ class Options:
     )
     margin: float = option(
         0.05,
-        "contrast that does not matter (default .05)",
+        "contrast that does not matter (default 0.05)",
         limits=(0.001, 0.5),
         extends=True,
         type=float,

@@ -159,7 +159,7 @@ def _definitions(assay: Assay) -> dict[str, str]:
         "contrast": "How much more the rare groups flip than the common ones, beyond what a harder class and a harder "
         f"{attribute} explain.",
         "used": f"Networks take {attribute} for the class: the contrast is above 0 over seeds and {unit}, and beyond "
-        "that of permuted attributes. Where nothing is used, the probability of this verdict over all looks is .05 at "
+        "that of permuted attributes. Where nothing is used, the probability of this verdict over all looks is 0.05 at "
         "most.",
         "not used": f"The whole interval of the contrast lies within the margin of {assay.margin:g}: evidence that "
         f"networks of this kind do not take {attribute} for the class.",
@@ -168,7 +168,7 @@ def _definitions(assay: Assay) -> dict[str, str]:
         "Flip of groups": "Of each group, the flipped share of the pixels of all its objects; the mean over groups, "
         "each counted once, and over seeds.",
         "cue, AUROC": "A number of each image, such as its brightness, and the probability that it is larger in an "
-        "image of one value or class than in one of another: .5 tells nothing, 1 tells all.",
+        "image of one value or class than in one of another: 0.5 tells nothing, 1 tells all.",
         "95% interval": f"Over networks of different seeds and over {unit}; of an AUROC, over {unit} alone.",
     }
 

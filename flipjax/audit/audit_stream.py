@@ -12,13 +12,12 @@ import dataclasses
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from flipjax.audit.counting.describe import (
@@ -42,9 +41,9 @@ from flipjax.audit.statistics.results import conclude_audit
 from flipjax.audit.statistics.summary import SummaryInterval, SummaryValue, known_keys
 from flipjax.config.groups import AnyGroups
 from flipjax.metrics import Anatomy
-from flipjax.metrics.anatomy.relations import check_anatomy
-from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec, check_same_classes
-from flipjax.metrics.inputs.groups import check_every_batch, number_batches, read_groups
+from flipjax.metrics.anatomy.relations import check_anatomy, settle_anatomy
+from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec
+from flipjax.metrics.inputs.groups import Membership, join_memberships, read_membership
 from flipjax.metrics.inputs.host import Outputs
 from flipjax.metrics.objects.units import UNITS
 
@@ -61,10 +60,8 @@ class _Batch:
     """The images' names."""
     counts: list[ImageCounts]
     """Counts of each image."""
-    groups: np.ndarray | None
-    """The group of each image; None without groups."""
-    clusters: list[str]
-    """The cluster of each image; empty without clusters."""
+    membership: Membership
+    """Their groups and clusters."""
 
 
 class AuditStream:
@@ -155,10 +152,8 @@ class AuditStream:
         self._anatomy = anatomy
         self._class_names: tuple[str, ...] = ()
         """Names of the classes, once a batch was added."""
-        self._groups: list[np.ndarray] = []
-        """The groups of each batch: names, or numbers of `all_groups`."""
-        self._clusters: list[str] = []
-        """The cluster of each image."""
+        self._memberships: list[Membership] = []
+        """The groups and clusters of each batch."""
         self._tally = Tally(self._encoding.spec, self._min_size)
         self._closed = False
         self._lock = threading.Lock()
@@ -173,7 +168,7 @@ class AuditStream:
         *,
         names: Sequence[str] | None = None,
         groups: ArrayLike | None = None,
-        clusters: Iterable[object] | None = None,
+        clusters: ArrayLike | None = None,
         spacing: ArrayLike | None = None,
         images: ArrayLike | None = None,
     ) -> None:
@@ -187,7 +182,7 @@ class AuditStream:
             names: N image names; None numbers images from 0.
             groups: N names of groups, such as sites, as texts or integers, for all batches or none; with `all_groups`
                 what these name or number.
-            clusters: N patients, films or whatever images are not independent within, as text or numbers; for all
+            clusters: N patients, films or whatever images are not independent within, as texts or integers; for all
                 batches or none. Intervals count the images of one as one.
             spacing: in mm, of all images or (N, axes).
             images: uint8 (N, H, W, 3), photos for the page.
@@ -217,7 +212,7 @@ class AuditStream:
         *,
         names: Sequence[str] | None,
         groups: ArrayLike | None,
-        clusters: Iterable[object] | None,
+        clusters: ArrayLike | None,
         spacing: ArrayLike | None,
         images: ArrayLike | None,
     ) -> _Batch:
@@ -229,8 +224,18 @@ class AuditStream:
         if spacing is not None:
             spacings = batches.read_spacings(spacing, count, self._encoding.spec.spatial_ndim)
         encoding, class_names = self._settle_classes(scores)
-        groups_of_images = self._read_groups(groups, count, encoding)
-        clusters_of_images = self._read_clusters(clusters, count)
+        earlier = None
+        if self._memberships:
+            earlier = self._memberships[0]
+        membership = read_membership(
+            groups,
+            clusters,
+            n_images=count,
+            classes=encoding.classes,
+            background=encoding.spec.background,
+            all_groups=self._all_groups,
+            earlier=earlier,
+        )
         image_names = batches.read_image_names(names, count, self._tally.names)
         records = []
         for i in range(count):
@@ -249,8 +254,7 @@ class AuditStream:
             class_names=class_names,
             names=image_names,
             counts=count_records(records, encoding.spec, min_size=self._min_size),
-            groups=groups_of_images,
-            clusters=clusters_of_images,
+            membership=membership,
         )
 
     def _keep(self, batch: _Batch) -> None:
@@ -258,9 +262,7 @@ class AuditStream:
         self._encoding = batch.encoding
         self._class_names = batch.class_names
         self._tally.set_classes(batch.encoding.spec)
-        if batch.groups is not None:
-            self._groups.append(batch.groups)
-        self._clusters += batch.clusters
+        self._memberships.append(batch.membership)
         for name, counts in zip(batch.names, batch.counts, strict=True):
             self._tally.add(name, counts)
 
@@ -271,35 +273,11 @@ class AuditStream:
             ValueError: scores have another number of classes, or the names are not as many.
         """
         spec = self._encoding.spec
-        # Masks, whose last axis is the width, have their number of classes from the beginning: see `_read_spec`.
-        classes = self._encoding.classes or scores.shape[-1]
-        if spec.kind != "masks":
-            check_same_classes(scores.shape[-1], classes)
-        if self._class_names:
-            return self._encoding, self._class_names
-        return self._encoding.with_classes(classes), spec.names(classes)
-
-    def _read_groups(self, groups: ArrayLike | None, count: int, encoding: Encoding) -> np.ndarray | None:
-        """Returns the groups of the N images of a batch; None if it has none."""
-        if self._tally.names:
-            check_every_batch("groups", is_given=groups is not None, was_given=bool(self._groups))
-        if groups is None:
-            return None
-        return read_groups(
-            groups,
-            n_images=count,
-            classes=encoding.classes,
-            background=encoding.spec.background,
-            all_groups=self._all_groups,
-        )
-
-    def _read_clusters(self, clusters: Iterable[object] | None, count: int) -> list[str]:
-        """Returns the clusters of the N images of a batch; empty if it has none."""
-        if self._tally.names:
-            check_every_batch("clusters", is_given=clusters is not None, was_given=bool(self._clusters))
-        if clusters is None:
-            return []
-        return batches.read_cluster_names(clusters, count)
+        classes = scores.shape[-1]
+        if spec.kind == "masks":
+            # Their last axis is the width; the number of their classes is known from the beginning: see `_read_spec`.
+            classes = self._encoding.classes
+        return self._encoding.with_classes(classes), spec.settle(classes)
 
     def close(
         self,
@@ -362,10 +340,11 @@ class AuditStream:
         center = None
         if scenes is not None:
             log_odds, center = scenes
+        membership = join_memberships(self._memberships)
         return dataclasses.replace(
             self._tally.measurements(self._class_names),
-            groups=self._numbered_groups(),
-            clusters=self._numbered_clusters(),
+            groups=self._numbered_groups(membership),
+            clusters=_numbered_clusters(membership),
             pairs=pairs,
             log_odds=log_odds,
             center=center,
@@ -386,30 +365,20 @@ class AuditStream:
 
     def _read_anatomy(self) -> tuple[Anatomy, str]:
         """Returns the anatomy, and a sentence on one that was found."""
-        if isinstance(self._anatomy, Anatomy):
-            return self._anatomy, ""
-        if self._anatomy is None:
-            return Anatomy(num_classes=len(self._class_names)), ""
-        return find_anatomy(self._class_names, self._encoding.spec.background)
+        background = self._encoding.spec.background
+        if self._anatomy == "names":
+            return find_anatomy(self._class_names, background)
+        return settle_anatomy(self._anatomy, self._class_names, background), ""
 
-    def _numbered_groups(self) -> ImageGroups:
+    def _numbered_groups(self, membership: Membership) -> ImageGroups:
         """Returns the groups of the images: names, unless the caller said what they are."""
-        if not self._groups:
+        numbers, all_groups = membership.numbered_groups(self._all_groups)
+        if numbers is None:
             return ImageGroups(None)
-        numbers, all_groups = number_batches(np.concatenate(self._groups), self._all_groups)
         scene_names: tuple[str, ...] = ()
         if self._all_groups is not None:
             scene_names = self._scene_names
         return ImageGroups(numbers, all_groups, scene_names)
-
-    def _numbered_clusters(self) -> np.ndarray | None:
-        """Returns the number of each image's cluster, int64 (n,)."""
-        if not self._clusters:
-            return None
-        numbers, present = pd.factorize(np.array(self._clusters, object), sort=True)
-        if len(present) < 2:
-            raise ValueError(f"clusters: expected two or more, which are resampled, found {present[0]!r} alone.")
-        return numbers.astype(np.int64)
 
     def __enter__(self) -> Self:
         """Returns the stream."""
@@ -431,6 +400,16 @@ class AuditStream:
 
 stream = AuditStream
 """The name under which `flipjax.audit` has it."""
+
+
+def _numbered_clusters(membership: Membership) -> np.ndarray | None:
+    """Returns the number of each image's cluster, int64 (n,); raises a ValueError if all are one."""
+    if membership.clusters is None:
+        return None
+    present = np.unique(membership.clusters)
+    if len(present) < 2:
+        raise ValueError(f"clusters: expected two or more, which are resampled, found {present[0]!r} alone.")
+    return membership.numbered_clusters
 
 
 def _read_spec(class_names: Sequence[str] | None, options: LabelOptions) -> LabelSpec:

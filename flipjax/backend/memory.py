@@ -9,7 +9,7 @@ M_MMAP_THRESHOLD = -3
 
 
 def keep_freed() -> None:
-    """Keeps freed blocks of up to 32 MB in glibc for the next ones; an epoch on a CPU takes .94 of the time.
+    """Keeps freed blocks of up to 32 MB in glibc for the next ones; an epoch on a CPU takes 0.94 of the time.
 
     `trim` returns them.
     """

@@ -22,6 +22,7 @@ from flipjax.config.methods import MEANINGS
 from flipjax.config.ranges import functions_of, name_of
 from flipjax.config.sections import KEYS, PLACES, SECTIONS
 from flipjax.config.values import leaves
+from flipjax.support.process import Process
 from flipjax.support.threads import cores
 
 
@@ -166,8 +167,10 @@ def parse_value(name: str, text: str) -> object:
     """Parses a command-line value for a dotted name, as a Python literal or bare strings; raises as `check_name`.
 
     Example:
-        >>> parse_value("axes.rho", ".9,.95"), parse_value("axes.method", "ce,group_dro"), parse_value("pool.root", "7")
-        ((0.9, 0.95), ('ce', 'group_dro'), '7')
+        >>> parse_value("axes.rho", "0.9,0.95"), parse_value("axes.method", "ce,group_dro")
+        ((0.9, 0.95), ('ce', 'group_dro'))
+        >>> parse_value("pool.root", "7")
+        '7'
     """
     check_name(name, prefix="--config.")
     key = PLACES.get(name)
@@ -235,7 +238,7 @@ def _run_file(path: Path, variant: str) -> Config:
     module.__file__ = str(path)
     # The standard library looks up class sources and annotation names in sys.modules.
     sys.modules[module.__name__] = module
-    if "jax" not in sys.modules:
+    if Process.is_command and "jax" not in sys.modules:
         # A JAX array in the file starts JAX: use one device per core, as a sweep does.
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cores()))
     variants = [variant] if variant else []

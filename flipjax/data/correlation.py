@@ -97,7 +97,7 @@ def traced_table(
     """Returns rows (n, 2) and groups (n,) of `training_table`, and whether the pool allows this rho.
 
     `rho` and `seed` may be JAX arrays, also traced ones, whose values raise no errors. rho n is then rounded in
-    float32: if it ends in .5, the table may differ by one image per class from that of a Python number.
+    float32: if it ends in 0.5, the table may differ by one image per class from that of a Python number.
 
     Example:
         >>> from flipjax.config import PoolSpec

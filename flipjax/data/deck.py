@@ -4,6 +4,8 @@ Uses NumPy, or JAX if the seed or the level is a JAX array, which may be traced.
 host while the program runs, so that all orders are those of `flipjax.data.split.shuffle`.
 """
 
+import functools
+from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple, TypeAlias
 
@@ -16,6 +18,7 @@ from flipjax.config.keys import Integer
 from flipjax.data.pool import Catalog
 from flipjax.data.split import Split, shuffle, strata
 from flipjax.support.arrays import Array
+from flipjax.support.restoring import imports_leave_no_trace
 
 SceneOrders: TypeAlias = list[list[int]]
 """The scenes of each class in an order."""
@@ -114,7 +117,7 @@ def deal(groups: Groups, deck: Deck, common: Integer, *, n: int) -> tuple[Array,
 
     Example:
         >>> deck = Deck(np.array([[2, 0], [1, 3]]), np.array([[0, 1], [3, 2]]), np.array([2, 2]))
-        >>> for common in (1, 2):  # rho .5 and 1
+        >>> for common in (1, 2):  # rho 0.5 and 1
         ...     rows, groups = deal(Groups(), deck, common, n=2)
         ...     print(rows.tolist(), groups.tolist())
         [[2, 0], [1, 3], [0, 2], [3, 1]] [0, 3, 1, 2]
@@ -192,10 +195,16 @@ def scene_orders(groups: Groups) -> tuple[SceneOrders, SceneOrders]:
     return _orders(usual), _orders(~usual)
 
 
+@functools.cache
+def _assignment() -> Callable:
+    """Returns SciPy's assignment of rows to columns, imported here because it is slow."""
+    with imports_leave_no_trace():
+        from scipy.optimize import linear_sum_assignment
+    return linear_sum_assignment
+
+
 def _orders(allowed: np.ndarray) -> SceneOrders:
     """Orders the scenes that each class may use, bool (F, S); each step gives every class the scene of a matching."""
-    from scipy.optimize import linear_sum_assignment  # Imported here because it is slow.
-
     classes, scenes = allowed.shape
     # A scene has F places, of which each further one costs more, so that a step uses as many scenes as possible.
     # Square roots make costs unique, so that all versions of SciPy agree.
@@ -206,7 +215,7 @@ def _orders(allowed: np.ndarray) -> SceneOrders:
     orders: SceneOrders = [[] for _ in range(classes)]
     while rest.any():
         cost_of_place = np.where(rest[..., None], costs, forbidden).reshape(classes, scenes * classes)
-        for y, place in zip(*linear_sum_assignment(cost_of_place), strict=True):
+        for y, place in zip(*_assignment()(cost_of_place), strict=True):
             scene = int(place) // classes
             # A class that used all its scenes is matched with a forbidden one.
             if rest[y, scene]:

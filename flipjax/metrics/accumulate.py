@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -12,11 +11,11 @@ from numpy.typing import ArrayLike
 
 from flipjax.config.groups import AnyGroups
 from flipjax.metrics.anatomy.flips import pooled_kinds
-from flipjax.metrics.anatomy.relations import Anatomy, check_anatomy
+from flipjax.metrics.anatomy.relations import Anatomy, check_anatomy, settle_anatomy
 from flipjax.metrics.decomposition import Decomposition, concatenate
 from flipjax.metrics.images import read_images
-from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec, check_same_classes
-from flipjax.metrics.inputs.groups import check_every_batch, number_batches, number_names, read_groups, read_names
+from flipjax.metrics.inputs.classes import LabelOptions, LabelSpec
+from flipjax.metrics.inputs.groups import Membership, join_memberships, read_membership
 from flipjax.metrics.inputs.host import is_tensor
 from flipjax.metrics.kernels import decompose
 from flipjax.metrics.summary.evaluate import Summary, rate_intervals, summarize
@@ -38,10 +37,8 @@ class Batch:
 
     images: Decomposition
     """Their decomposition, NumPy leaves (N, C, C) and (N,)."""
-    groups: np.ndarray | None
-    """(N,), the name of each image's group, or with `all_groups` its number; None without groups."""
-    clusters: np.ndarray | None
-    """(N,), the name of each image's cluster; None without clusters."""
+    membership: Membership
+    """Their groups and clusters."""
 
 
 class FlipMetric:
@@ -124,23 +121,19 @@ class FlipMetric:
         """
         images = self._decompose(predictions, labels)
         self._check_images(images)
-        of_groups = None
-        if groups is not None:
-            of_groups = read_groups(
-                groups,
-                n_images=len(images.risk_sum),
-                classes=images.confusion.shape[-1],
-                background=images.background,
-                all_groups=self.all_groups,
-            )
-        of_clusters = None
-        if clusters is not None:
-            of_clusters = read_names(clusters, n_images=len(images.risk_sum), name="clusters")
+        earlier = None
         if self._batches:
-            first = self._batches[0]
-            check_every_batch("groups", is_given=groups is not None, was_given=first.groups is not None)
-            check_every_batch("clusters", is_given=clusters is not None, was_given=first.clusters is not None)
-        self._batches += (Batch(images, of_groups, of_clusters),)
+            earlier = self._batches[0].membership
+        membership = read_membership(
+            groups,
+            clusters,
+            n_images=len(images.risk_sum),
+            classes=images.confusion.shape[-1],
+            background=images.background,
+            all_groups=self.all_groups,
+            earlier=earlier,
+        )
+        self._batches += (Batch(images, membership),)
 
     def _decompose(self, predictions: ArrayLike, labels: ArrayLike) -> Decomposition:
         """Returns the decomposition of a batch, reduced on the device of the predictions, with NumPy leaves."""
@@ -152,12 +145,10 @@ class FlipMetric:
 
     def _check_images(self, images: Decomposition) -> None:
         """Raises a ValueError for another number of classes than before, or for NaN scores."""
-        classes = images.confusion.shape[-1]
-        expected = self.spec.num_classes or classes
+        earlier = None
         if self._batches:
-            expected = self._batches[0].images.confusion.shape[-1]
-        check_same_classes(classes, expected)
-        self.spec.names(classes)
+            earlier = self._batches[0].images.confusion.shape[-1]
+        self.spec.settle(images.confusion.shape[-1], earlier=earlier)
         broken = np.flatnonzero(np.isnan(images.risk_sum))
         if len(broken) and self.spec.kind != "masks":
             raise ValueError(
@@ -195,33 +186,23 @@ class FlipMetric:
 
     def intervals_of_batch(self, batch: Batch) -> dict[str, tuple[float, float]]:
         """Returns the intervals of the numbers of a batch; see `intervals`."""
-        numbers, all_groups = self._number_groups(batch)
+        numbers, all_groups = batch.membership.numbered_groups(self.all_groups)
         images = read_images(batch.images, numbers, class_names=self.spec.class_names, all_groups=all_groups)
-        clusters = None
-        if batch.clusters is not None:
-            clusters, _ = number_names(batch.clusters)
-        return rate_intervals(images, images.group_names, clusters)
+        return rate_intervals(images, images.group_names, batch.membership.numbered_clusters)
 
     def __call__(self, predictions: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None) -> Summary:
         """Adds a batch as `update` does and returns the summary of this batch."""
         self.update(predictions, labels, groups)
         return self.summarize_batch(self.last_batch)
 
-    def _number_groups(self, batch: Batch) -> tuple[np.ndarray | None, AnyGroups | None]:
-        """Returns the number of each image's group, and the groups in the order of their numbers."""
-        if batch.groups is None:
-            return None, self.all_groups
-        return number_batches(batch.groups, self.all_groups)
-
     def summarize_batch(self, batch: Batch) -> Summary:
         """Returns the numbers of a batch, with the kinds of flips if classes have mirror images or chains."""
         images = batch.images
-        numbers, all_groups = self._number_groups(batch)
+        numbers, all_groups = batch.membership.numbered_groups(self.all_groups)
         summary = summarize(images, numbers, class_names=self.spec.class_names, all_groups=all_groups)
-        anatomy = self.anatomy
-        if anatomy == "names":
-            anatomy = _named_anatomy(self.spec, images.confusion.shape[-1])
-        if isinstance(anatomy, Anatomy) and anatomy:
+        class_names = self.spec.names(images.confusion.shape[-1])
+        anatomy = settle_anatomy(self.anatomy, class_names, self.spec.background)
+        if anatomy:
             summary.update(pooled_kinds(images, anatomy))
         return summary
 
@@ -239,8 +220,8 @@ class FlipMetric:
         _check_same("all_groups", [metric.all_groups for metric in metrics])
         _check_same("anatomy", [metric.anatomy for metric in metrics])
         _check_same("classes", [batch.images.confusion.shape[-1] for batch in filled])
-        _check_same("with groups", [batch.groups is not None for batch in filled])
-        _check_same("with clusters", [batch.clusters is not None for batch in filled])
+        _check_same("with groups", [batch.membership.groups is not None for batch in filled])
+        _check_same("with clusters", [batch.membership.clusters is not None for batch in filled])
         if filled:
             classes = filled[0].images.confusion.shape[-1]
             _check_same("class_names", [metric.spec.names(classes) for metric in named])
@@ -267,25 +248,12 @@ class FlipMetric:
         return ax.figure, ax
 
 
-@functools.cache
-def _named_anatomy(spec: LabelSpec, classes: int) -> Anatomy:
-    """Returns the anatomy of the foreground classes in the names of a specification; empty without names."""
-    if spec.class_names is None:
-        return Anatomy()
-    return Anatomy.from_names(spec.names(classes)).without(spec.background_classes)
-
-
 def _join(batches: Sequence[Batch]) -> Batch:
     """Returns the images of all batches; raises a ValueError for none."""
     if not batches:
         raise ValueError("FlipMetric: expected at least one update, found none.")
-    groups = None
-    if batches[0].groups is not None:
-        groups = np.concatenate([batch.groups for batch in batches if batch.groups is not None])
-    clusters = None
-    if batches[0].clusters is not None:
-        clusters = np.concatenate([batch.clusters for batch in batches if batch.clusters is not None])
-    return Batch(concatenate([batch.images for batch in batches]), groups, clusters)
+    images = concatenate([batch.images for batch in batches])
+    return Batch(images, join_memberships([batch.membership for batch in batches]))
 
 
 def _check_same(name: str, values: Sequence[object]) -> None:

@@ -17,6 +17,7 @@ except ModuleNotFoundError as error:
 from flipjax.metrics.accumulate import Batch, FlipMetric
 from flipjax.metrics.anatomy.flips import FLIP_KINDS
 from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.inputs.groups import Membership
 from flipjax.metrics.summary.evaluate import Summary, summarize
 
 STATES = ("confusion", "risk_sum", "groups", "clusters")
@@ -83,10 +84,9 @@ class TorchFlipMetric(Metric):
             if unknown:
                 raise ValueError(f"keys: expected keys of {', '.join(scalars)}, found {', '.join(sorted(unknown))}.")
         arrays = {"confusion": batch.images.confusion, "risk_sum": batch.images.risk_sum}
-        if batch.groups is not None:
-            arrays["groups"] = to_bytes(batch.groups, name="groups")
-        if batch.clusters is not None:
-            arrays["clusters"] = to_bytes(batch.clusters, name="clusters")
+        for name, names in vars(batch.membership).items():
+            if names is not None:
+                arrays[name] = to_bytes(names, name=name)
         for name, array in arrays.items():
             getattr(self, name).append(torch.as_tensor(np.array(array), device=self.device))
 
@@ -119,7 +119,7 @@ class TorchFlipMetric(Metric):
         clusters = None
         if "clusters" in stored:
             clusters = from_bytes(stored["clusters"])
-        return Batch(images, groups, clusters)
+        return Batch(images, Membership(groups, clusters))
 
 
 def to_bytes(names: np.ndarray, *, name: str) -> np.ndarray:

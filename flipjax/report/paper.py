@@ -23,8 +23,8 @@ from flipjax.support.files import write_text
 from flipjax.support.frames import Row, groups_of, read_csv, records_of, write_csv
 
 PUBLISHED = Path(__file__).with_name("published_deciles.csv")
-"""Mean flip share by decile of flip-risk at rho .95, read off the figure of the README of acharaakshit/label-flips, the
-code of arXiv 2604.13326: within .002."""
+"""Mean flip share by decile of flip-risk at rho 0.95, read off the figure of the README of acharaakshit/label-flips,
+the code of arXiv 2604.13326: within 0.002."""
 PUBLISHED_RHO = 0.95
 """The level of rho of that figure."""
 KEYS = ("data", "encoder", "method", "rho")
@@ -117,7 +117,7 @@ def paper_text(means: pd.DataFrame) -> TextTable:
 def decile_curves(runs: Iterable[StoredRun]) -> dict[str, pd.DataFrame]:
     """Returns mean Flip by decile of flip-risk, over seeds, by data set, with a column for each encoder.
 
-    Those of the first run of both and its first method at rho .95, or at its highest rho without that level.
+    Those of the first run of both and its first method at rho 0.95, or at its highest rho without that level.
     """
     curves: dict[str, pd.DataFrame] = {}
     for run in runs:

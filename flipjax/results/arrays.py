@@ -1,7 +1,8 @@
 """The stored results of a run: arrays with named axes.
 
 `MemberResults` holds what tables need, and `ImageResults` what every image left behind. Each field names its axes and
-type once; writing, reading, merging (`flipjax.results.store`) and the xarray view all follow from that.
+type once; writing, reading (`flipjax.support.npz`), joining (`flipjax.results.store`) and the xarray view all follow
+from that.
 """
 
 from __future__ import annotations
@@ -10,81 +11,39 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, TypeAlias, TypeVar
+from typing import Self, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from flipjax.config.errors import ConfigError
 from flipjax.config.groups import Groups
 from flipjax.metrics.decomposition import RegionSums
+from flipjax.support.npz import NamedArrays, array
 
 EVALUATED = ("val", "test")
 """The parts of the images that a sweep evaluates, in order."""
 AxisValue: TypeAlias = "str | int | float"
 """A member's value of an axis of the grid."""
-Table = TypeVar("Table", bound="NamedArrays")
-
-
-def array(*axes: str, dtype: DTypeLike, optional: bool = False) -> Any:
-    """Declares a field: an array with named axes; an optional one may be None.
-
-    The type is that of the field, which a type checker takes from its annotation, as of `dataclasses.field`.
-    """
-    metadata = {"axes": axes, "dtype": np.dtype(dtype)}
-    if optional:
-        return dataclasses.field(default=None, metadata=metadata)
-    return dataclasses.field(metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NamedArrays:
+class MemberArrays(NamedArrays):
     """Arrays with named axes, of K members each."""
 
     member: np.ndarray = array("member", dtype=np.str_)
-
-    @classmethod
-    def axes_of(cls, name: str) -> tuple[str, ...]:
-        """Returns the axes of a field."""
-        return cls.__dataclass_fields__[name].metadata["axes"]
-
-    @classmethod
-    def dtype_of(cls, name: str) -> np.dtype:
-        """Returns the type of a field."""
-        return cls.__dataclass_fields__[name].metadata["dtype"]
-
-    @classmethod
-    def names(cls) -> list[str]:
-        """Returns the names of the fields."""
-        return list(cls.__dataclass_fields__)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Returns the arrays that are there, by name."""
-        arrays = {}
-        for name in self.names():
-            value = getattr(self, name)
-            if value is not None:
-                arrays[name] = np.asarray(value, self.dtype_of(name))
-        return arrays
 
     @cached_property
     def index_of_member(self) -> dict[str, int]:
         """The index of each member, by its name."""
         return {name: index for index, name in enumerate(self.member.tolist())}
 
-    def take(self: Table, members: Sequence[str]) -> Table:
+    def take(self, members: Sequence[str]) -> Self:
         """Returns some members, in the given order."""
-        indices = [self.index_of_member[name] for name in members]
-        changed = {}
-        for name, value in self.arrays().items():
-            axes = self.axes_of(name)
-            if "member" in axes:
-                changed[name] = value.take(indices, axes.index("member"))
-        return dataclasses.replace(self, **changed)
+        return self.select("member", [self.index_of_member[name] for name in members])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Curves(NamedArrays):
+class Curves(MemberArrays):
     """Training curves of K members, the rows of history.csv.
 
     Attributes:
@@ -158,7 +117,7 @@ class MemberResults(Curves):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageResults(NamedArrays):
+class ImageResults(MemberArrays):
     """What each of N images, of validation and then of test, left behind, for K members.
 
     Scores, predicted classes and log-odds on other scenes are of the first selection rule alone.

@@ -16,8 +16,8 @@ from flipjax.metrics.images import Images
 from flipjax.metrics.scenes.swap import training_evidence
 from flipjax.metrics.summary.names import column, find_quantity
 from flipjax.results.arrays import ImageResults, MemberResults
-from flipjax.results.store import read
 from flipjax.support.extras import to_install
+from flipjax.support.npz import read_arrays
 
 if TYPE_CHECKING:
     import xarray
@@ -74,7 +74,7 @@ class Cell:
         """Reads the results of the images and does not keep them; `without` names optional arrays to leave."""
         if self.path is None:
             return self.images
-        return read(self.path, ImageResults, without=without)
+        return read_arrays(self.path, ImageResults, without=without)
 
     def images_of(self, member: str, part: str, rule: str | None = None) -> Images:
         """Returns the images of a part for a member and a selection rule, by default the first."""

@@ -17,8 +17,8 @@ from flipjax.results.rows import CLASSES_NOT_LEARNT, NOT_LEARNT, kept_records
 MARGIN = 0.2
 """How far above chance the accuracy of a member that has learnt the classes is.
 
-Small U-Nets on photos at rho .5, which know little, are .09 to .15 above chance; members of the drawn default grid,
-which know the classes, .40 or more (`sweeps/studies/coverage`, "Learnt or not").
+Small U-Nets on photos at rho 0.5, which know little, are 0.09 to 0.15 above chance; members of the drawn default grid,
+which know the classes, 0.40 or more (`sweeps/studies/coverage`, "Learnt or not").
 """
 MOST_MISSED_SHARE = 0.5
 """Members that miss a larger share of the true foreground count as not learnt."""

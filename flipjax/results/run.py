@@ -24,9 +24,10 @@ from flipjax.results.statistics.estimates import aggregate
 from flipjax.results.statistics.resamples import Resamples
 from flipjax.results.statistics.setting_tables import FirstRule, first_rule_of
 from flipjax.results.statistics.verdicts import Differences, differences_of
-from flipjax.results.store import BLANK, GALLERY, STORED, read
+from flipjax.results.store import BLANK, GALLERY, STORED
 from flipjax.results.tables import concatenate, history_table, image_tables, results_table, with_dtypes
 from flipjax.support.files import DamagedError, replacing
+from flipjax.support.npz import read_arrays
 
 if TYPE_CHECKING:
     import xarray
@@ -54,7 +55,8 @@ class StoredRun:
         # A run that has ended lists its missing members, such as those of a program that failed, without quantities.
         self._results_of_missing: list[MemberResults] = []
         if not training:
-            self._results_of_missing += [read(path, MemberResults) for path in sorted(folder.glob(f"cells/*/{BLANK}"))]
+            for path in sorted(folder.glob(f"cells/*/{BLANK}")):
+                self._results_of_missing.append(read_arrays(path, MemberResults))
             self._require_complete()
         if not self.cells:
             raise FileNotFoundError(f"{folder}: expected a run folder with results; make one with flipjax sweep")
@@ -221,12 +223,12 @@ def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
     for cell_folder in sorted(folder.glob("cells/*/")):
         merged = cell_folder / STORED
         if merged.exists():
-            yield cell_folder.name, Cell(read(merged, MemberResults), merged)
+            yield cell_folder.name, Cell(read_arrays(merged, MemberResults), merged)
             continue
         for part in sorted(cell_folder.glob("parts/*.npz")):
             # The sweep redoes a damaged part; until then its members are not done.
             with contextlib.suppress(DamagedError):
-                yield f"{cell_folder.name}/{part.stem}", Cell(read(part, MemberResults), part)
+                yield f"{cell_folder.name}/{part.stem}", Cell(read_arrays(part, MemberResults), part)
 
 
 def _require_same_config(cell: Cell, config_record: Mapping[str, object]) -> None:

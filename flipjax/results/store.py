@@ -1,21 +1,15 @@
-"""The files of a run's results: one for each program or part of it, an npz of arrays with named axes.
-
-Its `schema` lists every array's axes and digest, so that a reader takes, and checks, only the arrays that it wants.
-"""
+"""The files of a run's results, one for each program or part of it, and how parts are joined."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from flipjax.results.arrays import Curves, NamedArrays, Table
-from flipjax.support.files import digest, replacing
-from flipjax.support.npz import open_npz
+from flipjax.results.arrays import Curves
+from flipjax.support.npz import NamedArrays, Table
 
 STORED = "results.npz"
 """The file of a program's results."""
@@ -23,50 +17,6 @@ BLANK = "missing.npz"
 """The file of a program's members that have no results."""
 GALLERY = "gallery.npz"
 """The file of a program's pictures; see `flipjax.page.gallery`."""
-SCHEMA = "schema"
-"""The entry of a file that lists all others."""
-VERSION = 1
-"""Version of the format."""
-
-
-def write(path: Path, *tables: NamedArrays) -> None:
-    """Writes tables into one file atomically; equal arrays give equal bytes."""
-    arrays: dict[str, np.ndarray] = {}
-    entries = {}
-    for table in tables:
-        for name, value in table.arrays().items():
-            arrays[name] = value
-            entries[name] = {"axes": table.axes_of(name), "sha256": digest({name: value})}
-    schema = json.dumps({"version": VERSION, "arrays": entries})
-    contents = {SCHEMA: np.array(schema), **arrays}
-    with replacing(path) as stream:
-        np.savez_compressed(stream, allow_pickle=False, **contents)
-
-
-def read(path: Path, kind: type[Table], *, without: Sequence[str] = ()) -> Table:
-    """Reads one table of a file.
-
-    Args:
-        path: of `write`.
-        kind: `MemberResults` or `ImageResults`.
-        without: names of optional arrays to leave.
-
-    Raises:
-        DamagedError: the arrays are not those written.
-        FileNotFoundError: there is no such file.
-    """
-    with open_npz(path) as file:
-        schema = json.loads(str(file[SCHEMA]))
-        if schema["version"] != VERSION:
-            raise ValueError(f"expected version {VERSION}, found {schema['version']}")
-        arrays = {}
-        for name in kind.names():
-            if name in schema["arrays"] and name not in without:
-                array = file[name]
-                if digest({name: array}) != schema["arrays"][name]["sha256"]:
-                    raise ValueError(f"{name} is not what was written")
-                arrays[name] = array
-        return kind(**arrays)
 
 
 def concatenate(tables: Sequence[Table]) -> Table:

@@ -1,9 +1,29 @@
-"""The process of a command, before its slow imports."""
+"""The process: a command owns it from its slow imports on; a call from Python leaves it as it was."""
 
 import atexit
+import contextlib
 import gc
 import os
 import sys
+from collections.abc import Iterator
+
+
+class Process:
+    """To whom the process belongs."""
+
+    is_command = False
+    """Whether a command runs; else a call of the user's own program does."""
+
+
+@contextlib.contextmanager
+def as_command() -> Iterator[None]:
+    """While it lasts, flipjax sets what is for the whole process: JAX's random bits, devices and cache, and malloc."""
+    before = Process.is_command
+    Process.is_command = True
+    try:
+        yield
+    finally:
+        Process.is_command = before
 
 
 def begin_process() -> None:

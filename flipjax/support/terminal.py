@@ -99,6 +99,30 @@ class Signals:
             os._exit(INTERRUPTED)
 
 
+class Interrupts(Signals):
+    """Signals of a call from Python: Ctrl-C in training ends it after the epoch, and once more at once.
+
+    Before training it ends the call at once. Where SIGINT has another handler than Python's own, such as that of a
+    command, that one stays.
+    """
+
+    def __enter__(self) -> Self:
+        """Installs the handler; does nothing outside the main thread, which alone receives signals."""
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._handlers_before[signal.SIGINT] = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Asks the run to stop, or raises KeyboardInterrupt."""
+        if not self.training or self._signalled:
+            raise KeyboardInterrupt
+        self._signalled = True
+        # The signal may have come amid a line of the same stream, which refuses another.
+        with contextlib.suppress(RuntimeError):
+            say("stopping after this epoch; once more stops at once")
+
+
 def _hold_nothing() -> None:
     """Releases nothing: the command holds no lock yet."""
 

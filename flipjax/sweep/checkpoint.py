@@ -27,6 +27,7 @@ import orbax.checkpoint as ocp
 from flipjax.config import ConfigError
 from flipjax.support.arrays import PyTree
 from flipjax.support.files import DamagedError, adding_folder, read_json, sha256_of
+from flipjax.support.restoring import logging_as_before
 
 RECORD = "record.json"
 """File of the run's identity, the epoch and the SHA-256 of the files: damaged ones and other runs' are rejected."""
@@ -201,24 +202,21 @@ def _orbax() -> ocp.Checkpointer:
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
     """Silences what the libraries print of errors that `save` reports in one line; at the end all is as before."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    hook = sys.unraisablehook
-    sys.unraisablehook = functools.partial(_report_unless_closed, hook)
-    try:
-        yield
-    except Exception:
-        # TensorStore's threads still write other arrays of the block, and then report to a loop that is closed.
-        time.sleep(SECONDS_OF_WRITERS)
-        # A task whose error nobody asked for is logged when it is freed.
-        gc.collect()
-        raise
-    finally:
-        sys.unraisablehook = hook
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with logging_as_before():
+        for name in LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        hook = sys.unraisablehook
+        sys.unraisablehook = functools.partial(_report_unless_closed, hook)
+        try:
+            yield
+        except Exception:
+            # TensorStore's threads still write other arrays of the block, and then report to a loop that is closed.
+            time.sleep(SECONDS_OF_WRITERS)
+            # A task whose error nobody asked for is logged when it is freed.
+            gc.collect()
+            raise
+        finally:
+            sys.unraisablehook = hook
 
 
 def _report_unless_closed(hook: Callable[["sys.UnraisableHookArgs"], object], error: "sys.UnraisableHookArgs") -> None:

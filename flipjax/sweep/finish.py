@@ -15,18 +15,19 @@ import numpy as np
 from flipjax import intervene, metrics
 from flipjax.backend import compiler
 from flipjax.backend.memory import trim
-from flipjax.backend.random import key_of
+from flipjax.backend.random import key_of, random_bits
 from flipjax.config import Experiment, PopulationSpec
 from flipjax.config.plan import Plan
 from flipjax.config.program import Program
 from flipjax.config.ranges import name_of
 from flipjax.data.pool import Pool, at_strength, gather
 from flipjax.page import gallery
-from flipjax.results import store
 from flipjax.results.arrays import EVALUATED, Curves, ImageResults, MemberResults
 from flipjax.results.cells import Cell
+from flipjax.results.store import GALLERY
 from flipjax.results.tables import compute_values, make_results
 from flipjax.support.arrays import Array
+from flipjax.support.npz import write_arrays
 from flipjax.sweep.programs import layout_of
 from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
 from flipjax.training.assess import FILLS, MASK_SIDE, Assessed, Questions, Scenery
@@ -111,9 +112,9 @@ def finish(
         cell = Cell(results, path, images)
         galleries = list(_galleries(program, task, cell, states.best[rules[0]].weights, shown_member))
         if galleries:
-            gallery_path = workdir.results_of(program) / store.GALLERY
+            gallery_path = workdir.results_of(program) / GALLERY
             gallery.save_gallery(gallery_path, gallery.concatenate_galleries(galleries), program=program.identity)
-    store.write(path, results, images)
+    write_arrays(path, results, images)
     return Cell(results, path)
 
 
@@ -133,6 +134,7 @@ def _member_results(program: Program, task: Task, states: State, curves: Curves)
     )
 
 
+@random_bits()
 def compile_evaluation(program: Program, plan: Plan, spec: PopulationSpec, task: Task) -> None:
     """Compiles what `finish` runs for all of a program's members; thread-safe, and the run reuses it."""
     experiment = program.experiment

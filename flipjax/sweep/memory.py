@@ -5,6 +5,7 @@ import os
 
 import jax
 
+from flipjax.backend.random import random_bits
 from flipjax.config import PopulationSpec
 from flipjax.config.program import Program
 from flipjax.sweep.programs import compile_epoch, layout_of
@@ -62,6 +63,7 @@ def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
     return machine // (devices or jax.device_count())
 
 
+@random_bits()
 def fit(program: Program, spec: PopulationSpec, task: Task) -> MemoryUse:
     """Returns how many of a program's members to train at a time, and the memory that they take.
 

@@ -33,9 +33,11 @@ from flipjax.results.cells import Cell
 from flipjax.results.follow import CallbackError, Epoch, Tracking, epoch_of
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run import StoredRun, load, write_images
-from flipjax.results.store import BLANK, write
+from flipjax.results.store import BLANK
 from flipjax.results.tables import blank_results, concatenate, history_table, results_table
 from flipjax.support.frames import write_csv
+from flipjax.support.npz import write_arrays
+from flipjax.support.restoring import imports_leave_no_trace
 from flipjax.support.terminal import Bar, Signals, listed, one_line, say
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish
@@ -174,8 +176,9 @@ class Sweep:
                 fitting = threads.submit(fit, loaded, spec, task)
             compile_start(loaded, task)
             # Needed later, and slow to import: now, while the threads compile.
-            from flipjax.report import page  # noqa: F401
-            from flipjax.sweep import checkpoint  # noqa: F401
+            with imports_leave_no_trace():
+                from flipjax.report import page  # noqa: F401
+                from flipjax.sweep import checkpoint  # noqa: F401
 
             use = fitting.result()
             if use.members < len(loaded.names):
@@ -350,7 +353,7 @@ class Sweep:
             for setting in absent.settings:
                 settings.append({name: value for name, value in setting.columns.items() if name in axes})
             results = blank_results(same_columns, absent.names, settings, status)
-            write(path, results)
+            write_arrays(path, results)
             blank.append(results)
         return blank
 

@@ -25,8 +25,9 @@ from flipjax.page import gallery
 from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell
 from flipjax.results.record import RECORD
-from flipjax.results.store import GALLERY, STORED, concatenate, read, write
+from flipjax.results.store import GALLERY, STORED, concatenate
 from flipjax.support.files import DamagedError, JsonObject, read_json, write_text
+from flipjax.support.npz import read_arrays, write_arrays
 from flipjax.support.terminal import say
 from flipjax.sweep.lock import PREFIX, Lock
 
@@ -224,7 +225,7 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], obj
     cells: dict[str, Cell] = {}
     for path in (*folder.glob(STORED), *sorted((folder / "parts").glob("*.npz"))):
         try:
-            cell = Cell(read(path, MemberResults), path)
+            cell = Cell(read_arrays(path, MemberResults), path)
             if str(cell.results.program) != program.identity or not set(cell.members) <= set(program.names):
                 raise DamagedError(f"{path}: expected members of this run's program {program.name}; found others")
             checked = dataclasses.replace(cell, stored_images=cell.read_images())
@@ -280,7 +281,7 @@ def merge_parts(workdir: Workdir, program: Program, cells: Mapping[str, Cell]) -
         return dict(cells)
     path = workdir.stored_results_of(program)
     images = [cell.read_images().take(members) for cell, members in _with_members(cells)]
-    write(path, results, concatenate(images).take(program.names))
+    write_arrays(path, results, concatenate(images).take(program.names))
     shutil.rmtree(folder, ignore_errors=True)
     return dict.fromkeys(program.names, Cell(results, path))
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.backend.compiler import Jitted, fast_jit
+from flipjax.backend.random import random_bits
 from flipjax.backend.start import check_mesh, check_settings
 from flipjax.config import AXES, Config, ConfigError, Experiment
 from flipjax.config.checks import check_setting, check_value, nearest_key
@@ -84,6 +85,7 @@ class Setup:
             setting = dataclasses.replace(setting, recipe=dataclasses.replace(setting.recipe, learning_rate=rate))
         return setting
 
+    @random_bits()
     def member(self, setting: Setting) -> Member:
         """Returns the member of a setting."""
         return make_member(setting, self.task, n_train=self.n_train, rhos=self.program.rhos)
@@ -112,6 +114,7 @@ class Train:
     experiment: Experiment
     setup: Setup
 
+    @random_bits()
     def __call__(self, member: Member) -> Trained:
         """Trains a member and evaluates it on the test images.
 
@@ -123,6 +126,7 @@ class Train:
         check_mesh([jax.sharding.get_abstract_mesh(), *(sharding.mesh for sharding in shardings)])
         return train_member(self.experiment, member, self.data, self.start)
 
+    @random_bits()
     def map(self, members: Member) -> Trained:
         """Trains stacked members one after another, compiled as a sweep is: its weights and counts, bit by bit.
 
@@ -219,6 +223,7 @@ def _nearest_column(name: str) -> str:
     return f"valid are {', '.join(AXES)}"
 
 
+@random_bits()
 def make_train(
     config: Config | str | Path,
     changes: Mapping[str, object] | None = None,
@@ -227,6 +232,9 @@ def make_train(
     start: Model | Weights | None = None,
 ) -> Train:
     """Returns the training of a configuration as a pure function, and reads its pool.
+
+    It and what it returns leave the process as it was, as `flipjax.run` does, and their random bits are those of a
+    sweep.
 
     Args:
         config: as in `flipjax.configure`, with one program.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from flipjax.backend.random import random_bits
 from flipjax.config import Config
 from flipjax.config.reading import configure, run_name
 from flipjax.data.sources.arrays import ArrayData, keys_of
@@ -39,6 +40,7 @@ from flipjax.tuning.protocol import (
 from flipjax.tuning.tuned import Tuned
 
 
+@random_bits()
 def tune(
     config: Config | str | Path,
     changes: Mapping[str, object] | None = None,
@@ -56,7 +58,8 @@ def tune(
     """Tunes each method of a configuration at random, trains the chosen draws with fresh seeds, and tests them once.
 
     Every number that is drawn is traced: all draws of all methods share a program. Repeating an interrupted call
-    continues it. Writes draws.csv, results.csv, methods.csv, tuning.csv and report/index.html into the folder.
+    continues it. Writes draws.csv, results.csv, methods.csv, tuning.csv and report/index.html into the folder. The
+    process is left as it was, as by `flipjax.run`.
 
     Args:
         config: as in `flipjax.configure`; its `axes.method` are compared, the first is the reference, and its

@@ -34,6 +34,7 @@ data = flipjax.data.from_arrays(
     images.clip(0, 1), masks, shapes, tints, class_names=("disc", "oval"), scene_names=("cold", "warm")
 )
 options = {name: ast.literal_eval(value) for name, value in (option.split("=") for option in sys.argv[1:])}
+flipjax.setup()  # A device per core.
 result = flipjax.assay(data, attribute="tint", out="runs/assay_arrays", **options)
 print(f"{result.attribute}: {result.verdict.word}. {result.verdict.reason} {result.verdict.help}")
 print(f"{result.folder}/index.html")

@@ -41,6 +41,7 @@ data = flipjax.data.from_arrays(
     clusters=patients,
 )
 options = {name: ast.literal_eval(value) for name, value in (option.split("=") for option in sys.argv[1:])}
+flipjax.setup()  # A device per core.
 result = flipjax.assay(data, attribute="scanner", out="runs/assay_slices", **options)
 print(f"{result.attribute}: {result.verdict.word}. {result.verdict.reason} {result.verdict.help}")
 print(f"{result.clusters} patients; {result.folder}/index.html")

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import flipjax
 
+flipjax.setup()  # A device per core.
 run = flipjax.run("smoke", {"train.epochs": 4, "axes.seed": (0,)}, workdir="runs/model_out")
 member = run.member("m001")
 model = member.model()  # a pure function of images, for jit, vmap and grad

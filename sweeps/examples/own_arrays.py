@@ -20,5 +20,6 @@ names = {"class_names": ("benign", "malignant"), "scene_names": ("north", "south
 data = flipjax.data.from_arrays(images.clip(0, 1), masks, classes, sites, **names)
 changes = {"pool.attribute": "site", "model.depth": 2, "train.epochs": 3, "axes.seed": (0,)}
 changes |= {"split.n_train": 64, "split.n_val": 16, "split.n_test": 40}
+flipjax.setup()  # A device per core.
 run = flipjax.run("smoke", changes, data=data, workdir="runs/own_arrays")
 print(run.results.query("split == 'test' and group in ('common', 'rare')")[["rho", "group", "fg_flip"]])

@@ -106,7 +106,7 @@ def test_permuted_attributes_reject_as_often_as_they_say():
         measure_contrast(units, TWO, drawn(units, np.full((2, 2), 0.3), seeds=1, key=key), permutations=99).p
         for key in range(120)
     ]
-    # 6 of 120 are expected below .05, and 14 or more have a probability of .003.
+    # 6 of 120 are expected below 0.05, and 14 or more have a probability of 0.003.
     assert (np.array(p) <= 0.05).sum() < 14
 
 
@@ -122,7 +122,7 @@ def test_the_interval_covers_what_was_planted():
         flips = np.where(is_rare, rare[:, None], 0.1) + hard
         estimate = estimate_flip(units, outcomes(flips), contrast_weights(units.counts, TWO))
         inside += estimate.low <= 0.4 <= estimate.high
-    assert inside >= 186  # .93 of 200
+    assert inside >= 186  # 0.93 of 200
 
 
 @pytest.mark.parametrize("rare", [2, 4, 10], ids=lambda rare: f"{rare} patients in each rare group")
@@ -138,11 +138,11 @@ def test_the_interval_covers_what_was_planted_with_few_patients(rare):
         flips = np.where(is_rare, 0.4 + random.normal(0, 0.03, (4, 1)), 0.1) + hard
         estimate = estimate_flip(units, outcomes(flips), contrast_weights(units.counts, TWO))
         inside += estimate.low <= 0.3 <= estimate.high
-    assert inside >= 182  # .91 of 200; with the variance of all patients together it is .80, .87 and .94.
+    assert inside >= 182  # 0.91 of 200; with the variance of all patients together it is 0.80, 0.87 and 0.94.
 
 
 def test_the_variance_of_groups_of_two_images_by_hand():
-    # Shares of .3, .3, .3 and .5; in each group two images .1 from it: a variance of .01 over two, weighted by 1/4.
+    # Shares of 0.3, 0.3, 0.3 and 0.5; in each group two images 0.1 from it: a variance of 0.01 over two, times 1/4.
     units = images([[2, 2], [2, 2]])
     flips = np.array([[0.2, 0.4, 0.2, 0.4, 0.2, 0.4, 0.4, 0.6]]).repeat(4, axis=0)
     estimate = estimate_flip(units, outcomes(flips), np.array([[-0.5, 0.5], [0.5, -0.5]]))
@@ -255,7 +255,7 @@ def test_looks_do_not_accuse_more_often_than_their_level():
             if p_over_looks(null[:, : look + 1], observed[look], so_far) <= spent_level(so_far[-1]):
                 accused += 1
                 break
-    # 17 are expected at .0433, and 31 or more have a probability of .002.
+    # 17 are expected at 0.0433, and 31 or more have a probability of 0.002.
     assert accused <= 30
 
 

@@ -31,7 +31,7 @@ from flipjax.command import read_seconds
 
 
 def test_cramers_v_of_a_table_by_hand():
-    # chi2 = 2 * 40^2 / 50 + ... = 64 of 100 images: V = sqrt(.64).
+    # chi2 = 2 * 40^2 / 50 + ... = 64 of 100 images: V = sqrt(0.64).
     units = AssayUnits(np.repeat([0, 1], 50), np.repeat([0, 1, 0, 1], [45, 5, 5, 45]), np.arange(100), 2, 2)
     assert associate(units, permutations=9).cramers_v == pytest.approx(0.8)
 
@@ -106,7 +106,7 @@ def test_fewer_counter_examples_may_be_enough():
 
 
 def test_the_number_to_collect_follows_the_log_odds():
-    # Odds of 1 at all: .25 per counter-example; odds 1/9 need 9 times as many, beyond what is told, and 1/4 four times.
+    # Odds of 1 at all: 0.25 per counter-example; odds 1/9 need 9 times as many, beyond what is told; 1/4 four times.
     curve = levels((0.25, 0.8), (0.5, 2 / 3), (1.0, 0.5))
     needed = count_counter_examples(curve, COUNTS, RARE, target=0.2)
     assert needed.kind == "extrapolated"
@@ -202,7 +202,7 @@ COUNTED = np.array([[90, 10], [10, 90]])
 
 
 def test_a_spread_over_images_asks_for_images_of_the_groups_that_have_it():
-    # Its error must fall from .02 to .015: the variance to .5625 of it, and so 1.78 times the rare images.
+    # Its error must fall from 0.02 to 0.015: the variance to 0.5625 of it, and so 1.78 times the rare images.
     outlook = look_ahead(contrast(0.03), COUNTED, margin=0.05)
     assert outlook.seeds == 0
     assert outlook.image_share == 1
@@ -210,7 +210,7 @@ def test_a_spread_over_images_asks_for_images_of_the_groups_that_have_it():
 
 
 def test_a_spread_over_seeds_asks_for_seeds():
-    # .05^2 wanted, .02^2 of it over images: four seeds with .1^2 must become .04 / (.0025 - .0004) = 19.05.
+    # 0.05^2 wanted, 0.02^2 of it over images: four seeds with 0.1^2 must become 0.04 / (0.0025 - 0.0004) = 19.05.
     outlook = look_ahead(contrast(0.1, seeds=0.1), COUNTED, margin=0.05)
     assert outlook.seeds == 20
     assert outlook.image_share == pytest.approx(0.0385, abs=1e-4)

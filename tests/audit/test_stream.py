@@ -57,6 +57,8 @@ MISFITS = [
     ({"names": ["a"]}, "names: expected 2, one an image, found 1"),
     ({"groups": [0]}, r"groups: expected 2 integers"),
     ({"groups": ["a", " "]}, "groups: expected a name for each image"),
+    ({"clusters": ["p"]}, "clusters: expected 2, one an image"),
+    ({"clusters": [1.0, np.nan]}, "clusters: expected 2 integers, found float64"),
     ({"images": np.zeros((2, 4, 4, 3))}, r"images: expected uint8 of shape \(2, 4, 4, 3\), found float64"),
 ]
 

@@ -2,11 +2,14 @@
 
 import argparse
 import resource
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import pytest
 
+import flipjax
 from flipjax import command
+from flipjax.backend.random import random_bits
 from flipjax.backend.start import check_settings, start_backend
 from flipjax.config import ConfigError, PopulationSpec
 
@@ -45,11 +48,44 @@ def test_a_limit_of_memory_is_one_line(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("name", "value"), [("jax_threefry_partitionable", False), ("jax_default_prng_impl", "rbg")])
-def test_draws_are_pinned(name, value):
+def test_draws_are_pinned_for_a_command_and_within_a_call(name, value):
     before = jax.random.bits(jax.random.key(0), (2,)).tolist()
+    pinned = getattr(jax.config, name)
     jax.config.update(name, value)
-    start()
-    assert jax.random.bits(jax.random.key(0), (2,)).tolist() == before
+    try:
+        with random_bits():
+            assert jax.random.bits(jax.random.key(0), (2,)).tolist() == before
+        assert getattr(jax.config, name) == value
+        command.main("flipjax sweep")(start)([])
+        assert getattr(jax.config, name) == pinned
+        assert jax.random.bits(jax.random.key(0), (2,)).tolist() == before
+    finally:
+        jax.config.update(name, pinned)
+
+
+def test_other_threads_keep_their_random_bits():
+    before = jax.config.jax_default_prng_impl
+    jax.config.update("jax_default_prng_impl", "rbg")
+    try:
+        with random_bits(), ThreadPoolExecutor(1) as threads:
+            assert threads.submit(getattr, jax.config, "jax_default_prng_impl").result() == "rbg"
+    finally:
+        jax.config.update("jax_default_prng_impl", before)
+
+
+def test_the_users_compilation_cache_stays(tmp_path):
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    try:
+        command.main("flipjax sweep")(start)([])
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_devices_of_a_setup_are_a_number():
+    with pytest.raises(ConfigError, match=r"population.devices: expected .*; found -1"):
+        flipjax.setup(devices=-1)
 
 
 SETTINGS = {

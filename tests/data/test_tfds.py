@@ -16,6 +16,7 @@ from tensorflow_datasets.core import shuffle
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import POOLS, store
 from flipjax.data.decoding.images import encode_png
+from flipjax.data.prepare.builders import shuffling_needs_no_tensorflow
 from flipjax.data.prepare.coco_cd import coco_cd_dataset_builder as coco_cd
 from flipjax.data.prepare.waterbirds_seg import waterbirds_seg_dataset_builder as waterbirds_seg
 from flipjax.data.sources.tfds import stored_bytes
@@ -189,9 +190,11 @@ def test_a_data_set_too_large_to_shuffle_in_memory_needs_no_tensorflow(data_dir,
     """TFDS shuffles through files from 1 GB on, and the examples come in the same order."""
     if importlib.util.find_spec("tensorflow") is not None:
         pytest.skip("TensorFlow is installed: TFDS uses it")
-    importlib.import_module("flipjax.data.prepare.builders")
     monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 100)
-    write(tmp_path, "mine", {"photos": examples(4, value=lambda animal: 1)})
+    before = dict(vars(shuffle))
+    with shuffling_needs_no_tensorflow():
+        write(tmp_path, "mine", {"photos": examples(4, value=lambda animal: 1)})
+    assert vars(shuffle) == before
     builders = [tfds.builder("mine/small", data_dir=folder) for folder in (data_dir, tmp_path)]
     small, large = (builder.as_data_source("photos") for builder in builders)
     assert len(large) == 16 and not list(tmp_path.rglob("bucket_*"))

@@ -31,7 +31,9 @@ def test_members_of_a_grid_use_what_they_use(shape):
 LOG_ODDS = np.array([[[1.0, -1.0], [-2.0, 2.0]], [[np.nan, np.nan]] * 2])
 
 
-@pytest.mark.parametrize("groups", [[0, 1, 2, 3], [0, 0, 3, 3], [0, 0, 0, 1]], ids=["rho .5", "rho 1", "a class alone"])
+@pytest.mark.parametrize(
+    "groups", [[0, 1, 2, 3], [0, 0, 3, 3], [0, 0, 0, 1]], ids=["rho 0.5", "rho 1", "a class alone"]
+)
 def test_what_scenes_do_not_tell_has_no_use(groups):
     assert np.isnan(scene_use(LOG_ODDS, training_evidence(np.array(groups), Groups())))
 

@@ -151,7 +151,7 @@ def shares_of(generator, kind, rate, shape):
     ids=str,
 )
 def test_the_interval_of_a_rate_holds_it_as_often_as_was_measured(kind, rate, images, coverage, width):
-    """Of 1,000 samples, so within .03; the logarithm of the sizes of organs has a standard deviation of .6."""
+    """Of 1,000 samples, so within 0.03; the logarithm of the sizes of organs has a standard deviation of 0.6."""
     generator = np.random.default_rng(0)
     whole = generator.lognormal(5, 0.6, (images, 1000))
     _, low, high = estimate_rates(Ratio(whole * shares_of(generator, kind, rate, whole.shape), whole))
@@ -246,7 +246,7 @@ def test_the_difference_of_a_mean_of_one_rate_is_that_of_the_rate():
 def test_the_interval_of_a_difference_holds_it_as_often_as_was_measured(
     old_rate, new_rate, images, coverage, width, power
 ):
-    """Of 1,000 samples, so within .03: organs that one model flips, or the other."""
+    """Of 1,000 samples, so within 0.03: organs that one model flips, or the other."""
     generator = np.random.default_rng(0)
     whole = generator.lognormal(5, 0.6, (images, 1000))
     drawn = generator.random(whole.shape)

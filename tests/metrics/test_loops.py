@@ -78,6 +78,16 @@ def test_intervals_count_images_of_a_patient_as_one():
         together.update(logits, labels, ["a", "b"] * 3)
 
 
+def test_patients_whose_names_differ_by_a_slash_are_two():
+    logits, labels = random_case(5, (6, 5, 6))
+    intervals = []
+    for names in (["p/1", "p_1", "q"], ["p", "q", "r"]):
+        metric = FlipMetric()
+        metric.update(logits, labels, clusters=names * 2)
+        intervals.append(metric.intervals()["fg_flip"])
+    assert intervals[0] == pytest.approx(intervals[1])
+
+
 def test_listed_names_have_groups_without_images():
     labels = np.array([[[0, 1, 2]]])
     metric = FlipMetric(kind="masks", num_classes=3, all_groups=NamedGroups(("north", "south")))

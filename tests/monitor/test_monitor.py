@@ -226,7 +226,7 @@ def test_closed_streams(run, capsys, monkeypatch):
 
 def test_a_risk_from_the_table_of_an_audit_or_from_lines(run, tmp_path):
     table, out = tmp_path / "images.csv", tmp_path / "risk.json"
-    table.write_text("name,flip_risk,flip\na,0.1,0.0\nb,,0.0\nc,4e-1,1\nd,.3,0.5\ne,0.2,0.0\n")
+    table.write_text("name,flip_risk,flip\na,0.1,0.0\nb,,0.0\nc,4e-1,1\nd,0.3,0.5\ne,0.2,0.0\n")
     code, printed, _ = run("fit --scores images.csv --out risk.json --risk 0.2")
     assert code == 0 and re.search(r"fitted +0.3 +0.20 \[.*\] +1.00 \[.*\] +1.00", printed)
     fitted = monitor.load_monitor(out)

@@ -6,7 +6,7 @@ Recorded in less than a minute on 2 cores, in this folder, by
     rm -r run/{report,images.parquet,cells/000/weights}
 
 One machine gives the same bytes every time. After a change of how a step rounds, or on another processor, AUROCs of a
-dozen images may differ by .3: record it anew then.
+dozen images may differ by 0.3: record it anew then.
 """
 
 from flipjax.config import default_config

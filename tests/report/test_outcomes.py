@@ -22,8 +22,9 @@ from flipjax.report.compare import compare_runs
 from flipjax.report.page import build_report
 from flipjax.results.arrays import EVALUATED, MemberResults
 from flipjax.results.statistics import setting_tables
-from flipjax.results.store import BLANK, read, write
+from flipjax.results.store import BLANK
 from flipjax.results.tables import blank_results
+from flipjax.support.npz import read_arrays, write_arrays
 
 BEHAVIOURS = ("learns", "guesses", "never the last class", "no flip", "no miss", "all flip", "misses all")
 """What a member makes of the true foreground."""
@@ -177,9 +178,9 @@ def make_members(folder, members):
             cell_name=f"{fold:03}",
         )
     if members.failed:
-        alike = read(folder / "cells/000/results.npz", MemberResults)
+        alike = read_arrays(folder / "cells/000/results.npz", MemberResults)
         lost = [{**axes, "seed": 9} for axes in alike.settings()[:1]]
-        write(folder / f"cells/900/{BLANK}", blank_results(alike, ["lost"], lost, "failed"))
+        write_arrays(folder / f"cells/900/{BLANK}", blank_results(alike, ["lost"], lost, "failed"))
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +256,7 @@ def test_of_a_grid_that_has_not_learnt_a_sweep_ends_with_its_page(drawn, tmp_pat
         "--config.model.width=4",
         "--config.model.depth=1",
         "--config.axes.seed=(0,)",
-        "--config.axes.rho=(.5,)",
+        "--config.axes.rho=(0.5,)",
     )
     assert code == 0, text
     page_of(tmp_path / "run/report")

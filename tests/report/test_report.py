@@ -68,8 +68,9 @@ def test_gallery_holds_what_the_member_made_of_its_images(tmp_path):
     assert read.error_map.tolist() == [[[0, 1], [2, 3]]]
     assert (read.prediction.tolist(), read.flip.tolist()) == (predicted.tolist(), pytest.approx([1 / 3]))
     assert [*zip(read.group, read.kind, read.member, strict=True)] == [(3, "riskiest", "m")]
-    for name, stored in read.arrays().items():
-        assert (stored.dtype, stored.shape) == (made.arrays()[name].dtype, made.arrays()[name].shape), name
+    for name, array in made.arrays().items():
+        stored = getattr(read, name)
+        assert (stored.dtype, stored.shape) == (array.dtype, array.shape), name
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +207,7 @@ def test_report_of_a_folder_that_is_none_ends_with_2(tmp_path, capsys):
 
 
 def counts_of_three(groups, *, rho, **_):
-    """Counts of three classes in the scenes of MANY: at .9 every flip goes to the class whose scene it is."""
+    """Counts of three classes in the scenes of MANY: at 0.9 every flip goes to the class whose scene it is."""
     image, y = np.arange(len(groups)), MANY.class_of(groups)
     usual = np.array([0, 1, 2, 1])[MANY.scene_of(groups)]
     confusion = np.zeros((len(groups), 4, 4), np.int32)
@@ -226,7 +227,7 @@ def test_of_many_classes_the_page_says_where_flips_go(tmp_path, sketched):
     assert "pull of the scene" in (tmp_path / "report/summary.md").read_text()
     run = load(tmp_path)
     pulls = run.first_rule.means.query("quantity == 'scene_pull'")
-    # Of 50 flipped pixels 40 go to the scene's class at .25; two rivals: 1/2 by chance.
+    # Of 50 flipped pixels 40 go to the scene's class at 0.25; two rivals: 1/2 by chance.
     assert pulls[["rho", "mean", "n"]].to_numpy().tolist() == [[0.25, 0.8, 2], [0.9, 1.0, 2]]
     over_rho, matrix = pull_charts(run.first_rule)
     assert [panel.text for panel in matrix.panels] == ["rho 0.25: 80% in the frames.", "rho 0.9: 100% in the frames."]

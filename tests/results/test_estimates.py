@@ -24,7 +24,7 @@ from flipjax.support.frames import records_of
 from results.tables import cell_of, find, random_decomposition, rows_of, table_of
 
 T = {1: np.nan, 2: 12.706205, 3: 4.302653, 4: 3.182446, 10: 2.262157}
-"""Student's t at .975 by the number of seeds."""
+"""Student's t at 0.975 by the number of seeds."""
 
 
 def mean_of(values, quantity="fg_flip", weight=1.0):
@@ -57,7 +57,7 @@ def test_a_comparison_alone_has_the_p_of_students_t():
 
 
 def test_the_shared_variance_by_hand():
-    # The mean variance is .06; Satterthwaite's freedom 3 (.18)^2 / (.0001 + .0049 + .01) is 6.48, times 4 / 5 of two.
+    # The mean variance is 0.06; Satterthwaite's freedom 3 (0.18)^2 / (0.0001 + 0.0049 + 0.01) is 6.48; 4 / 5 of two.
     variance = np.array([0.01, 0.07, 0.10])
     wanted = [
         2 * distributions.t.sf(0.3 / np.sqrt(0.06 / 4), 6.48 * 4 / 5),
@@ -318,7 +318,7 @@ def test_the_order_of_members_and_a_second_run_beside_change_nothing(rows, rando
 
 
 def grid(auroc, *, seeds=4):
-    """A grid whose Flip in the rare groups rises by .5 over rho, with some spread over seeds."""
+    """A grid whose Flip in the rare groups rises by 0.5 over rho, with some spread over seeds."""
     values = {}
     for rho in (0.5, 0.9, 0.99):
         for seed in range(seeds):

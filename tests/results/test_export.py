@@ -21,10 +21,10 @@ from flipjax.report.__main__ import main as report
 from flipjax.results import export, load
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.run import units, write_images
-from flipjax.results.store import read, write
 from flipjax.results.trackers import tracked_members
 from flipjax.support.files import DamagedError
 from flipjax.support.frames import read_csv
+from flipjax.support.npz import read_arrays, write_arrays
 from results.tables import RECORDED
 
 
@@ -173,7 +173,7 @@ def test_images_as_parquet_are_those_of_the_results(folder):
     path = write_images(load(folder))
     cell = load(folder).cells["000"]
     images = cell.read_images()
-    write(cell.path, cell.results, dataclasses.replace(images, risk_sum=images.risk_sum * 2))
+    write_arrays(cell.path, cell.results, dataclasses.replace(images, risk_sum=images.risk_sum * 2))
     whole = load(folder).images
     assert write_images(load(folder)) == path
     pd.testing.assert_frame_equal(pd.read_parquet(path), whole, check_dtype=False)
@@ -252,8 +252,8 @@ def test_a_class_may_be_two_words_with_a_slash(tmp_path, capsys, without_picture
 def test_a_page_of_members_that_all_diverged_has_no_number_of_images(tmp_path, capsys, without_pictures):
     make_run(tmp_path, SETTINGS[:2], status="diverged")
     path = tmp_path / "cells/only/results.npz"
-    results = read(path, MemberResults)
+    results = read_arrays(path, MemberResults)
     blank = dataclasses.replace(results, values=np.full_like(results.values, np.nan))
-    write(path, blank, read(path, ImageResults))
+    write_arrays(path, blank, read_arrays(path, ImageResults))
     assert report([str(tmp_path)]) == 0
     assert "test images: none" in capsys.readouterr().out

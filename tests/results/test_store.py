@@ -14,9 +14,10 @@ from flipjax.config.groups import TWO_BY_TWO, Groups
 from flipjax.page.gallery.store import load_gallery
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.cells import Cell, to_xarray
-from flipjax.results.store import BLANK, concatenate, read, write
+from flipjax.results.store import BLANK, concatenate
 from flipjax.results.tables import blank_results
 from flipjax.support.files import DamagedError
+from flipjax.support.npz import read_arrays, write_arrays
 from results.tables import CLASSES, RECORDED, cell_of, random_decomposition
 
 STORED = RECORDED / "cells/000/results.npz"
@@ -31,10 +32,10 @@ def cell():
 def test_equal_results_have_equal_bytes_and_are_read_as_they_were(cell, tmp_path):
     first, second = tmp_path / "x" / "results.npz", tmp_path / "again.npz"
     for path in (first, second):
-        write(path, cell.results, cell.images)
+        write_arrays(path, cell.results, cell.images)
     assert first.read_bytes() == second.read_bytes()
     for table in (cell.results, cell.images):
-        stored = read(first, type(table))
+        stored = read_arrays(first, type(table))
         assert stored.arrays().keys() == table.arrays().keys()
         for name, values in table.arrays().items():
             np.testing.assert_array_equal(getattr(stored, name), values)
@@ -55,8 +56,8 @@ def test_a_cell_without_images_is_refused(cell):
 def test_usual_scenes_are_kept(tmp_path):
     groups = Groups(usual=((1,), (0,)))
     cell = cell_of({"a": [random_decomposition(8)]}, np.arange(8) % 4, np.full(8, -1), all_groups=groups)
-    write(tmp_path / "results.npz", cell.results)
-    assert read(tmp_path / "results.npz", MemberResults).groups == groups != TWO_BY_TWO
+    write_arrays(tmp_path / "results.npz", cell.results)
+    assert read_arrays(tmp_path / "results.npz", MemberResults).groups == groups != TWO_BY_TWO
 
 
 def test_parts_of_a_program_are_joined_with_curves_of_any_length(cell):
@@ -94,11 +95,11 @@ def test_a_data_set_without_xarray_is_one_sentence(cell, monkeypatch):
 
 
 def members_in(path):
-    return read(path, MemberResults).arrays()
+    return read_arrays(path, MemberResults).arrays()
 
 
 def images_in(path):
-    return read(path, ImageResults).arrays()
+    return read_arrays(path, ImageResults).arrays()
 
 
 def pictures_in(path):
@@ -123,6 +124,6 @@ def test_a_damaged_file_gives_the_same_arrays_or_one_line(tmp_path_factory, arra
 
 def test_members_without_results_are_stored_in_the_shape_of_others(cell, tmp_path):
     blank = blank_results(cell.results, ["c"], [{"rho": 0.9, "seed": 3}], "failed")
-    write(tmp_path / BLANK, blank)
-    table = read(tmp_path / BLANK, MemberResults)
+    write_arrays(tmp_path / BLANK, blank)
+    table = read_arrays(tmp_path / BLANK, MemberResults)
     assert table.settings() == [{"rho": 0.9, "seed": 3}] and np.isnan(table.values).all()

@@ -14,11 +14,10 @@ from flipjax.support.threads import cores, cores_of_affinity, cores_of_groups
 COUNT = """
 import jax
 
-from flipjax.backend.start import start_backend
-from flipjax.config import PopulationSpec
+import flipjax
 from flipjax.support.threads import cores
 
-start_backend(PopulationSpec(), 8)
+flipjax.setup()
 print(cores(), len(jax.devices("cpu")))
 """
 

@@ -21,8 +21,8 @@ from flipjax.metrics.statistics import selective
 from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell
 from flipjax.results.scores import WANTED_RISK, disagreement, pairwise_dice, score_rows, shared_pixels, unpack_classes
-from flipjax.results.store import read, write
 from flipjax.support.frames import records_of
+from flipjax.support.npz import read_arrays, write_arrays
 from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.member import init_state
 from flipjax.training.network.forward import logits_of
@@ -142,7 +142,7 @@ def cell(tmp_path):
     """Two seeds, with DFR's heads fitted on the first half of the images."""
     run_folder.make_run(tmp_path, [{"rho": 0.9, "seed": seed, "method": "dfr"} for seed in (0, 1)])
     path = tmp_path / "cells/only/results.npz"
-    cell = Cell(read(path, MemberResults), path)
+    cell = Cell(read_arrays(path, MemberResults), path)
     half = np.arange(run_folder.IMAGES) < run_folder.IMAGES // 2
     return with_images(cell, refit=np.concatenate([half, half]))
 
@@ -153,8 +153,8 @@ def with_images(cell, **changed):
 
 
 def test_scores_follow_from_what_is_stored(cell, tmp_path):
-    write(tmp_path / "cell.npz", cell.results, cell.images)
-    again = Cell(read(tmp_path / "cell.npz", MemberResults), tmp_path / "cell.npz")
+    write_arrays(tmp_path / "cell.npz", cell.results, cell.images)
+    again = Cell(read_arrays(tmp_path / "cell.npz", MemberResults), tmp_path / "cell.npz")
     table = score_rows({"000": again}, rows_of(again))
     pd.testing.assert_frame_equal(table, score_rows({"000": cell}, rows_of(cell)))
     rows = {row["score"]: row for row in records_of(table[table["member"] == cell.members[0]])}

@@ -9,12 +9,14 @@ import numpy as np
 from flipjax.audit.counting.measurements import SAME_SIZE, weigh_pixels
 from flipjax.audit.formats.problems import AuditError, naming
 from flipjax.audit.statistics.objects import SegmentCounts
+from flipjax.audit.statistics.stored import STORED, AuditedImages, segments_of
 from flipjax.config.groups import NamedGroups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.decomposition import read_leaves
 from flipjax.metrics.images import Images, read_images
 from flipjax.metrics.inputs.classes import Background
 from flipjax.support.files import read_json
+from flipjax.support.npz import read_arrays
 from flipjax.support.terminal import listed
 
 
@@ -81,32 +83,25 @@ def read_audit(folder: Path) -> StoredAudit:
     Raises:
         AuditError: the folder holds no audit.
     """
-    path = folder / "decomposition.npz"
+    path = folder / STORED
     if not path.is_file():
         raise AuditError(f"--compare: expected the folder of an audit, which has {path.name}, found {folder}")
     background = _read_background(folder)
-    with naming(path), path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        arrays = dict(stored)
-        class_names = tuple(map(str, arrays.pop("class_names")))
-        names = [*map(str, arrays["names"])]
-        # All arrays but that of classes have a row an image.
-        order = sorted(range(len(names)), key=names.__getitem__)
-        of_images = {name: _in_order(array, order) for name, array in arrays.items()}
-        decomposition = Decomposition(of_images["confusion"], of_images["risk_sum"], background)
+    with naming(path):
+        # Earlier versions wrote no schema.
+        stored = read_arrays(path, AuditedImages, needs_schema=False)
+        images = stored.select("image", np.argsort(stored.names, kind="stable"))
+        decomposition = Decomposition(images.confusion, images.risk_sum, background)
         # Raises an error for counts that are damaged.
         read_leaves(decomposition)
-        segments = None
-        fields = [field.name for field in dataclasses.fields(SegmentCounts)]
-        if {*fields} <= of_images.keys():
-            segments = SegmentCounts(**{field: of_images[field] for field in fields})
         return StoredAudit(
-            names=sorted(names),
+            names=images.names.tolist(),
             decomposition=decomposition,
-            class_names=class_names,
-            group_names=of_images.get("group_names"),
-            clusters=of_images.get("clusters"),
-            segments=segments,
-            pixel_size=of_images.get("pixel_size"),
+            class_names=tuple(images.class_names.tolist()),
+            group_names=images.group_names,
+            clusters=images.clusters,
+            segments=segments_of(images),
+            pixel_size=images.pixel_size,
         )
 
 
@@ -121,13 +116,6 @@ def _read_background(folder: Path) -> Background:
     if isinstance(background, list):
         return tuple(background)
     return background
-
-
-def _in_order(array: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """Returns the rows of an array in this order of the images."""
-    if len(array) != len(order):
-        raise ValueError(f"expected a value for each of {len(order):,} images, found {len(array):,}")
-    return array[order]
 
 
 def read_compared(old_folder: Path, new_folder: Path) -> ComparedAudits:

@@ -26,7 +26,7 @@ MM3_OF_ML = 1000.0
 WEIGHT_OF_UNIT = 1_000_000
 """Weight of a square or cubic millimetre: weights of pixels are integers, so that their sums are exact."""
 LEAST_WEIGHT = 1_000
-"""Least weight of the smallest pixel: rounding then changes no weight by more than .05%."""
+"""Least weight of the smallest pixel: rounding then changes no weight by more than 0.05%."""
 SAME_SIZE = 1e-4
 """Relative difference between pixel sizes below which they count as equal; spacings are stored rounded."""
 

@@ -75,7 +75,7 @@ def _opened_volume(path: Path) -> "Iterator[nibabel.Nifti1Image]":
     import nibabel  # pyright: ignore[reportMissingImports]
 
     if path.suffix.lower() == ".gz" and importlib.util.find_spec("isal") is not None:
-        # Inflates in .6 of the time that Python's gzip takes.
+        # Inflates in 0.6 of the time that Python's gzip takes.
         from isal import igzip  # pyright: ignore[reportMissingImports]
 
         with igzip.open(path) as file:

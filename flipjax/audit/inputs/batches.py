@@ -3,7 +3,7 @@
 Errors name the argument. A batch has N images; C is the number of classes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -73,18 +73,6 @@ def read_spacings(spacing: ArrayLike, count: int, axes: int) -> list[tuple[float
         expected = f"{axes} distances above 0 in mm, or a row of them an image"
         raise ValueError(f"spacing: expected {expected}, found {spacing!r}.")
     return [tuple(row) for row in np.broadcast_to(sizes, (count, axes)).tolist()]
-
-
-def read_cluster_names(clusters: Iterable[object], count: int) -> list[str]:
-    """Returns the cluster of each of N images as a text."""
-    elements = clusters
-    if isinstance(clusters, np.ndarray):
-        # So that its elements are Python's own types.
-        elements = clusters.tolist()
-    texts = [str(cluster) for cluster in elements]
-    if len(texts) != count:
-        raise ValueError(f"clusters: expected {count}, one an image, found {len(texts)}.")
-    return texts
 
 
 def read_image_names(names: Sequence[str] | None, count: int, earlier: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flipjax.audit.formats.problems import AuditError
 from flipjax.metrics import Anatomy
+from flipjax.metrics.anatomy.relations import settle_anatomy
 from flipjax.metrics.inputs.classes import Background, background_classes
 from flipjax.support.files import read_json
 
@@ -27,7 +28,7 @@ def read_anatomy(source: str | Path | None, class_names: Sequence[str], backgrou
         AuditError: the file cannot be read, or names classes that do not exist, twice, or that are background.
     """
     if source is not None and str(source) == NONE:
-        return Anatomy(num_classes=len(class_names)), ""
+        return settle_anatomy(None, class_names, background), ""
     if source is not None:
         anatomy = _read_file(Path(source), class_names, background)
         return anatomy, f"Anatomy, from {source}: {describe_anatomy(anatomy, class_names)}."
@@ -38,7 +39,7 @@ def find_anatomy(class_names: Sequence[str], background: Background) -> tuple[An
     """Returns the anatomy that the names of all C classes tell, and a sentence on it: empty where there is none."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        anatomy = Anatomy.from_names(class_names).without(background_classes(background))
+        anatomy = settle_anatomy("names", class_names, background)
     if not anatomy:
         return anatomy, ""
     gaps = "".join(f" {warning.message}" for warning in said)

@@ -18,18 +18,20 @@ from flipjax.audit.counting.maps import ImagePictures
 from flipjax.audit.formats.problems import AuditError
 from flipjax.audit.page.tables import make_document
 from flipjax.audit.statistics.gates import Gate, failures, limits_in_words, try_gates, write_junit
-from flipjax.audit.statistics.objects import SegmentCounts, write_segments
+from flipjax.audit.statistics.objects import write_segments
 from flipjax.audit.statistics.results import Audit
+from flipjax.audit.statistics.stored import STORED, images_of
 from flipjax.metrics import segment_confusion
 from flipjax.metrics.summary.columns import flip_rows
 from flipjax.page.document import Document, terminal_text, write_summary
-from flipjax.support.files import make_folder, replacing, write_text
+from flipjax.support.files import make_folder, write_text
 from flipjax.support.frames import DIGITS, records_of, write_csv
+from flipjax.support.npz import write_arrays
 
 PROGRAM = "flipjax.audit"
 """What summary.json says of its origin."""
 FILES = {
-    "decomposition.npz",
+    STORED,
     "figures",
     "flip_matrix.csv",
     "flips_by_group.csv",
@@ -186,8 +188,7 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
     write_csv(folder / "flip_matrix.csv", rows)
     write_csv(folder / "flips_by_group.csv", audit.by_group)
     write_segments(folder, audit.measured)
-    with replacing(folder / "decomposition.npz") as stream:
-        np.savez_compressed(stream, allow_pickle=False, **_arrays(audit))
+    write_arrays(folder / STORED, images_of(audit))
     write_summary(folder, document)
 
 
@@ -215,23 +216,3 @@ def _stored(audit: Audit, document: Document, gates: Sequence[Gate]) -> dict[str
     stored["segments"] = audit.objects.flips.round(DIGITS).to_dict("index")
     stored["budget"] = audit.objects.budget.round(DIGITS).to_dict("index")
     return stored
-
-
-def _arrays(audit: Audit) -> dict[str, np.ndarray]:
-    """Returns the arrays of decomposition.npz, in order of the images."""
-    arrays = {
-        "confusion": np.asarray(audit.decomposition.confusion),
-        "risk_sum": np.asarray(audit.decomposition.risk_sum),
-        "names": np.array(audit.measured.names, np.str_),
-        "class_names": np.array(audit.class_names, np.str_),
-    }
-    for field in dataclasses.fields(SegmentCounts):
-        arrays[field.name] = getattr(audit.objects.counts, field.name).astype(np.int32)
-    if audit.groups is not None:
-        arrays["groups"] = audit.groups
-        arrays["group_names"] = np.array(audit.images.sort_index()["group"].tolist(), np.str_)
-    if audit.clusters is not None:
-        arrays["clusters"] = audit.clusters
-    if audit.measured.pixel_size is not None:
-        arrays["pixel_size"] = audit.measured.pixel_size
-    return arrays

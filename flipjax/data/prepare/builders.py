@@ -23,14 +23,25 @@ from flipjax.support.terminal import listed, printable, say
 Example: TypeAlias = dict[str, Any]
 """The features of an image by name, as TFDS encodes them."""
 
-if importlib.util.find_spec("tensorflow") is None:
+
+@contextlib.contextmanager
+def shuffling_needs_no_tensorflow() -> Iterator[None]:
+    """While it lasts TFDS shuffles large splits by Python's own functions, unless TensorFlow is installed."""
+    if importlib.util.find_spec("tensorflow") is not None:
+        yield
+        return
+    before = shuffle.BUCKETS_NUMBER, shuffle.__dict__["tf"]
     # TFDS shuffles splits above 1 GB through a thousand files, more than a process may open. The order does not depend
     # on their number.
     shuffle.BUCKETS_NUMBER = 100
-    # What TFDS's shuffling takes from TensorFlow, by Python's own functions.
-    _io = SimpleNamespace(gfile=SimpleNamespace(GFile=open, exists=os.path.exists, remove=os.remove))
-    _errors = SimpleNamespace(ResourceExhaustedError=MemoryError)
-    shuffle.__dict__["tf"] = SimpleNamespace(io=_io, errors=_errors)
+    # What it takes from TensorFlow.
+    io = SimpleNamespace(gfile=SimpleNamespace(GFile=open, exists=os.path.exists, remove=os.remove))
+    errors = SimpleNamespace(ResourceExhaustedError=MemoryError)
+    shuffle.__dict__["tf"] = SimpleNamespace(io=io, errors=errors)
+    try:
+        yield
+    finally:
+        shuffle.BUCKETS_NUMBER, shuffle.__dict__["tf"] = before
 
 
 class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -125,7 +136,7 @@ def prepare_data_set(
                 (manual_dir / name).symlink_to(path.resolve())
             builder: Any = builder_class(config=config, data_dir=folder / "tfds", file_format="array_record")
             # TFDS would print its working folder instead of the final one.
-            with contextlib.redirect_stdout(None):
+            with contextlib.redirect_stdout(None), shuffling_needs_no_tensorflow():
                 builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
             for path in Path(builder.data_dir).iterdir():
                 path.rename(folder / path.name)

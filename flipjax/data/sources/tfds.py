@@ -29,6 +29,7 @@ from flipjax.data.part_names import FREE, PARTS
 from flipjax.data.pool import Catalog, Pool, PoolItem
 from flipjax.data.store import Reader, names_of
 from flipjax.support.files import read_json, sha256
+from flipjax.support.restoring import imports_leave_no_trace
 from flipjax.support.terminal import listed, printable
 
 DEFAULT_CONFIGURATIONS = {"coco_cd": "photos", "waterbirds_seg": "cutouts"}
@@ -179,7 +180,8 @@ def _open_data_set(folder: Path, spec: PoolSpec) -> "_DataSet":
     Raises:
         ConfigError: it lacks a feature, or its files are in another format than array_record.
     """
-    import tensorflow_datasets as tfds
+    with imports_leave_no_trace():
+        import tensorflow_datasets as tfds
 
     builder: Any = tfds.builder_from_directory(folder)
     features = builder.info.features

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from flipjax.metrics.anatomy.names import are_vertebrae, is_of, name_chains, name_pairs
-from flipjax.metrics.inputs.classes import read_class_names
+from flipjax.metrics.inputs.classes import background_classes, read_class_names
 from flipjax.support.terminal import listed
 
 Pair = tuple[int, int]
@@ -348,3 +348,28 @@ def check_anatomy(anatomy: Anatomy | str | None) -> None:
     """Raises a ValueError unless this is an anatomy, `names` (to be found in the class names) or None."""
     if not isinstance(anatomy, Anatomy) and anatomy not in ("names", None):
         raise ValueError(f"anatomy: expected an Anatomy, 'names' or None, found {anatomy!r}.")
+
+
+def settle_anatomy(
+    anatomy: Anatomy | str | None, class_names: Sequence[str], background: int | Iterable[int] | None
+) -> Anatomy:
+    """Returns the anatomy of the foreground: as it is given, found in the names of all C classes, or an empty one.
+
+    Args:
+        anatomy: as `check_anatomy` allows.
+        class_names: of all C classes.
+        background: the class that is background, several, or None.
+
+    Warns:
+        UserWarning: as `Anatomy.from_names`.
+
+    Example:
+        >>> names = ["background", "kidney left", "kidney right"]
+        >>> settle_anatomy("names", names, 0).mirror, bool(settle_anatomy(None, names, 0))
+        (((1, 2),), False)
+    """
+    if isinstance(anatomy, Anatomy):
+        return anatomy
+    if anatomy is None:
+        return Anatomy(num_classes=len(class_names))
+    return Anatomy.from_names(class_names).without(background_classes(background))

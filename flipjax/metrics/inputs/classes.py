@@ -95,6 +95,21 @@ class LabelSpec:
         """Returns the names of C classes; raises what `class_names` raises."""
         return class_names(self.class_names, classes=classes, background=self.background)
 
+    def settle(self, classes: int, *, earlier: int | None = None) -> tuple[str, ...]:
+        """Returns the names of all classes, once a batch shows how many there are.
+
+        Args:
+            classes: the number of classes of the batch's predictions.
+            earlier: that of an earlier batch; None: no batch was.
+
+        Raises:
+            ValueError: another number than `num_classes` or an earlier batch says, or names that do not fit.
+        """
+        expected = earlier or self.num_classes or classes
+        if classes != expected:
+            raise ValueError(f"predictions: expected {expected} classes, found {classes}.")
+        return self.names(classes)
+
 
 def _read_integer(name: str, value: SupportsIndex | None) -> int | None:
     """Returns an integer; None stays None."""
@@ -187,12 +202,6 @@ def check_background(
     if classes < len(outside) + 2:
         raise ValueError(f"{name}: expected two classes or more besides background={background}, found {classes}.")
     return outside
-
-
-def check_same_classes(found: int, expected: int) -> None:
-    """Raises a ValueError for predictions with another number of classes than those of earlier batches."""
-    if found != expected:
-        raise ValueError(f"predictions: expected {expected} classes, found {found}.")
 
 
 def read_class_names(names: object) -> tuple[str, ...]:

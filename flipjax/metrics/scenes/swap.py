@@ -158,7 +158,7 @@ def scene_use(log_odds: np.ndarray, evidence: np.ndarray) -> float:
 
     Returns:
         0 if the scene has no influence, 1 if it has as much as in the training set. NaN if the evidence is equal for
-        all scenes, as at rho .5, or infinite, as at rho 1.
+        all scenes, as at rho 0.5, or infinite, as at rho 1.
 
     Example:
         >>> log_odds = np.array([[[3.0, -3.0], [2.0, -2.0]]])  # logit_2 - logit_1 rises by 2 from scene 1 to 2

@@ -124,7 +124,7 @@ def estimate_rate(ratio: Ratio, *, clusters: ArrayLike | None = None) -> Estimat
     1965. `sweeps/studies/coverage` measures the coverage.
 
     Example:
-        >>> none = estimate_rate(Ratio(np.zeros(3), np.full(3, 40)))  # 1 - .025 ** (1 / 3)
+        >>> none = estimate_rate(Ratio(np.zeros(3), np.full(3, 40)))  # 1 - 0.025 ** (1 / 3)
         >>> none.text()
         '0.000 [0.000, 0.708]'
     """

@@ -17,7 +17,7 @@ from flipjax.metrics.decomposition import divide
 
 STAGES = {199: 20, 1_999: 100}
 """Permutations after which a test ends early, and how many of them must then be at least as extreme as the data: p is
-then above .1 or .05."""
+then above 0.1 or 0.05."""
 FEWEST_PERMUTATIONS = 9_999
 """Least permutations of a test that does not end early."""
 MOST_PERMUTATIONS = 99_999

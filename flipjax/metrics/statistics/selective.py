@@ -15,7 +15,7 @@ from flipjax.metrics.decomposition import divide
 from flipjax.metrics.inputs.host import read_numbers
 
 _Z = 1.959963984540054
-"""Quantile .975 of the normal distribution, for intervals of 95%."""
+"""Quantile 0.975 of the normal distribution, for intervals of 95%."""
 _HALVINGS = 40
 """Halvings of the range in which an end lies: to 1e-12 of it."""
 _ROUNDING = 1e-6

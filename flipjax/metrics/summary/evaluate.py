@@ -54,8 +54,8 @@ def summarize(
     - `risk_decile`, `flip_by_risk_decile`: mean flip-risk and mean flip share of each tenth of the ranking, lists
       of 10. Decile d holds the places d*n//10 up to (d+1)*n//10, so some are empty where n < 10.
     - `top_decile_flip_share`: the part of all flip shares in the last decile. `top_decile_ceiling`: the largest
-      part that any ranking can reach. `top_decile_of_ceiling`: (share - .1) / (ceiling - .1), 0 by chance and 1
-      at the ceiling; NaN where the ceiling is not above .1.
+      part that any ranking can reach. `top_decile_of_ceiling`: (share - 0.1) / (ceiling - 0.1), 0 by chance and 1
+      at the ceiling; NaN where the ceiling is not above 0.1.
       Images of equal risk share their mean flip share.
 
     - `flip_matrix`: pixels by true class (rows) and prediction (columns), lists of int (C, C).

@@ -130,7 +130,7 @@ OBJECT_QUANTITIES = _by_key(
         "least q of a group's difference",
         "share",
         "up",
-        "Smallest q over all classes and groups; below .05 the Flip of some class differs in one group.",
+        "Smallest q over all classes and groups; below 0.05 the Flip of some class differs in one group.",
     ),
 )
 """Quantities of an audit that follow from its segments, its anatomy, and its classes in groups."""

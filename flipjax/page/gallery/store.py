@@ -11,47 +11,47 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flipjax.support.files import DamagedError
-from flipjax.support.npz import read_arrays, write_arrays
+from flipjax.support.npz import NamedArrays, array, read_arrays, write_arrays
 
 if TYPE_CHECKING:
     import jax
 
 
-@dataclasses.dataclass(frozen=True)
-class StoredImages:
-    """R images with a member's predictions, as stored in `gallery.npz`."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredImages(NamedArrays):
+    """R images with a member's predictions, as stored in `gallery.npz`.
 
-    image: np.ndarray
-    """uint8 (R, H, W, 3)."""
-    label: np.ndarray
-    """uint8 (R, H, W)."""
-    prediction: np.ndarray
-    """uint8 (R, H, W)."""
-    error_map: np.ndarray
-    """uint8 (R, H, W), coded as in `flipjax.metrics.error_map`."""
-    risk_map: np.ndarray
-    """float32 (R, H, W), nats."""
-    flip_risk: np.ndarray
-    """float32 (R,), nats, NaN where undefined."""
-    flip: np.ndarray
-    """float32 (R,), NaN where undefined."""
-    index: np.ndarray
-    """int32 (R,), the image's index among the test images."""
-    group: np.ndarray
-    """int32 (R,), its class and scene as `flipjax.config.groups.Groups` numbers them."""
-    kind: np.ndarray
-    """str (R,), see `choose_images`."""
-    member: np.ndarray
-    """str (R,), the name of the member."""
+    Attributes:
+        image: the pixels.
+        label: true classes.
+        prediction: predicted classes.
+        error_map: coded as in `flipjax.metrics.error_map`.
+        risk_map: nats.
+        flip_risk: nats, NaN where undefined.
+        flip: NaN where undefined.
+        index: the image's index among the test images.
+        group: its class and scene as `flipjax.config.groups.Groups` numbers them.
+        kind: see `choose_images`.
+        member: the name of the member.
+        program: the identity of the members' program.
+    """
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Returns the arrays by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    image: np.ndarray = array("image", "row", "column", "channel", dtype=np.uint8)
+    label: np.ndarray = array("image", "row", "column", dtype=np.uint8)
+    prediction: np.ndarray = array("image", "row", "column", dtype=np.uint8)
+    error_map: np.ndarray = array("image", "row", "column", dtype=np.uint8)
+    risk_map: np.ndarray = array("image", "row", "column", dtype=np.float32)
+    flip_risk: np.ndarray = array("image", dtype=np.float32)
+    flip: np.ndarray = array("image", dtype=np.float32)
+    index: np.ndarray = array("image", dtype=np.int32)
+    group: np.ndarray = array("image", dtype=np.int32)
+    kind: np.ndarray = array("image", dtype=np.str_)
+    member: np.ndarray = array("image", dtype=np.str_)
+    program: np.ndarray | None = array(dtype=np.str_, optional=True)
 
     def of_member(self, name: str) -> StoredImages:
         """Returns the images of one member."""
-        inside = self.member == name
-        return StoredImages(**{field: array[inside] for field, array in self.arrays().items()})
+        return self.select("image", np.flatnonzero(self.member == name))
 
 
 class GalleryMaps(NamedTuple):
@@ -127,18 +127,18 @@ def make_gallery(
 
 def save_gallery(path: str | Path, gallery: StoredImages, *, program: str = "") -> None:
     """Writes `gallery.npz` atomically and deterministically, with the identity of the members' program."""
-    write_arrays(path, {**gallery.arrays(), "program": np.array(program)})
+    write_arrays(path, dataclasses.replace(gallery, program=np.array(program)))
 
 
 def load_gallery(path: str | Path, *, program: str | None = None) -> StoredImages:
     """Reads a file of `save_gallery`. Raises DamagedError if it is invalid or belongs to another program."""
-    arrays = read_arrays(path)
-    stored = str(arrays.pop("program", ""))
+    gallery = read_arrays(path, StoredImages, needs_schema=False)
+    stored = ""
+    if gallery.program is not None:
+        stored = str(gallery.program)
     if program is not None and stored != program:
         raise DamagedError(f"{path}: expected the images of this run; found those of another")
-    if set(arrays) != {field.name for field in dataclasses.fields(StoredImages)}:
-        raise DamagedError(f"{path}: expected the arrays of a gallery.npz; found {', '.join(arrays)}")
-    return StoredImages(**arrays)
+    return gallery
 
 
 def concatenate_galleries(galleries: Sequence[StoredImages]) -> StoredImages:

@@ -29,9 +29,9 @@ from flipjax.page import gallery
 from flipjax.results.arrays import Curves, ImageResults
 from flipjax.results.cells import Cell
 from flipjax.results.scores import SCORES
-from flipjax.results.store import write
 from flipjax.results.tables import compute_values, history_table, make_results, results_table
 from flipjax.support.frames import write_csv
+from flipjax.support.npz import write_arrays
 
 CLASSES, SCENES = ("background", "mossling", "ripplet"), ("land", "water")
 RHOS = (0.5, 0.9, 0.95, 0.99)
@@ -142,7 +142,7 @@ def make_run(folder, sizes, rules):
     )
     cell = Cell(compute_values(results, images), stored_images=images)
     place = folder / "cells" / "000"
-    write(place / "results.npz", cell.results, images)
+    write_arrays(place / "results.npz", cell.results, images)
     write_csv(folder / "results.csv", results_table(cell.results))
     write_csv(folder / "history.csv", history_table(cell.results))
     shown = [make_gallery(generator, cell, name) for name in names[:SHOWN]]

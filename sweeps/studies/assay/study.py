@@ -31,10 +31,9 @@ from flipjax.assays.population import EVERYTHING, NetworkSetting, make_wave, out
 from flipjax.assays.results import Assay
 from flipjax.assays.sentences import findings
 from flipjax.assays.statistics.association import usual_mask
-from flipjax.backend.start import start_backend
-from flipjax.config import PopulationSpec
 from flipjax.data.sources.arrays import ArrayData
 from flipjax.results.statistics.verdicts import FEWEST_SEEDS
+from flipjax.support.threads import cores
 
 HERE = Path(__file__).parent
 Source = Callable[[Path], ArrayData | Path]
@@ -101,7 +100,7 @@ CASES = {
     "photos_random": Case(COIN, photographed(coin=True), PHOTOS, photos=True),
     "photos_even": Case(COIN, photographed(rho=0.5), PHOTOS, photos=True),
 }
-"""`photos_even` has the scene at rho .5, so that only networks which recognise cats and dogs learn the classes."""
+"""`photos_even` has the scene at rho 0.5, so that only networks which recognise cats and dogs learn the classes."""
 
 
 def answer(name: str, case: Case, *, photos: Path, runs: Path) -> dict[str, Any]:
@@ -294,7 +293,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="cut-outs of cats and dogs on land and water")
     options = parser.parse_args()
     # Before images are drawn: the number of devices cannot change later.
-    start_backend(PopulationSpec(), FEWEST_SEEDS)
+    flipjax.setup(min(cores(), FEWEST_SEEDS))
     begun = time.monotonic()
     if options.table == "answers":
         for name in options.cases or CASES:

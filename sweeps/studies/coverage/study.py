@@ -1,7 +1,7 @@
 """How often the 95% intervals that flipjax prints hold the truth: python sweeps/studies/coverage/study.py
 
 Draws samples from distributions whose truth is known, asks flipjax for the interval of each, and counts. Prints the
-rows and writes results.csv beside this file. 1,000 samples a row: a coverage of .95 comes out within .014 of it.
+rows and writes results.csv beside this file. 1,000 samples a row: a coverage of 0.95 comes out within 0.014 of it.
 """
 
 import argparse
@@ -29,15 +29,15 @@ SEEDS = (2, 3, 4, 5, 8, 20)
 KEYS = ("risk_auroc", "risk_aurc", "top_decile_flip_share")
 """What is no rate: audits.py has the rates."""
 IMAGES = {
-    "sizes vary": "flip shares Beta(.5, 2), objects of 50 to 150 pixels",
-    "equal sizes": "flip shares Beta(.5, 2), objects of 100 pixels",
+    "sizes vary": "flip shares Beta(0.5, 2), objects of 50 to 150 pixels",
+    "equal sizes": "flip shares Beta(0.5, 2), objects of 100 pixels",
     "all or nothing": "a tenth of the images wholly flipped, objects of 50 to 150 pixels",
 }
 MANY = 200_000
 """Images whose number stands for the truth."""
 SEED_MEANS = {
-    "normal (.3, .05)": 0.3,
-    "Beta(.5, 2)": 0.2,
+    "normal (0.3, 0.05)": 0.3,
+    "Beta(0.5, 2)": 0.2,
     "lognormal": float(np.exp(-2.5) * norm.cdf(2) + norm.sf(3)),
 }
 """What a quantity of seeds is drawn from, and its mean; lognormal is exp(-3 + z), cut off at 1."""
@@ -165,9 +165,9 @@ def over_models(generator, simulation, n, repetitions):
 
 def draw_seeds(generator, simulation, n):
     """Returns a quantity of n seeds."""
-    if simulation == "normal (.3, .05)":
+    if simulation == "normal (0.3, 0.05)":
         return generator.normal(0.3, 0.05, n)
-    if simulation == "Beta(.5, 2)":
+    if simulation == "Beta(0.5, 2)":
         return generator.beta(0.5, 2, n)
     return np.minimum(generator.lognormal(-3, 1, n), 1)
 

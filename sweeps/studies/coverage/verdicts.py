@@ -3,7 +3,7 @@
     python sweeps/studies/coverage/verdicts.py
 
 A page compares 1, 4 or 11 methods with a reference that all share: five quantities at two levels of rho, 3 to 8 seeds.
-On a null page no method differs from the reference; on the others half of the methods, rounded up, are lower by .2 in
+On a null page no method differs from the reference; on the others half of the methods, rounded up, are lower by 0.2 in
 each quantity. Both rules judge the same pages: flipjax's (`results.statistics.verdicts`) and the one it had before
 (15aa87d: each comparison's own t test, Holm's correction at 0.04). Prints the tables of README.md and writes
 verdicts.csv beside this file.
@@ -33,7 +33,7 @@ SPREAD = 0.05
 EFFECT = 0.2
 OLD_LEVEL = 0.04
 RECORDED = ("correlation_grid/results.csv", "scene_swap/results.csv", "scene_swap/fresh.csv")
-"""Twelve seeds of one configuration: the default grid at rho .5, .8, .9, .95 and .99."""
+"""Twelve seeds of one configuration: the default grid at rho 0.5, 0.8, 0.9, 0.95 and 0.99."""
 Shape = tuple[int, int, int, int, int]
 """Pages, methods and their reference, quantities, levels of rho, seeds."""
 Noise = Callable[[np.random.Generator, Shape], np.ndarray]
@@ -51,7 +51,7 @@ def lognormal(generator, shape):
 
 
 def bistable(probability):
-    """Returns the noise of training that collapses with a probability, which adds .3."""
+    """Returns the noise of training that collapses with a probability, which adds 0.3."""
 
     def draw(generator, shape):
         return generator.normal(0, 0.4 * SPREAD, shape) + 0.3 * (generator.random(shape) < probability)
@@ -65,7 +65,7 @@ def bounded(generator, shape):
 
 
 def by_method(generator, shape):
-    """Normal values whose spread differs by method: the standard deviation of its logarithm is .7."""
+    """Normal values whose spread differs by method: the standard deviation of its logarithm is 0.7."""
     spread = SPREAD * np.exp(0.7 * generator.normal(size=(*shape[:2], 1, 1, 1)))
     return spread * generator.normal(size=shape)
 

@@ -93,19 +93,19 @@ def verdicts(members, fits):
     r2 = fits.groupby("model")["r2"].mean()
     least, most = means.index[0], means.index[-1]
     common = members[members["rho"] == members["rho"].max()].groupby("n_train")["common"].mean()
-    # Cells of about 26 rare images: rho .8 of 128, .9 of 256, .95 of 512.
+    # Cells of about 26 rare images: rho 0.8 of 128, 0.9 of 256, 0.95 of 512.
     first, *_, last = [means.loc[n, rho] for n, rho in ((128, 0.8), (256, 0.9), (512, 0.95)) if n in means.index]
     rows = [
         ("1 rho weighs more than rare images", "{:.2f} [{:.2f}, {:.2f}]".format(*more), more[1] > 0),
         ("2 more rare images, fewer flips", f"weight {both['log_rare'].mean():.2f}", (both["log_rare"] < 0).all()),
-        ("3 rare images alone: R2 below .7", f"{r2['rare images']:.2f}", r2["rare images"] < 0.7),
-        ("3 both: R2 of .85 or more", f"{r2['rare images and rho']:.2f}", r2["rare images and rho"] >= 0.85),
-        ("4 along 26 rare images Flip rises by .2 or more", f"{last - first:+.2f}", last - first >= 0.2),
-        ("5 sixteenfold data at .95: lower by .2 or more", f"{means.loc[most, 0.95] - means.loc[least, 0.95]:+.2f}",
+        ("3 rare images alone: R2 below 0.7", f"{r2['rare images']:.2f}", r2["rare images"] < 0.7),
+        ("3 both: R2 of 0.85 or more", f"{r2['rare images and rho']:.2f}", r2["rare images and rho"] >= 0.85),
+        ("4 along 26 rare images Flip rises by 0.2 or more", f"{last - first:+.2f}", last - first >= 0.2),
+        ("5 sixteenfold data at 0.95: lower by 0.2 or more", f"{means.loc[most, 0.95] - means.loc[least, 0.95]:+.2f}",
          means.loc[least, 0.95] - means.loc[most, 0.95] >= 0.2),
-        ("5 at .99 lower by less than .2", f"{means.loc[most, 0.99] - means.loc[least, 0.99]:+.2f}",
+        ("5 at 0.99 lower by less than 0.2", f"{means.loc[most, 0.99] - means.loc[least, 0.99]:+.2f}",
          means.loc[least, 0.99] - means.loc[most, 0.99] < 0.2),
-        ("6 common groups at .99 flip on less than .05", common.round(3).to_dict(), (common < 0.05).all()),
+        ("6 common groups at 0.99 flip on less than 0.05", common.round(3).to_dict(), (common < 0.05).all()),
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["prediction", "measured", "holds"])
 

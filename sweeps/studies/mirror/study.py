@@ -98,6 +98,7 @@ def draw_figure(table, path: pathlib.Path) -> None:
 
 def main() -> None:
     """Writes the rows and the figure, and prints the means that the predictions are about."""
+    flipjax.setup()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
     parser.add_argument("--only", choices=("mirror", "mirror_longer"), help="train one of the two runs")

@@ -21,7 +21,7 @@ LEVELS = (0.01, 0.05, 0.1)
 ORDERS, BALANCED = 100, 300
 RHOS = ("rho 0.5 ", "rho 0.95 ")
 DRIFTS = {
-    "shift .5": lambda z: z + 0.5,
+    "shift 0.5": lambda z: z + 0.5,
     "shift 1": lambda z: z + 1,
     "shift 2": lambda z: z + 2,
     "a fifth of the images at +3": lambda z: z + 3 * (np.arange(len(z)) % 5 == 0),
@@ -48,7 +48,7 @@ def without_drift(generator, streams):
     draws = {
         "normal": generator.normal,
         "rounded to 0.5 (ties)": lambda size: np.round(2 * generator.normal(size=size)) / 2,
-        "frames, AR(1) .8 (not exchangeable)": lambda size: dependent(generator.normal(size=size)),
+        "frames, AR(1) 0.8 (not exchangeable)": lambda size: dependent(generator.normal(size=size)),
     }
     settings = [(50, "normal"), (200, "normal"), (1000, "normal"), *((200, name) for name in list(draws)[1:])]
     for n, name in settings:

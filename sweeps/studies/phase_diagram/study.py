@@ -119,15 +119,15 @@ def verdicts(members, fits, line):
     use = near.groupby("cue")["context_use"].mean()
     at = line[0.95].fillna(np.inf)
     rows = [
-        ("1 rises with rho and strength, to .1", f"largest fall {falls:.2f}", falls <= 0.1),
-        ("2 tint needs less than scene at .95", at[["tint", "scene"]].round(2).to_dict(), at["tint"] < at["scene"]),
-        ("2 marker flips no half at full strength below .99", f"{at['marker']:.2f}", np.isinf(at["marker"])),
-        ("3 R2 of evidence, each cue .6 to .9", alone.round(2).to_dict(), alone.between(0.6, 0.9).all()),
+        ("1 rises with rho and strength, to 0.1", f"largest fall {falls:.2f}", falls <= 0.1),
+        ("2 tint needs less than scene at 0.95", at[["tint", "scene"]].round(2).to_dict(), at["tint"] < at["scene"]),
+        ("2 marker flips no half at full strength below 0.99", f"{at['marker']:.2f}", np.isinf(at["marker"])),
+        ("3 R2 of evidence, each cue 0.6 to 0.9", alone.round(2).to_dict(), alone.between(0.6, 0.9).all()),
         ("3 fitted power of s below 1, each cue", powers.round(2).to_dict(), (powers < 1).all()),
-        ("3 one curve for all cues: R2 below .5 for a cue", f"{r2['evidence, one curve for all cues'].min():.2f}",
+        ("3 one curve for all cues: R2 below 0.5 for a cue", f"{r2['evidence, one curve for all cues'].min():.2f}",
          r2["evidence, one curve for all cues"].min() < 0.5),
-        ("3 seeds leave R2 of .85 or more", ceiling.round(2).to_dict(), (ceiling >= 0.85).all()),
-        ("4 context use on the line .4 to .6, each cue", use.round(2).to_dict(), use.between(0.4, 0.6).all()),
+        ("3 seeds leave R2 of 0.85 or more", ceiling.round(2).to_dict(), (ceiling >= 0.85).all()),
+        ("4 context use on the line 0.4 to 0.6, each cue", use.round(2).to_dict(), use.between(0.4, 0.6).all()),
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["prediction", "measured", "holds"])
 

@@ -180,7 +180,7 @@ def rival_rates(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
     Example:
         >>> import pandas as pd
         >>> rows = {"image": [0, 1], "class": [1, 1], "predicted": [2, 3], "outcome": ["flip", "flip"]}
-        >>> np.exp(rival_rates(pd.DataFrame(rows), num_classes=4)).round(3).tolist()  # .125 and .375 of all flips
+        >>> np.exp(rival_rates(pd.DataFrame(rows), num_classes=4)).round(3).tolist()  # 0.125 and 0.375 of all flips
         [[0.104, 0.104, 0.312, 0.479], [0.104, 0.104, 0.479, 0.312]]
     """
     others = count_others(true, num_classes=num_classes)

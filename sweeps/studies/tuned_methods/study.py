@@ -118,12 +118,12 @@ def verdicts(ranks, costs):
     rows = [
         ("1 the best three: bg_swap, balanced, balanced+group_dro", ", ".join(sorted(best)),
          best == {"bg_swap", "balanced", "balanced+group_dro"}),
-        ("2 ce, dice_ce, bg_cutmix, ema, swa gain less than .1", gain[inert].round(2).to_dict(),
+        ("2 ce, dice_ce, bg_cutmix, ema, swa gain less than 0.1", gain[inert].round(2).to_dict(),
          (gain[inert] < 0.1).all()),
-        ("3 group_dro gains .15 or more", f"{gain.get('group_dro', np.nan):.2f}", gain.get("group_dro", 0) >= 0.15),
-        ("4 loss at rho costs .1 or more on average", f"{mean[at_rho]:.2f}", mean[at_rho] >= 0.1),
+        ("3 group_dro gains 0.15 or more", f"{gain.get('group_dro', np.nan):.2f}", gain.get("group_dro", 0) >= 0.15),
+        ("4 loss at rho costs 0.1 or more on average", f"{mean[at_rho]:.2f}", mean[at_rho] >= 0.1),
         ("4 flip-risk costs more than loss at rho", f"{mean[risk]:.2f}", mean[risk] > mean[at_rho]),
-        ("5 ranks with and without tuning: tau of .6 or more", f"{tau:.2f}", tau >= 0.6),
+        ("5 ranks with and without tuning: tau of 0.6 or more", f"{tau:.2f}", tau >= 0.6),
         ("6 loss at rho costs JTT or group_dro most", str(lost.idxmax()), lost.idxmax() in ("jtt", "group_dro")),
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["prediction", "measured", "holds"])
@@ -147,6 +147,7 @@ def draw(ranks):
 
 
 def main():
+    flipjax.setup()
     tuned = flipjax.tune(
         HERE / "config.py",
         draws=DRAWS,

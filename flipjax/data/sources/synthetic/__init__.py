@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.backend.compiler import program
-from flipjax.backend.random import key_of
+from flipjax.backend.random import key_of, random_bits
 from flipjax.config import PoolSpec
 from flipjax.config.naming import CREATURES, CUES, drawn_names
 from flipjax.data import store
@@ -37,6 +37,7 @@ TURNS = (0.0, 0.5, 0.25, 0.75)
 of a texture's stripes, as a fraction of half a turn."""
 
 
+@random_bits()
 def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """Draws the pool.
 
