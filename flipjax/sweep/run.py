@@ -180,6 +180,8 @@ class Sweep:
         """Raises ConfigError if the user's functions, scenes or pool do not fit the run."""
         check_own(program.experiment)
         check_quantities(program.experiment, self.plan.quantities)
+        # Of files that were listed, reading may leave some out: `tasks.check_pools` did not know.
+        tasks.check_training_sets(program, task.parts)
         check_scenes(task, self.plan.intervene)
         self.workdir.record.settle_pool(program, task.catalog)
 
@@ -374,6 +376,8 @@ def run_sweep(
     followers = Followers(workdir.folder, draws_page=page and shard is None, on_epoch=on_epoch)
     signals.release = lock.release
     with contextlib.ExitStack() as ending:
+        if not workdir.folder.exists():
+            ending.callback(_remove_if_empty, workdir.folder)
         ending.callback(lock.release)
         sweep = Sweep(plan, workdir, signals, followers, shard, data, page)
         try:
@@ -393,6 +397,8 @@ def run_sweep(
         if not collect:
             pending = sweep.pending()
         if pending:
+            # Before anything compiles, so that no program is refused after another one has trained.
+            tasks.check_pools(pending, data)
             device = start_backend(plan.population, max(len(program.names) for program in pending))
             facts = _facts_of(plan, name=name, line=line)
             workdir.record.describe(plan.config_json, facts, describe_start(device), strict=strict_versions)
@@ -407,6 +413,12 @@ def run_sweep(
         if collect and missing:
             text += f"\n{len(missing)} members are not done: {listed(missing, most=20)}"
         return text, code
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Removes the folder of a run that was refused before anything was written."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _facts_of(plan: Plan, *, name: str, line: str) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """The weights of a network under PyTorch's names: the state_dict of its twin in PyTorch.
 
-The small U-Net uses the names of `sweeps/examples/benchmark_pytorch.py`, the large ones those of
-`segmentation_models_pytorch`. A user's own network keeps its names and axes.
+The small U-Net uses the names of `flipjax.models.TorchUNet`, the large ones those of `segmentation_models_pytorch`. A
+user's own network keeps its names and axes.
 """
 
 import functools
