@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flipjax.config.program import Program
 from flipjax.results.arrays import Curves, MemberResults
-from flipjax.results.follow import CallbackError, Epoch, Tracking, epoch_of
+from flipjax.results.tracking.follow import CallbackError, Epoch, Tracking, epoch_of
 from flipjax.support.terminal import Bar, one_line
 
 if TYPE_CHECKING:

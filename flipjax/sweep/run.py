@@ -29,11 +29,11 @@ from flipjax.config.program import Program, gallery_member, restrict, shard_memb
 from flipjax.data.sources.arrays import ArrayData
 from flipjax.results.arrays import Curves, MemberResults
 from flipjax.results.cells import Cell
-from flipjax.results.follow import CallbackError, Epoch, Tracking
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run import StoredRun, load, write_images
 from flipjax.results.store import BLANK
 from flipjax.results.tables import blank_results, concatenate, history_table, results_table
+from flipjax.results.tracking.follow import CallbackError, Epoch, Tracking
 from flipjax.support.frames import write_csv
 from flipjax.support.npz import write_arrays
 from flipjax.support.restoring import imports_leave_no_trace
