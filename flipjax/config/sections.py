@@ -199,15 +199,20 @@ class TrainSpec:
 class PopulationSpec:
     """How members run on the machine: in a loop, under vmap, or packed side by side in channels (unet).
 
-    "auto" is the loop on a CPU; elsewhere packed, or vmap for the large U-Nets. Members that do not fit in a device's
-    memory wait.
+    "auto" is the loop on a CPU. On an accelerator a run's first start times a few steps of its own members in each form
+    and keeps the fastest in the run folder, unless the run is so short that it takes vmap. "measured" does so on any
+    machine and for any run. Members that do not fit in a device's memory wait.
 
     Example:
         >>> PopulationSpec(map="packed", width=8).map, PopulationSpec().keep
         ('packed', 'first')
     """
 
-    map: str = option("auto", one_of("auto", "loop", "vmap", "packed"), "members on a device; for comparing maps")
+    map: str = option(
+        "auto",
+        one_of("auto", "measured", "loop", "vmap", "packed"),
+        "members on a device (auto: a loop on a CPU, else as measured: the fastest); for comparing maps",
+    )
     width: int = option(0, within(0), "members trained at once on a device (0: chosen by map)")
     devices: int = option(0, within(0), "number of devices (0: all; on a CPU, its cores); for shared machines")
     batch_devices: int = option(0, within(0), "devices per batch (0: the idle ones; on a CPU 1); for few members")
