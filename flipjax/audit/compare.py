@@ -32,7 +32,7 @@ from flipjax.audit.statistics.objects import SegmentCounts
 from flipjax.metrics.decomposition import Ratio
 from flipjax.metrics.images import Images
 from flipjax.metrics.statistics.draws import draw_images, percentile_ends
-from flipjax.metrics.statistics.intervals import paired_difference, paired_mean_difference
+from flipjax.metrics.statistics.paired import paired_difference, paired_mean_difference
 from flipjax.metrics.summary.evaluate import mean_ratios_of, ratios_of, summary_of, values_of, with_group
 from flipjax.page.document import Document, terminal_text, write_summary
 from flipjax.support.files import make_folder, write_json, write_text

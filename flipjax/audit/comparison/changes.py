@@ -15,7 +15,8 @@ from flipjax.audit.comparison.stored import ComparedAudits
 from flipjax.audit.page.text import q_text
 from flipjax.metrics.decomposition import Ratio
 from flipjax.metrics.images import ALL
-from flipjax.metrics.statistics.intervals import Estimate, paired_difference, paired_p_values
+from flipjax.metrics.statistics.intervals import Estimate
+from flipjax.metrics.statistics.paired import paired_difference, paired_p_values
 from flipjax.metrics.statistics.permutation import CORRECTION, LEVEL, false_discovery_q
 from flipjax.metrics.summary.evaluate import ratios_of
 from flipjax.metrics.summary.names import title_of
