@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.assays.inputs import AssayImages
-from flipjax.assays.statistics.contrast import Outcomes
+from flipjax.assays.statistics.outcomes import Outcomes
 from flipjax.config import Config, default_config
 from flipjax.config.plan import plan
 from flipjax.config.reading import configure

@@ -20,7 +20,8 @@ from flipjax.assays.population import (
     outcomes_of,
 )
 from flipjax.assays.statistics.association import Association
-from flipjax.assays.statistics.contrast import Contrast, Outcomes, measure_contrast
+from flipjax.assays.statistics.contrast import Contrast, measure_contrast
+from flipjax.assays.statistics.outcomes import Outcomes
 from flipjax.assays.statistics.verdict import (
     UNKNOWN,
     AssayVerdict,
@@ -178,8 +179,8 @@ def _measure(
     units = network.images.units.where(is_tested)
     learnt = measure_learning(units, association.rare, outcomes_of_tested)
     seeds_after_waves = [journal.wave_size * (number + 1) for number in range(waves)]
-    looks = [seeds for seeds in seeds_after_waves if seeds >= FEWEST_SEEDS]
-    contrast = measure_contrast(units, association.usual, outcomes_of_tested, looks=looks, seed=options.seed)
+    analyses = [seeds for seeds in seeds_after_waves if seeds >= FEWEST_SEEDS]
+    contrast = measure_contrast(units, association.usual, outcomes_of_tested, analyses=analyses, seed=options.seed)
     outlook = None
     if contrast is None:
         verdict, step = _without_contrast(learnt, tested=int(is_tested.sum()))
