@@ -65,7 +65,7 @@ class Training:
         epochs: of each network.
         tested: images that were tested.
         seconds: that training took, over all calls, of trials and of what ends the use, too.
-        left_out: settings that the budget had no room for, in words.
+        left_out: settings that the budget had no time for, in words.
         budget_for_all: budget in seconds that leaves none out.
     """
 
