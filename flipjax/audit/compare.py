@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.comparison.changes import Change, changes_table, find_changes, make_document
+from flipjax.audit.comparison.changes import Change, changes_table, find_changes
+from flipjax.audit.comparison.report import make_document
 from flipjax.audit.comparison.stored import ComparedAudits, read_compared
 from flipjax.audit.page import folder as files
 from flipjax.audit.statistics.gates import (
