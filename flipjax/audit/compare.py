@@ -83,7 +83,7 @@ def compare_audits(
     """Compares two audits of the same images and labels, and writes a page, compare.csv, compare.json and changes.csv.
 
     Intervals are over images, or over the new audit's clusters. Those of rates and of their means over classes have a
-    closed form (`flipjax.metrics.statistics.intervals.paired_difference`), [0, 0] where no image differs. Those of
+    closed form (`flipjax.metrics.statistics.paired.paired_difference`), [0, 0] where no image differs. Those of
     other quantities are 95% bootstrap intervals of paired differences, and missing where all resamples agree. Identical
     predictions differ by 0 [0, 0] in every number. Limits are on differences, by key of the summary or by `KEY:low` or
     `KEY:high`; one on an interval that is missing fails.
