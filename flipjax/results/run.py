@@ -63,7 +63,7 @@ class StoredRun:
                 self._results_of_missing.append(read_arrays(path, MemberResults))
             self._require_complete()
         self.unfinished: Unfinished | None = None
-        """What is known of members that have no results yet; None if the run has ended."""
+        """The members without results, if the run still trains or was interrupted; None if it has ended."""
         if not training:
             self.unfinished = read_unfinished(folder, [name for cell in self.cells.values() for name in cell.members])
         if not self.cells and self.unfinished is None:

@@ -1,8 +1,8 @@
 """Runs a sweep: trains the folder's missing members program by program, then writes tables and a report.
 
 `run_sweep` locks the folder and makes a `Sweep`, which reads what is stored, trains the rest (`Sweep.train`) and writes
-tables and page (`Sweep.conclude`). A program's members train in waves, each of as many as fit on the devices. When a
-wave ends its results are stored, so that a later run goes on from there.
+tables and page (`Sweep.conclude`). A program's members train in batches, each of as many as fit on the devices. When a
+batch ends its results are stored, so that a later run goes on from there.
 """
 
 import contextlib

@@ -20,7 +20,7 @@ from flipjax.data.loaders import list_pool
 from flipjax.data.prepare.builders import shuffling_needs_no_tensorflow
 from flipjax.data.prepare.coco_cd import coco_cd_dataset_builder as coco_cd
 from flipjax.data.prepare.waterbirds_seg import waterbirds_seg_dataset_builder as waterbirds_seg
-from flipjax.data.sources.tfds import stored_bytes
+from flipjax.data.sources.tfds_folders import stored_bytes
 from flipjax.sweep.__main__ import main
 
 SIZE = 16

@@ -19,7 +19,7 @@ from flipjax.training.network.forward import BATCH
 Tree = TypeVar("Tree")
 
 AXIS = "members"
-"""The axis of a mesh over whose devices members are dealt."""
+"""The axis of a mesh over whose devices members are divided."""
 PACKED = (*SMALL, FROZEN)
 """Networks whose members can run side by side in channels."""
 DEFAULT_WIDTH = 16
@@ -44,7 +44,7 @@ class Layout:
 
     @property
     def devices(self) -> int:
-        """Number of devices over which members are dealt; devices that share batches count as one."""
+        """Number of devices over which members are divided; devices that share batches count as one."""
         return self.mesh.shape[AXIS]
 
 
@@ -152,7 +152,7 @@ def shapes_of(layout: Layout, tree: PyTree, *, members: int | None = None) -> Py
 
 
 def shard(layout: Layout, local: Callable, *specs: P) -> Callable:
-    """Maps a function over each device's members; `specs` set which arguments are dealt and which are shared."""
+    """Maps a function over each device's members; `specs` set which arguments are divided and which are shared."""
     # The compiler handles the batch axis, summing gradients and statistics over it.
     return jax.shard_map(local, mesh=layout.mesh, in_specs=specs, out_specs=P(AXIS), axis_names={AXIS}, check_vma=False)
 

@@ -7,7 +7,7 @@ for bit; the other forms agree to rounding. With more devices than members, seve
 (`flipjax.training.network.forward.deal_batch`).
 
 `flipjax.training.population.epochs` trains them; `flipjax.training.population.selected` evaluates the weights that they
-kept. Their programs take what is dealt to the devices first, then what all of them read.
+kept. Their programs take what is divided among the devices first, then what all of them read.
 """
 
 import dataclasses
