@@ -16,7 +16,7 @@ from flipjax.support.frames import read_csv
 from flipjax.support.terminal import Bar
 from flipjax.sweep.run import Sweep
 from flipjax.tuning import RANGES, DrawRange, draw_settings
-from flipjax.tuning.page import result_tables
+from flipjax.tuning.page import draw_cells, result_tables
 from flipjax.tuning.protocol import RULES, UNTUNED
 
 SMALL = {"axes.method": ("group_dro", "ce"), "axes.rho": (1.0,), "axes.seed": (0, 1), "intervene.scenes": "none"}
@@ -174,6 +174,12 @@ def test_the_page_says_what_was_drawn_chosen_and_found(tuned):
     assert "ce against group_dro" in page and "each tuned by val_worst_group_iou" in page
     files = {path.name for path in result.folder.iterdir()}
     assert {"draws.csv", "results.csv", "methods.csv", "tuning.csv", "report", "draws", "fresh"} <= files
+
+
+def test_the_table_of_all_draws_says_which_were_chosen(tuned):
+    table = draw_cells(tuned[0].draws, mark_chosen=True)
+    assert table.header[-1] == "chosen"
+    assert [row[-1] == "yes" for row in table.rows] == tuned[0].draws["chosen"].tolist()
 
 
 def test_a_long_table_is_preceded_by_the_settings_with_the_fewest_flips():
