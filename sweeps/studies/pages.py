@@ -15,6 +15,8 @@ import pandas as pd
 import tables
 from studies import HERE
 
+from flipjax.support.threads import cores
+
 MARK = re.compile(r"<!-- table: (\w+) -->\n(?:\|.*\n)*")
 MADE_BY = re.compile(r"^Made by.*$", re.MULTILINE)
 
@@ -51,7 +53,7 @@ def record(study, *, commit, minutes):
     made = MADE.get(study)
     if made is not None and made.commit == commit:
         minutes += made.minutes
-    machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, JAX {jax.__version__}"
+    machine = f"{cores()} {platform.machine()} cores, Python {platform.python_version()}, JAX {jax.__version__}"
     MADE[study] = Made(commit, round(minutes), machine)
     rows = [{"study": name, **dataclasses.asdict(row)} for name, row in MADE.items()]
     pd.DataFrame(rows).to_csv(HERE / "made.csv", index=False)

@@ -4,6 +4,7 @@ import importlib
 import math
 import pathlib
 import re
+import runpy
 import sys
 
 import numpy as np
@@ -145,3 +146,15 @@ def test_seeds_without_spread(differences, shown):
 def test_one_seed_is_refused():
     with pytest.raises(ValueError, match=r"two seeds or more, found shape \(1,\)"):
         equivalence.two_one_sided_tests([0.1], margin=0.05)
+
+
+def test_the_table_of_flips_1_says_how_many_networks_learnt(tmp_path):
+    rows = []
+    for seed, status in enumerate(["finished", "stopped", "classes not learnt", "not learnt"]):
+        for group in ("all", "common", "rare", "0", "1", "2", "3"):
+            row = {"rho": 0.95, "method": "ce", "seed": seed, "group": group, "status": status}
+            rows.append(row | {"fg_flip": 0.5, "fg_correct": 0.4, "iou_foreground": 0.9})
+    pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    script = runpy.run_path(str(STUDIES.parent / "benchmarks/flips-1/table.py"))
+    (row,) = script["rows_of"]("U-Net", tmp_path / "rows.csv", "a command").to_dict("records")
+    assert (row["form"], row["seeds"], row["learnt"], row["flip_rare"]) == ("2 x 2", 4, 2, 0.5)
