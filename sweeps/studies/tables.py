@@ -17,6 +17,8 @@ MARGIN = 0.05
 """Change of foreground IoU that counts as none; fixed before the study of sixteen seeds."""
 RATE = (0.0, 1.0)
 CHANGE = (-1.0, 1.0)
+LABELLED = "worst-group IoU, with group labels"
+"""How a draw of a tuned method is chosen, in the study's tables."""
 UNBOUNDED = (-np.inf, np.inf)
 COMMON, RARE, IOU = "group/common/fg_flip", "group/rare/fg_flip", "iou/foreground"
 
@@ -74,17 +76,23 @@ def by_rho(records, columns):
 
 
 def correlation_levels(folder):
-    """Flip, foreground IoU and what finds flips without labels, over rho."""
-    columns = [
-        ("Flip, common", COMMON, average),
-        ("Flip, rare", RARE, mean),
-        ("foreground IoU", IOU, average),
-        ("flip-risk AUROC", "risk_auroc", average),
-        ("in rare groups", "group/rare/risk_auroc", mean),
-        ("scene-swap AUROC", "swap_auroc", average),
-        ("label follows the scene", "counterfactual_flip", average),
-    ]
-    return by_rho(tested(folder), columns)
+    """Flip, foreground IoU and what finds flips without labels, over rho; whether foreground IoU stays the same."""
+    records = tested(folder)
+    lowest = records["rho"].min()
+    rows = []
+    for rho, members in kept_records(records).groupby("rho"):
+        same = ["", ""]
+        if rho > lowest:
+            test = two_one_sided_tests(paired(records, IOU, "rho", rho, lowest), margin=MARGIN)
+            verdict = {True: "the same", False: "not shown"}[test.shown]
+            same = [f"{test.mean:+.2f} [{test.low:+.2f}, {test.high:+.2f}]", verdict]
+        risk = mean(members["group/rare/risk_auroc"])
+        flips = [average(members[COMMON]), mean(members[RARE])]
+        rows.append(
+            [level_text(rho), *flips, *same, average(members["risk_auroc"]), risk, average(members["swap_auroc"])]
+        )
+    heads = ["rho", "Flip, common", "Flip, rare", "change of foreground IoU", f"within {MARGIN}", "flip-risk AUROC"]
+    return markdown([*heads, "in rare groups", "scene-swap AUROC"], rows)
 
 
 def correlation_changes(folder):
@@ -103,18 +111,6 @@ def correlation_changes(folder):
         text = f"{row.difference:+.2f} [{row.low:.2f}, {row.high:.2f}]"
         rows.append([title, text, row.verdict or row.reason, f"{2 * row.n - row.unlearnt} of {2 * row.n}"])
     return markdown(["quantity", "change", "verdict", "members that learnt"], rows)
-
-
-def correlation_equivalence(folder):
-    """Whether foreground IoU is the same at each higher rho, within the margin."""
-    records = tested(folder)
-    lowest, *levels = sorted(records["rho"].unique())
-    rows = []
-    for rho in levels:
-        test = two_one_sided_tests(paired(records, IOU, "rho", rho, lowest), margin=MARGIN)
-        verdict = "the same" if test.shown else "not shown"
-        rows.append([level_text(rho), f"{test.mean:+.2f} [{test.low:.2f}, {test.high:.2f}]", f"{test.p:.3f}", verdict])
-    return markdown(["rho", "change of foreground IoU", "p", f"within {MARGIN}"], rows)
 
 
 def methods_differences(folder):
@@ -151,44 +147,16 @@ def learnt_of(records, method):
     return learnt(records[(records["method"] == method) & (records["rho"] == records["rho"].min())])
 
 
-def methods_verdicts(folder):
-    """All verdicts on quantities other than Flip in the rare groups."""
-    table = pd.read_csv(folder / "comparison.csv")
-    table = table[table["verdict"].notna() & (table["quantity"] != RARE)]
-    titles = {
-        "gap/mean": "IoU gap",
-        "worst_group_iou": "worst-group IoU",
-        "risk_auroc": "flip-risk AUROC",
-        IOU: "foreground IoU",
-    }
-    rows = []
-    for (quantity, method), found in table.groupby(["quantity", "method"]):
-        cells = [f"{row.difference:+.2f} at {level_text(row.rho)}" for row in found.itertuples()]
-        rows.append([titles[quantity], method, ", ".join(cells)])
-    return markdown(["quantity", "method", "difference from ce"], rows)
-
-
 def methods_choices(folder):
     """What choosing a method by a rule loses against choosing it by labels of all groups."""
     table = pd.read_csv(folder / "method_regret.csv")
     rows = []
-    for rule, found in table.groupby("selection", sort=False):
+    for rule, found in table[table["selection"].str.startswith("least")].groupby("selection", sort=False):
         cells = dict.fromkeys(("worst_group_iou", "fg_flip"), "-")
         for row in found.itertuples():
             cells[row.quantity] = f"{row.regret:.2f} [{row.low:.2f}, {row.high:.2f}]"
         rows.append([rule, *cells.values()])
     return markdown(["rule", "worst-group IoU lost", "Flip added"], rows)
-
-
-def dose_map(folder):
-    """Flip in the rare groups over training images and rho."""
-    members = pd.read_csv(folder / "members.csv")
-    levels = sorted(members["rho"].unique())
-    rows = []
-    for count, found in members.groupby("n_train"):
-        cells = [average(found[found["rho"] == rho]["rare"]) for rho in levels]
-        rows.append([count, *cells, learnt(found)])
-    return markdown(["training images", *(f"rho {level_text(rho)}" for rho in levels), "learnt"], rows)
 
 
 def jackknife(values, form=".2f", ends=UNBOUNDED):
@@ -232,7 +200,8 @@ def phase_fits(folder):
     """R2 on the held-out seed, and the members that learnt the classes."""
     fits = pd.read_csv(folder / "fits.csv").groupby(["model", "cue"])["r2"].mean().unstack()
     cues = list(fits.columns)
-    rows = [[model, *(average([value]) for value in fits.loc[model])] for model in fits.index]
+    models = [model for model in fits.index if model not in ("strength alone", "evidence, one curve for all cues")]
+    rows = [[model, *(average([value]) for value in fits.loc[model])] for model in models]
     powers = pd.read_csv(folder / "fits.csv").groupby("cue")["power"].mean()
     rows.append(["fitted power of s", *(average([powers[cue]]) for cue in cues)])
     members = pd.read_csv(folder / "members.csv")
@@ -253,36 +222,23 @@ def phase_flips(folder):
 
 
 def tuned_ranks(folder):
-    """Flip in the rare groups of each method at the highest rho, by how its draw was chosen."""
+    """Flip in the rare groups of each method at the highest rho, untuned and tuned with group labels."""
     ranks = pd.read_csv(folder / "ranks.csv")
-    ranks = ranks[ranks["rho"] == ranks["rho"].max()]
+    ranks = ranks[ranks["rho"] == ranks["rho"].max()].set_index(["chooser", "method"])
+    gains = pd.read_csv(folder / "comparison.csv")
+    gains = gains[
+        (gains["quantity"] == RARE) & (gains["selection"] == "untuned") & (gains["rho"] == gains["rho"].max())
+    ]
+    gains = gains.set_index("method")
     members = pd.read_csv(folder / "methods.csv")
-    members = members[members["rho"] == members["rho"].max()]
-    choosers = ["untuned", "worst-group IoU, with group labels", "loss at rho, without", "flip-risk, without labels"]
-    labelled = ranks[ranks["chooser"] == choosers[1]].set_index("method")
+    members = members[(members["rho"] == members["rho"].max()) & (members["chooser"] == LABELLED)]
+    tuned = ranks.loc[LABELLED].sort_values("rare")
     rows = []
-    for method in labelled.sort_values("rare").index:
-        cells = []
-        for chooser in choosers:
-            row = ranks[(ranks["method"] == method) & (ranks["chooser"] == chooser)].iloc[0]
-            cells.append(f"{row.rare:.2f}")
-        own = members[(members["method"] == method) & (members["chooser"] == choosers[1])]
-        rows.append([method, *cells, f"{labelled.loc[method, 'iou']:.2f}", learnt(own)])
-    heads = ["method", "untuned", "group labels", "loss at rho", "flip-risk", "foreground IoU", "learnt"]
-    return markdown(heads, rows)
-
-
-def tuned_gains(folder):
-    """What tuning with group labels gains in Flip in the rare groups."""
-    table = pd.read_csv(folder / "comparison.csv")
-    table = table[(table["quantity"] == RARE) & (table["selection"] == "untuned")]
-    rows = []
-    for method, found in table.groupby("method"):
-        cells = {0.9: "-", 0.95: "-"}
-        for row in found.itertuples():
-            cells[row.rho] = difference(row, interval=True)
-        rows.append([method, *cells.values()])
-    return markdown(["method", "gain at 0.9", "gain at 0.95"], rows)
+    for method, row in tuned.iterrows():
+        gain = difference(gains.loc[method], interval=True)
+        flips = [f"{ranks.loc[('untuned', method), 'rare']:.2f}", f"{row.rare:.2f}", gain]
+        rows.append([method, *flips, f"{row.iou:.2f}", learnt(members[members["method"] == method])])
+    return markdown(["method", "untuned, rho 0.95", "tuned", "gain", "foreground IoU", "learnt"], rows)
 
 
 def classes_levels(folder):
@@ -291,9 +247,7 @@ def classes_levels(folder):
         ("Flip, common", COMMON, average),
         ("Flip, rare", RARE, mean),
         ("pull", "scene_pull", mean),
-        ("flip-risk AUROC", "risk_auroc", average),
-        ("in rare groups", "group/rare/risk_auroc", mean),
-        ("scene-swap AUROC", "swap_auroc", average),
+        ("flip-risk AUROC in rare groups", "group/rare/risk_auroc", mean),
         ("Flip, all", "fg_flip", average),
         ("after repair", "repair_flip", average),
     ]
@@ -319,7 +273,7 @@ def mirror_flips(folder):
     """Flip after twenty-four epochs, by labels, mirroring and rho."""
     table = pd.read_csv(folder / "mirror_longer.csv")
     rows = []
-    for (labels, hflip, rho), found in table.groupby(["labels", "hflip", "rho"]):
+    for (labels, hflip, rho), found in table[table["hflip"] > 0].groupby(["labels", "hflip", "rho"]):
         groups = (found[found["group"] == group]["fg_flip"] for group in ("all", "common", "rare"))
         rows.append([labels, f"{hflip:g}", level_text(rho), *map(mean, groups)])
     return markdown(["labels", "hflip", "rho", "Flip, all", "common", "rare"], rows)
@@ -350,28 +304,9 @@ def swap_gains(folder):
         for rho, members in kept_records(records).groupby("rho"):
             gain = change(members["swap_auroc"] - members["risk_auroc"])
             fall = change(members["repair_flip"] - members["fg_flip"])
-            flips = [average(members[name]) for name in (COMMON, "group/common/repair_flip")]
-            rows.append(
-                [
-                    seeds,
-                    level_text(rho),
-                    average(members["risk_auroc"]),
-                    gain,
-                    average(members["fg_flip"]),
-                    fall,
-                    *flips,
-                ]
-            )
-    heads = [
-        "seeds",
-        "rho",
-        "AUROC of entropy",
-        "gain of scene swap",
-        "Flip",
-        "change by repair",
-        "Flip, common",
-        "after",
-    ]
+            after = average(members["group/common/repair_flip"])
+            rows.append([seeds, level_text(rho), gain, average(members["fg_flip"]), fall, after])
+    heads = ["seeds", "rho", "gain of scene swap", "Flip", "change by repair", "Flip, common, after"]
     return markdown(heads, rows)
 
 
@@ -447,12 +382,11 @@ TABLES = {
     "correlation_grid": {
         "levels": correlation_levels,
         "changes": correlation_changes,
-        "equivalence": correlation_equivalence,
     },
-    "methods_grid": {"differences": methods_differences, "verdicts": methods_verdicts, "choices": methods_choices},
-    "dose": {"map": dose_map, "fits": dose_fits, "changes": dose_changes},
+    "methods_grid": {"differences": methods_differences, "choices": methods_choices},
+    "dose": {"fits": dose_fits, "changes": dose_changes},
     "phase_diagram": {"flips": phase_flips, "fits": phase_fits},
-    "tuned_methods": {"ranks": tuned_ranks, "gains": tuned_gains},
+    "tuned_methods": {"ranks": tuned_ranks},
     "classes": {"levels": classes_levels, "methods": classes_methods, "many": classes_many},
     "mirror": {"flips": mirror_flips},
     "one_scale": {"use": scale_use},
