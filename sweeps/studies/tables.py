@@ -128,7 +128,24 @@ def methods_differences(folder):
             row = table[(table["method"] == method) & (table["rho"] == rho)].iloc[0]
             cells.append(difference(row, interval=rho == 0.95))
         rows.append([method, *cells, learnt_of(records, method)])
+    rows += sgd_rows(folder, records)
     return markdown(["method", *(f"rho {level_text(rho)}" for rho in levels), "learnt at 0.5"], rows)
+
+
+def sgd_rows(folder, records):
+    """Returns rows of members trained by SGD, as differences from cross-entropy by Adam; none before they are made."""
+    if not (folder / "sgd.csv").is_file():
+        return []
+    by_sgd = tested(folder, "sgd.csv")
+    by_adam = records[records["method"] == "ce"].assign(method="Adam")
+    rows = []
+    for method in by_sgd["method"].unique():
+        both = pd.concat([by_adam, by_sgd[by_sgd["method"] == method]])
+        cells = []
+        for rho, members in both.groupby("rho"):
+            cells.append(change(paired(members, RARE, "method", method, "Adam"), interval=rho == 0.95))
+        rows.append([f"{method}, SGD", *cells, learnt_of(by_sgd, method)])
+    return rows
 
 
 def difference(row, *, interval):

@@ -67,6 +67,16 @@ def test_an_edited_csv_file_changes_its_page(tmp_path, monkeypatch):
     assert "| keep | 0.5 | 0.5 | 0.25 [0.25, 0.25] |" in pages.renewed(page_of("mirror"), "mirror")
 
 
+def test_members_trained_by_sgd_are_compared_with_those_of_adam(tmp_path):
+    table = pd.read_csv(STUDIES / "methods_grid/results.csv", dtype={"group": str})
+    for name in ("results.csv", "comparison.csv"):
+        (tmp_path / name).write_bytes((STUDIES / "methods_grid" / name).read_bytes())
+    by_sgd = table[table["method"] == "ce"]
+    by_sgd.assign(fg_flip=by_sgd["fg_flip"] - 0.1, status="finished").to_csv(tmp_path / "sgd.csv", index=False)
+    last = pages.tables.methods_differences(tmp_path)[-1]
+    assert last == "| ce, SGD | -0.10 | -0.10 | -0.10 [-0.10, -0.10] | -0.10 | 5 of 5 |"
+
+
 def test_a_number_of_a_sentence_alone_is_found():
     page = "Flip is 0.85.\n\n| rho | Flip |\n| --- | ---: |\n| 0.95 | 0.84 |\n\n## What was done\n\nAdam at 0.002.\n"
     assert pages.strangers(page) == ["0.85"]
