@@ -66,7 +66,10 @@ def renewed(page, study):
         lines = tables.TABLES[study][mark[1]](HERE / study)
         return f"<!-- table: {mark[1]} -->\n" + "\n".join(lines) + "\n"
 
-    return MADE_BY.sub(str(MADE[study]), MARK.sub(table, page))
+    page = MARK.sub(table, page)
+    if study in MADE:
+        page = MADE_BY.sub(str(MADE[study]), page)
+    return page
 
 
 def strangers(page):
@@ -82,7 +85,7 @@ def strangers(page):
 
 
 def main():
-    for study in MADE:
+    for study in tables.TABLES:
         page = HERE / study / "README.md"
         page.write_text(renewed(page.read_text(), study))
 

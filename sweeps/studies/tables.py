@@ -8,6 +8,7 @@ from equivalence import two_one_sided_tests
 from scipy.stats import t
 
 from flipjax.page.tables import cut_interval
+from flipjax.report.paper import PUBLISHED
 from flipjax.results.learning import MOST_MISSED_SHARE
 from flipjax.results.rows import CLASSES_NOT_LEARNT, NOT_LEARNT, kept_records, member_quantities
 from flipjax.results.statistics.verdicts import differences_of
@@ -19,6 +20,8 @@ RATE = (0.0, 1.0)
 CHANGE = (-1.0, 1.0)
 LABELLED = "worst-group IoU, with group labels"
 """How a draw of a tuned method is chosen, in the study's tables."""
+PHOTO_NETWORKS = {"frozen features": "frozen.csv", "pretrained": "pretrained.csv", "small U-Net": "results.csv"}
+"""The tables of photos_grid, by network."""
 UNBOUNDED = (-np.inf, np.inf)
 COMMON, RARE, IOU = "group/common/fg_flip", "group/rare/fg_flip", "iou/foreground"
 
@@ -183,6 +186,45 @@ def jackknife(values, form=".2f", ends=UNBOUNDED):
     half = t.ppf(0.975, n - 1) * np.sqrt((n - 1) * values.var())
     low, high = np.clip([values.mean() - half, values.mean() + half], *ends)
     return format(values.mean(), form) + cut_interval(low, values.mean(), high, ends, form)
+
+
+def photos_levels(folder, *, name):
+    """Flip over pixels and over images, the top-decile share and flip-risk over rho, by cross-entropy."""
+    records = tested(folder, name)
+    columns = [
+        ("Flip, rare", RARE, mean),
+        ("Flip over images", "flip_image_mean", average),
+        ("top-decile share", "top_decile_flip_share", mean),
+        ("its ceiling", "top_decile_ceiling", average),
+        ("flip-risk AUROC", "risk_auroc", mean),
+        ("in rare groups", "group/rare/risk_auroc", average),
+    ]
+    return by_rho(records[records["method"] == "ce"], columns)
+
+
+def photos_paper(folder):
+    """The paper's mean Flip over images and top-decile share, of its deciles, with the share's highest ceiling."""
+    del folder
+    rows = []
+    for (data_set, encoder), found in pd.read_csv(PUBLISHED).groupby(["dataset", "encoder"]):
+        deciles = found.sort_values("decile")["mean_flip"].to_numpy()
+        # At most one in each image of the last decile.
+        ceiling = min(1.0, 1 / deciles.sum())
+        rows.append(
+            [f"{data_set}, {encoder}", f"{deciles.mean():.3f}", f"{deciles[-1] / deciles.sum():.2f}", f"{ceiling:.2f}"]
+        )
+    return markdown(["the paper, rho 0.95", "Flip over images", "top-decile share", "its ceiling, at most"], rows)
+
+
+def photos_changes(folder):
+    """Changes of Flip (rare) and foreground IoU from the lowest rho to 0.95, paired by seed."""
+    rows = []
+    for title, name in PHOTO_NETWORKS.items():
+        records = tested(folder, name)
+        records = records[records["method"] == "ce"]
+        changes = [change(paired(records, quantity, "rho", 0.95, records["rho"].min())) for quantity in (RARE, IOU)]
+        rows.append([title, *changes, learnt(records[records["rho"] == records["rho"].min()])])
+    return markdown(["from rho 0.5 to 0.95", "Flip, rare", "foreground IoU", "learnt at 0.5"], rows)
 
 
 def dose_fits(folder):
@@ -401,6 +443,12 @@ TABLES = {
         "changes": correlation_changes,
     },
     "methods_grid": {"differences": methods_differences, "choices": methods_choices},
+    "photos_grid": {
+        "changes": photos_changes,
+        "paper": photos_paper,
+        "frozen": functools.partial(photos_levels, name="frozen.csv"),
+        "pretrained": functools.partial(photos_levels, name="pretrained.csv"),
+    },
     "dose": {"fits": dose_fits, "changes": dose_changes},
     "phase_diagram": {"flips": phase_flips, "fits": phase_fits},
     "tuned_methods": {"ranks": tuned_ranks},

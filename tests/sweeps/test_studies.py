@@ -34,20 +34,20 @@ def page_of(study):
     return (STUDIES / study / "README.md").read_text()
 
 
-@pytest.mark.parametrize("study", pages.MADE)
+@pytest.mark.parametrize("study", pages.tables.TABLES)
 def test_the_tables_of_a_page_are_those_of_its_csv_files(study):
     page = page_of(study)
     assert "<!-- table: " in page
     assert pages.renewed(page, study) == page
 
 
-@pytest.mark.parametrize("study", pages.MADE)
+@pytest.mark.parametrize("study", pages.tables.TABLES)
 def test_every_table_has_a_marker(study):
     page = page_of(study)
     assert len(pages.MARK.findall(page)) == len(re.findall(r"^\| ---", page, re.MULTILINE))
 
 
-@pytest.mark.parametrize("study", pages.MADE)
+@pytest.mark.parametrize("study", pages.tables.TABLES)
 def test_a_sentence_has_no_number_that_no_table_has(study):
     assert pages.strangers(page_of(study)) == []
 
