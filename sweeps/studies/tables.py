@@ -383,7 +383,7 @@ def monitor_delays(folder):
                 if np.isfinite(row.delay):
                     delay = f"{row.delay:.0f}"
                 cells.append(f"{delay} ({row.alarms:.2f})")
-        rows.append([change_of, *cells])
+        rows.append([change_of.replace(" .", " 0."), *cells])
     return markdown(["change", "reference 100", "KS", "reference 1,000", "KS"], rows)
 
 
