@@ -226,6 +226,7 @@ def collect(folder):
     present = [name for name in (*GUIDES, *PROJECT) if (ROOT / name).is_file()]
     studies = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("sweeps/studies/*/README.md"))
     studies += sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("sweeps/benchmarks/*/README.md"))
+    studies.append("sweeps/studies/PREDICTIONS.md")
     stems = {name: name.removesuffix(".md") for name in [*present, *studies]}
     index = [
         (folder / "README.md").read_text(),
