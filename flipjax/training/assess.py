@@ -265,6 +265,6 @@ def _log_odds_elsewhere(
     return scene_log_odds, fill_log_odds
 
 
-def _mirror(images: jax.Array) -> jax.Array:
+def _mirror(images: Array) -> Array:
     """Returns images (B, H, W, ...) mirrored left to right."""
     return images[:, :, ::-1]
