@@ -17,7 +17,7 @@ from ml_collections import FrozenConfigDict
 import flipjax
 from flipjax import configure
 from flipjax.config import KEYS, MODEL_NAMES, PLACES, POOL_NAMES, ConfigError, Experiment, ModelSpec, default_config
-from flipjax.config.checks import check
+from flipjax.config.checks import check, check_value
 from flipjax.config.identity import digest_of
 from flipjax.config.keys import keys_in, static, traced
 from flipjax.config.methods import KNOB_DEFAULTS, Knobs, methods_of
@@ -342,6 +342,11 @@ def test_columns_are_last_names_of_traced_keys_and_full_names_of_static_ones():
         "seed",
         "crop",
     ]
+
+
+def test_an_empty_value_is_not_taken_for_several_of_an_axis():
+    with pytest.raises(ConfigError, match=r"^config\.train\.hflip: expected a number in \[0, 1\]; found \(\)$"):
+        check_value("train.hflip", ())
 
 
 def test_members_that_are_no_product_stand_in_a_list():

@@ -136,6 +136,13 @@ def test_a_cluster_stays_in_one_part(clusters, counts, seed):
         assert np.bincount(strata(pool)[part.objects]).tolist() == [1] * 4
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_clusters_beyond_those_that_test_and_validation_need_are_for_training(seed):
+    pool = photos([7] * 4, [f"p{number}" for number in range(7)] * 4)
+    split = split_pool(pool, n_val=8, n_test=4, seed=seed)
+    assert [len(part.objects) for part in (split.train, split.val, split.test)] == [16, 8, 4]
+
+
 def test_a_cluster_with_two_fixed_parts_is_refused():
     pool = photos([2, 2, 2, 2], ["p"] * 8)
     items = [dataclasses.replace(item, part=2 * (number > 5)) for number, item in enumerate(pool.objects)]
