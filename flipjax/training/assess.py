@@ -217,6 +217,15 @@ def _logits_of_pixels(experiment: Experiment, weights: Weights, pool: Pool, imag
     return logits_of(experiment, weights, features.astype(jnp.float32))
 
 
+class _Turn(NamedTuple):
+    """One pass of pasted regions through the network; stacked in a leading axis, all of them."""
+
+    surroundings: jax.Array
+    """What the regions are pasted on, (B, H, W, 3)."""
+    is_mirrored: jax.Array
+    """Whether the network sees the mirror images of the pasted images, bool ()."""
+
+
 def _log_odds_elsewhere(
     model: Callable, images: jax.Array, logits: jax.Array, scenes: Scenes | None, *, fills: bool
 ) -> tuple[jax.Array | None, jax.Array | None]:
@@ -233,28 +242,29 @@ def _log_odds_elsewhere(
     """
     region = intervene.foreground(logits)
     cover = intervene.soft_edge(region)
-    pasted = []
-    regions = []
+    surroundings = []
+    is_mirrored = []
     if scenes is not None:
-        # Draw d of kind k is number k * D + d.
+        # Draw d of kind k is number k * D + d; each pasted image passes as it is, then mirrored.
         for scene in scenes.images.reshape(-1, *images.shape[1:]):
-            on_scene = intervene.paste(images, cover, scene)
-            pasted += [on_scene, _mirror(on_scene)]
-            regions += [region, _mirror(region)]
-    on_scenes = len(pasted)
+            surroundings += [jnp.broadcast_to(scene, images.shape)] * 2
+            is_mirrored += [False, True]
+    on_scenes = len(surroundings)
     if fills:
-        for fill in FILLS.values():
-            pasted.append(intervene.paste(images, cover, fill(images)))
-            regions.append(region)
-    if not pasted:
+        surroundings += [fill(images) for fill in FILLS.values()]
+        is_mirrored += [False] * len(FILLS)
+    if not surroundings:
         return None, None
 
-    def log_odds_of(pasted_and_region: tuple[jax.Array, jax.Array]) -> jax.Array:
-        pasted_images, region_there = pasted_and_region
-        return intervene.region_log_odds(model(pasted_images), region_there)
+    def log_odds_of(turn: _Turn) -> jax.Array:
+        pasted = intervene.paste(images, cover, turn.surroundings)
+        seen = jnp.where(turn.is_mirrored, _mirror(pasted), pasted)
+        region_seen = jnp.where(turn.is_mirrored, _mirror(region), region)
+        return intervene.region_log_odds(model(seen), region_seen)
 
     # A loop, so that the network is compiled once for all.
-    log_odds = jax.lax.map(log_odds_of, (jnp.stack(pasted), jnp.stack(regions)))
+    turns = _Turn(surroundings=jnp.stack(surroundings), is_mirrored=jnp.array(is_mirrored))
+    log_odds = jax.lax.map(log_odds_of, turns)
     scene_log_odds = None
     if scenes is not None:
         of_both_directions = (log_odds[:on_scenes:2] + log_odds[1:on_scenes:2]) / 2
