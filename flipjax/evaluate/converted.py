@@ -23,7 +23,7 @@ from flipjax.config.plan import plan, with_model
 from flipjax.config.program import Program
 from flipjax.data.pool import Catalog, Pool, gather
 from flipjax.support.terminal import Bar
-from flipjax.training.assess import Questions, Scenes
+from flipjax.training.assess import Questions
 from flipjax.training.network.forward import Weights, evaluation_batch, first_weights, mean_surroundings, predict
 from flipjax.training.scenes import check_scenes, split_evenly, training_scenes
 from flipjax.training.task import Task, make_task, starting_weights
@@ -231,10 +231,9 @@ def swap_scenes(
     if task.pool.kind == "composite":
         scenes = training_scenes(task, intervene, seed=experiment.split.seed)
     else:
-        compiled = jax.jit(mean_surroundings, static_argnums=0)
-        surroundings = compiled(experiment, network.weights, task.pool, validation)
-        scenes = Scenes(images=surroundings[:, None], draw_weights=jnp.ones(1))
-    questions = Questions(logit_scores=False, mirror_and_fills=False, masks=False)
+        surroundings = jax.jit(mean_surroundings, static_argnums=0)
+        scenes = surroundings(experiment, network.weights, task.pool, validation)[:, None], jnp.ones(1)
+    questions = Questions("given", logit_scores=False, mirror_and_fills=False, masks=False)
     # Concatenated, because another number of images would compile another program.
     both = np.concatenate([rows, validation])
     batches = []

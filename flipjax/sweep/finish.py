@@ -31,7 +31,7 @@ from flipjax.support.npz import write_arrays
 from flipjax.sweep.folder.results import gallery_size, shown_images
 from flipjax.sweep.folder.workdir import Workdir
 from flipjax.sweep.programs import layout_of
-from flipjax.training.assess import FILLS, MASK_SIDE, Assessed, Questions, Scenery, Scenes, Surroundings
+from flipjax.training.assess import FILLS, MASK_SIDE, Assessed, Questions, Scenery
 from flipjax.training.member import State, Status
 from flipjax.training.model import Model
 from flipjax.training.network.forward import NO_WEIGHTS, Weights, first_weights, flat, nested, predict
@@ -64,7 +64,7 @@ class Evaluation:
     rows: np.ndarray
     """Pool rows (n, 2) of the validation and then of the test images; one compiled program takes both."""
     scenery: Scenery
-    """What `first` pastes regions on."""
+    """The scenes of `first`, as `Questions` takes them."""
 
     @property
     def shared(self) -> tuple[Pool, np.ndarray, Scenery]:
@@ -163,20 +163,23 @@ def _evaluation(program: Program, plan: Plan, task: Task) -> Evaluation:
     """Returns what to ask of every member, on images of both parts."""
     scenery: Scenery
     if plan.intervene.scenes == "none":
+        scenes = "none"
         scenery = None
     elif task.pool.kind == "composite":
+        scenes = "given"
         scenery = training_scenes(task, plan.intervene, seed=program.experiment.split.seed)
     else:
-        scenery = Surroundings(task.tables["val"].rows)
+        scenes = "surroundings"
+        scenery = task.tables["val"].rows
     has_scores = plan.intervene.scores != "none"
     first = Questions(
-        scenes=scenery is not None,
+        scenes,
         logit_scores=has_scores,
         mirror_and_fills=plan.intervene.scores == "all",
         masks=has_scores and _stores_masks(plan, program.experiment),
         own=plan.quantities,
     )
-    later = Questions(scenes=False, logit_scores=False, mirror_and_fills=False, masks=False, own=plan.quantities)
+    later = Questions("none", logit_scores=False, mirror_and_fills=False, masks=False, own=plan.quantities)
     rows = np.concatenate([table.rows for table in task.tables.values()])
     return Evaluation(first, later, task.pool, rows, scenery)
 
@@ -259,9 +262,10 @@ def _scores(questions: Questions, answer: Assessed, is_validation: np.ndarray) -
 
 def _pass_shares(evaluation: Evaluation) -> np.ndarray | None:
     """Returns the weight of each forward pass on other scenes, (2 D,): half of its draw's, as its mirror image's is."""
-    if not isinstance(evaluation.scenery, Scenes):
+    if not isinstance(evaluation.scenery, tuple):
         return None
-    return np.repeat(np.asarray(evaluation.scenery.draw_weights) / 2, 2)
+    _, shares = evaluation.scenery
+    return np.repeat(np.asarray(shares) / 2, 2)
 
 
 def _centers(log_odds: np.ndarray) -> np.ndarray:

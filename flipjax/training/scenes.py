@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -10,7 +11,6 @@ from flipjax.config import ConfigError, InterveneSpec
 from flipjax.data.pool import Pool, at_strength, scenes_alone
 from flipjax.intervene.centers import split_point
 from flipjax.intervene.scenes import draw_scenes, join_scenes
-from flipjax.training.assess import Scenes
 from flipjax.training.task import Task
 
 
@@ -20,8 +20,10 @@ def check_scenes(task: Task, intervene: InterveneSpec) -> None:
         raise ConfigError("config.intervene.scenes", "mean or none for a pool of photos", intervene.scenes)
 
 
-def training_scenes(task: Task, intervene: InterveneSpec, *, seed: int) -> Scenes:
-    """Returns training scenes of each kind; of a pool with a strength, those at strengths 0 and 1.
+def training_scenes(task: Task, intervene: InterveneSpec, *, seed: int) -> tuple[jax.Array, jax.Array]:
+    """Returns D training scenes of each of S kinds, (S, D, H, W, channels) in 0..1, and the weights of the D, (D,).
+
+    Of a pool with a strength: those at strengths 0 and 1, (2, S, D, H, W, channels).
 
     Args:
         task: of the program.
@@ -31,12 +33,12 @@ def training_scenes(task: Task, intervene: InterveneSpec, *, seed: int) -> Scene
     pool = task.pool
     if pool.strength is None:
         return _training_scenes(pool, task, intervene, seed=seed)
-    without_cue = _training_scenes(at_strength(pool, 0), task, intervene, seed=seed)
-    with_cue = _training_scenes(dataclasses.replace(pool, strength=None), task, intervene, seed=seed)
-    return with_cue._replace(images=jnp.stack([without_cue.images, with_cue.images]))
+    without_cue, _ = _training_scenes(at_strength(pool, 0), task, intervene, seed=seed)
+    with_cue, weights = _training_scenes(dataclasses.replace(pool, strength=None), task, intervene, seed=seed)
+    return jnp.stack([without_cue, with_cue]), weights
 
 
-def _training_scenes(pool: Pool, task: Task, intervene: InterveneSpec, *, seed: int) -> Scenes:
+def _training_scenes(pool: Pool, task: Task, intervene: InterveneSpec, *, seed: int) -> tuple[jax.Array, jax.Array]:
     """Returns the training scenes of a pool, which are blended if it has a strength."""
     assert intervene.scenes != "none", "asked of a configuration that swaps no scenes"
     if pool.cue == "scene" and pool.strength is None:
@@ -51,7 +53,7 @@ def _training_scenes(pool: Pool, task: Task, intervene: InterveneSpec, *, seed: 
     if intervene.scenes != "mean":
         drawn = of_training[draw_scenes(key_of(seed), kinds, count=1)]
     samples = photos[drawn] / np.float32(255)
-    return Scenes(*join_scenes(np.stack(means).astype(np.float32), samples, scenes=intervene.scenes))
+    return join_scenes(np.stack(means).astype(np.float32), samples, scenes=intervene.scenes)
 
 
 def split_evenly(log_odds: np.ndarray) -> np.ndarray:

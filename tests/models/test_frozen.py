@@ -21,7 +21,7 @@ from flipjax.models.weights import pretrained
 from flipjax.models.weights.initial import draw_weights
 from flipjax.page import charts
 from flipjax.sweep.programs import layout_of
-from flipjax.training.assess import Questions, Scenes
+from flipjax.training.assess import Questions
 from flipjax.training.network import forward
 from flipjax.training.network.features import AT_ONCE
 from flipjax.training.population import devices
@@ -272,7 +272,7 @@ def test_regions_on_other_scenes_and_mirror_images_are_asked_as_any_networks(com
         blurred = intervene.region_log_odds(predict(pasted), intervene.foreground(logits))
         return odds, blurred, intervene.mirror_risk(logits, predict(images[:, :, ::-1]))
 
-    answer = jax.jit(questions, static_argnums=0)(experiment, weights, task.pool, rows, Scenes(scenes, np.ones(1)))
+    answer = jax.jit(questions, static_argnums=0)(experiment, weights, task.pool, rows, (scenes, np.ones(1)))
     odds, blurred, mirror = asked_plainly(weights, rows, scenes)
     # Features are float16.
     np.testing.assert_allclose(answer.scene_log_odds, odds, rtol=0, atol=5e-3)

@@ -23,7 +23,7 @@ from flipjax.results.cells import Cell
 from flipjax.results.scores import WANTED_RISK, disagreement, pairwise_dice, score_rows, shared_pixels, unpack_classes
 from flipjax.support.frames import records_of
 from flipjax.support.npz import read_arrays, write_arrays
-from flipjax.training.assess import Questions, Scenes, Surroundings, pack_classes
+from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.member import init_state
 from flipjax.training.network.forward import logits_of
 from flipjax.training.population import devices
@@ -40,14 +40,14 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
     rows = validation[0][:16]  # The mean of surroundings leaves out an incomplete batch.
     photos = np.asarray(pool.scenes) / np.float32(255)
     kinds = np.arange(len(photos)) // (len(photos) // 2)
-    last = Scenes(*intervene.choose_scenes(jax.random.key(0), photos, kinds=kinds, scenes="both", count=2))
+    last = intervene.choose_scenes(jax.random.key(0), photos, kinds=kinds, scenes="both", count=2)
 
     def ask(questions, last):
         return population_selected.map_selected(current, questions, *devices.replicate(layout, (pool, rows, last)))
 
     questions = Questions()
     mapped = ask(questions, last)
-    unscened = ask(Questions(logit_scores=False, mirror_and_fills=False, masks=False), Surroundings(rows))
+    unscened = ask(Questions("surroundings", logit_scores=False, mirror_and_fills=False, masks=False), rows)
     assert (unscened.scores, unscened.fill_log_odds, unscened.masks) == (None, None, None)
     weights = jax.jit(init_state, static_argnums=0)(tiny, members[1]).weights
 

@@ -12,7 +12,7 @@ import pytest
 from flipjax.config import ModelSpec, PopulationSpec
 from flipjax.config.methods import METHODS, active_knobs
 from flipjax.models.convolutions import tracing
-from flipjax.training.assess import Questions, Scenes, Surroundings
+from flipjax.training.assess import Questions
 from flipjax.training.epoch import loop
 from flipjax.training.member import init_state
 from flipjax.training.network.forward import evaluate
@@ -66,11 +66,11 @@ def test_an_epoch_lowers(shapes, tiny, everything, form):
 def test_evaluation_lowers(shapes, everything, asked):
     layout, _, states, pool, (rows, *_) = shapes(everything, "packed")
     stacked = states.best["val_loss"].weights, np.ones(2, bool), np.ones(2, np.float32)
-    scenes = Scenes(np.zeros((2, 1, *pool.scenes.shape[1:]), np.float32), np.ones(1, np.float32))
+    scenes = np.zeros((2, 1, *pool.scenes.shape[1:]), np.float32), np.ones(1, np.float32)
     function, given = {
         "the decomposition": (evaluate, ()),
         "swapped scenes": (Questions(), (scenes,)),
-        "surroundings": (Questions(), (Surroundings(rows),)),
+        "surroundings": (Questions("surroundings"), (rows,)),
     }[asked]
     check(population_selected.selected_program(layout), everything, layout, function, *stacked, pool, rows, *given)
 

@@ -77,7 +77,7 @@ def test_a_sharded_map_of_whole_runs_has_the_weights_and_counts_of_a_sweep(two_d
         np.testing.assert_allclose(rows[:, :length], wanted, rtol=1e-5)
         assert np.isnan(rows[:, length:]).all()
     # All that a sweep asks, whose program differs most from that of a whole run.
-    asked = Questions(scenes=False, logit_scores=True, mirror_and_fills=True, masks=True)
+    asked = Questions("none", logit_scores=True, mirror_and_fills=True, masks=True)
     answers = population_selected.map_selected(current, asked, train.data.pool, train.data.test, None).decomposition
     for place, rule in enumerate(experiment.train.selection):
         populations.assert_same(trained.test[rule].confusion, answers.confusion[place])
@@ -149,7 +149,7 @@ def test_train_map_has_the_weights_and_counts_of_a_sweep():
     current = populations.copied(engine.current)
     trained = jax.device_get(train.map(train.members()))
     answers = population_selected.map_selected(
-        engine.current, Questions(scenes=False), train.data.pool, train.data.test, None
+        engine.current, Questions("none"), train.data.pool, train.data.test, None
     ).decomposition
     for place, (rule, kept) in enumerate(current.best.items()):
         assert_kept(trained.best[rule], kept, train.experiment)

@@ -36,7 +36,12 @@ Example:
     '95%'
 """
 TAIL = (1 - LEVEL) / 2
-"""Probability beyond either end."""
+"""Probability beyond either end.
+
+Example:
+    >>> round(TAIL, 3)
+    0.025
+"""
 _LARGEST_SIZE = 1e9
 """Largest effective number of images. Up to it Beta quantiles are exact; shares then vary as little as rounding."""
 

@@ -85,14 +85,13 @@ def validate(
         loss = jnp.where(is_reference, robust_loss, loss)
         group_weights = jnp.where(is_reference, new_group_weights, group_weights)
     confusion = images.decomposition.confusion * selecting[:, None, None]
-    flip_risk = images.decomposition.flip_risk
-    has_risk = (selecting > 0) & jnp.isfinite(flip_risk)
+    has_risk = (selecting > 0) & jnp.isfinite(images.decomposition.flip_risk)
     validation = Validation(
         loss=loss,
         loss_at_rho=loss_at_rho,
         worst_group_iou=_worst_group_iou(experiment, confusion, groups),
         flip=pixel_ratios(confusion.sum(0)).flip.value,
-        risk=jnp.where(has_risk, flip_risk, 0.0).sum() / has_risk.sum(),
+        risk=jnp.where(has_risk, images.decomposition.flip_risk, 0.0).sum() / has_risk.sum(),
         cross_entropy=cross_entropy,
     )
     return validation, group_weights

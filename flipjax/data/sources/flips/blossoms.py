@@ -97,7 +97,7 @@ def draw_blossoms(kind: BlossomKind, numbers: np.ndarray, *, size: int) -> np.nd
     Example:
         >>> middling = np.full((1, 24), 0.5)
         >>> blossom = draw_blossoms(KINDS[0], middling, size=16)
-        >>> (blossom[0, :, :, 3] > 127).sum()  # Pixels of the blossom, of 256.
+        >>> int((blossom[0, :, :, 3] > 127).sum())  # Pixels of the blossom, of 256.
         38
     """
     u = _Numbers(*numbers.T[: len(_Numbers._fields), :, None, None])
