@@ -205,13 +205,6 @@ def judge(monitor: Monitor, test: DriftTest, score: float, cluster: object = Non
     return Verdict(score, flagged, test.evidence, 1 / test.largest, test.alarm)
 
 
-def _densities(rank: float) -> np.ndarray:
-    """Returns the density of each bet at a rank in (0, 1), which is near 0 for a score higher than those before it."""
-    p = min(max(rank, LEAST_RANK), 1 - LEAST_RANK)
-    a, b = BETS.T
-    return np.exp((a - 1) * np.log(p) + (b - 1) * np.log1p(-p) - LOG_NORMALIZERS)
-
-
 def alarm_delay(monitor: Monitor, scores: ArrayLike, *, before: int = 0, longest: int = LONGEST_DELAY) -> float:
     """Returns the median number of images from a change until the drift alarm, on STREAMS drawn with replacement.
 
