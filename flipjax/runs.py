@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,33 +12,35 @@ import numpy as np
 import pandas as pd
 
 from flipjax.backend.random import random_bits
-from flipjax.config import AXES, PLACES, Config, ConfigError, default_config
+from flipjax.config import AXES, Config, ConfigError
 from flipjax.config.identity import digest_of
-from flipjax.config.names.former import with_new_names
 from flipjax.config.plan import of_one_program, plan, plan_images
-from flipjax.config.program import Value
+from flipjax.config.program import Program, Value
 from flipjax.config.reading import configure, run_name
-from flipjax.config.values import leaves, points_of
+from flipjax.config.values import points_of
 from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.data.sources.arrays import ArrayData, keys_of
 from flipjax.metrics import Decomposition
 from flipjax.metrics.summary.names import column, key_of, title_of
 from flipjax.report.page import build_report
 from flipjax.results.cells import Cell
-from flipjax.results.follow import CallbackError, Epoch
-from flipjax.results.record import RECORD, read_record
+from flipjax.results.record import recorded_config
 from flipjax.results.rows import COMPARED
 from flipjax.results.run import StoredRun
 from flipjax.results.scores import unpack_classes
 from flipjax.results.text import varying_axes
+from flipjax.results.tracking.follow import CallbackError, Epoch
+from flipjax.results.unfinished import STATUS
 from flipjax.support.files import DamagedError
 from flipjax.support.terminal import Interrupts, listed
+from flipjax.sweep.folder.workdir import Workdir
 from flipjax.sweep.run import run_sweep
 from flipjax.training.assess import MASK_SIDE
 from flipjax.training.model import Model, load_model
 from flipjax.training.network.own import check_functions
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -81,9 +83,9 @@ def run(
             data make a different run.
         fresh: whether to start over; an earlier run is renamed.
         fail_fast: whether to stop at the first program that fails.
-        on_epoch: called after each epoch, once it is stored, with a `flipjax.results.follow.Epoch`: the `program`, the
-            `number` of the epoch, and `curves`, the rows of history.csv of the members that trained in it. An error
-            that it raises ends the run as an interrupt does.
+        on_epoch: called after each epoch, once it is stored, with a `flipjax.results.tracking.follow.Epoch`: the
+            `program`, the `number` of the epoch, and `curves`, the rows of history.csv of the members that trained in
+            it. An error that it raises ends the run as an interrupt does.
 
     Raises:
         ConfigError: the configuration, the folder or the data cannot be used.
@@ -191,6 +193,8 @@ class Run(StoredRun):
         self._config = config
 
     def _repr_html_(self) -> str:
+        if not self.cells:
+            return self.members.to_html()
         rows = self.results[self.results["split"] == "test"].drop_duplicates(["member", "group"])
         flips = rows.pivot(index="member", columns="group", values="fg_flip")[["all", "common", "rare"]]
         return self.members.join(flips.add_prefix("Flip, ")).to_html(na_rep="", float_format="{:.3g}".format)
@@ -200,20 +204,26 @@ class Run(StoredRun):
         """The configuration; for an opened run, with defaults in place of the user's functions."""
         if self._config is not None:
             return self._config
-        recorded = leaves(with_new_names(read_record(self.folder)["config"]))
-        values = {name: _without_functions(name, _tuples(value)) for name, value in recorded.items()}
-        try:
-            return configure(default_config(), values)
-        except ConfigError as error:
-            raise DamagedError(f"{self.folder / RECORD}: expected a configuration of this flipjax ({error})") from error
+        return recorded_config(self.folder)
 
     def member(self, name: str) -> "RunMember":
         """Returns a member by its name, such as m003."""
-        if name not in self.members.index:
-            raise ConfigError("member", f"one of {listed(self.members.index)}", name)
+        names = self.members.index.tolist()
+        if self.unfinished is not None:
+            names += [other for other in self.unfinished.members["member"] if other not in names]
+        if name not in names:
+            raise ConfigError("member", f"one of {listed(names)}", name)
         return RunMember(self, name)
 
-    def plot(self, quantity: str | None = None, *, by: str | None = None, group: str = "all") -> "Figure":
+    def plot(
+        self,
+        quantity: str | None = None,
+        *,
+        by: str | None = None,
+        group: str = "all",
+        repaired: bool = False,
+        ax: "Axes | Sequence[Axes] | np.ndarray | None" = None,
+    ) -> "Figure":
         """Returns a figure over rho whose panels are as wide as a column of a paper, to save as a PDF.
 
         Without arguments it shows Flip of the common and the rare groups, a panel a setting of the other axes.
@@ -223,19 +233,23 @@ class Run(StoredRun):
             quantity: a column of `results`, such as `fg_flip` or `iou_foreground`.
             by: an axis of which each value is a line; of one level of rho the settings stand beside each other.
             group: `all`, `common` or `rare`.
+            repaired: whether the figure without arguments also shows Flip after repair, where it was measured.
+            ax: Matplotlib's axes to draw on, in their own style and without the note on seeds, in place of a new
+                figure: as many as there are panels.
 
         Raises:
-            ConfigError: another quantity, axis or group; or the run has one level of rho and one setting, or no member
-                that has learnt the classes, so that there is nothing to draw.
+            ConfigError: another number of axes than of panels; another quantity, axis or group; or the run has one
+                level of rho and one setting, or no member that has learnt the classes, so that there is nothing to
+                draw.
         """
         # Imported here because matplotlib is slow to import.
-        from flipjax.page.charts import make_figure
+        from flipjax.page.charts import draw_on, make_figure
         from flipjax.report.over_rho import overlay_chart
         from flipjax.report.page_charts import flip_chart
 
         tables = self.first_rule
         if quantity is None and by is None and group == "all":
-            chart = flip_chart(tables.means, tables.kept, note=tables.note_on_dots())
+            chart = flip_chart(tables.means, tables.kept, note=tables.note_on_dots(), repaired=repaired)
         else:
             key = self._key_of(quantity or "fg_flip", group)
             axes = []
@@ -249,7 +263,9 @@ class Run(StoredRun):
             raise ConfigError("plot", "a run with members that have learnt the classes", "none; see .members")
         if not chart.panels:
             raise ConfigError("plot", "a run of two levels of rho or two settings", "one; its Flip is in .summary")
-        return make_figure(chart)
+        if ax is None:
+            return make_figure(chart)
+        return draw_on(chart, list(np.ravel(np.array(ax, object))))
 
     def _key_of(self, quantity: str, group: str) -> str:
         """Returns the key of a quantity of a group in `summary`."""
@@ -285,7 +301,7 @@ class RunMember:
 
     @cached_property
     def results(self) -> pd.DataFrame:
-        """The member's rows of results.csv."""
+        """The member's rows of results.csv; FileNotFoundError if no member has results yet."""
         return self.run.results[self.run.results["member"] == self.name]
 
     @property
@@ -302,6 +318,13 @@ class RunMember:
         """The member's values of the static keys that vary, by dotted name."""
         return dict(points_of(self.run.config)[int(self._program)].values)
 
+    @property
+    def _planned_program(self) -> Program | None:
+        """The program of a member without results yet, if it is known."""
+        if self.run.unfinished is None:
+            return None
+        return self.run.unfinished.program_of(self.name)
+
     @cached_property
     def _cell_name(self) -> str:
         """The name of the cell that holds the member, such as 000."""
@@ -313,6 +336,8 @@ class RunMember:
     @property
     def _program(self) -> str:
         """The name of the member's program, which is its number in the run; a part of one has a longer name."""
+        if self._planned_program is not None:
+            return self._planned_program.name
         return self._cell_name.partition("/")[0]
 
     @property
@@ -321,7 +346,9 @@ class RunMember:
 
     @property
     def status(self) -> str:
-        """Such as `finished` or `diverged`, under the first selection rule."""
+        """Such as `finished` or `diverged`, under the first selection rule; `unfinished` without results yet."""
+        if self.run.unfinished is not None and self.name in self.run.unfinished:
+            return STATUS
         return str(self.run.members.loc[self.name, "status"])
 
     def decomposition(self, part: str = "test", rule: str | None = None) -> Decomposition:
@@ -394,11 +421,23 @@ class RunMember:
             rule: of `config.train.selection`; `config.population.keep` sets which have weights.
             build: the function that builds a user's own network, needed for an opened run.
 
+        Of a member without results yet, these are the weights that the rule has kept up to the last checkpoint.
+
         Raises:
-            ConfigError: another rule.
-            FileNotFoundError: the run did not keep these weights.
+            ConfigError: another rule, or a member without results in a run of the user's own functions.
+            FileNotFoundError: the run did not keep these weights, or has no checkpoint of the member.
             WeightsError: the file is damaged, or needs `build`.
         """
+        unfinished = self.run.unfinished
+        if unfinished is not None and self.name in unfinished:
+            program = self._planned_program
+            if program is None:
+                own = "a run of functions of your own; the same command makes its weights at its end"
+                raise ConfigError("member", "one with results, or of a configuration that config.json holds", own)
+            # Imported here because Orbax is slow to import.
+            from flipjax.sweep.folder.kept import kept_model
+
+            return kept_model(Workdir(self.run.folder), program, self.name, rule=rule, data=self.run.data)
         rule = self._rule(rule)
         file = self.run.folder / "cells" / self._program / "weights" / f"{self.name}.{rule}.safetensors"
         if not file.is_file():
@@ -407,22 +446,3 @@ class RunMember:
             raise FileNotFoundError(f"{file}: expected the weights of the rule {rule}; {kept_rules}")
         network = build or self.static.get("model.build", self.run.config.model.build)
         return load_model(file, build=network)
-
-
-def _without_functions(name: str, value: object) -> object:
-    """Returns the value of a dotted key, the default for functions, of which config.json stores names and sources."""
-    if name == "quantities":
-        return ()
-    if name not in PLACES or not PLACES[name].holds_functions:
-        return value
-    key = PLACES[name]
-    if name.startswith("axes.") and isinstance(value, tuple):
-        return tuple(item if key.accepts(item) else key.default for item in value)
-    return value if key.accepts(value) else key.default
-
-
-def _tuples(value: object) -> object:
-    """Returns JSON's lists as tuples, at any depth."""
-    if isinstance(value, list):
-        return tuple(map(_tuples, value))
-    return value

@@ -31,7 +31,12 @@ LAYERS = (
     ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
-OTHER_METRICS = {"flipjax.metrics.nnxmetric", "flipjax.metrics.pixels.tensors", "flipjax.metrics.torchmetric"}
+OTHERS = {
+    "flipjax.metrics.nnxmetric",
+    "flipjax.metrics.pixels.tensors",
+    "flipjax.metrics.torchmetric",
+    "flipjax.models.networks.torch_networks",
+}
 """Modules of Flax, PyTorch and torchmetrics, which are loaded where these are at hand."""
 POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.
 
@@ -178,7 +183,7 @@ def test_what_the_lower_layers_import():
         "augment": {"jax"},
         "intervene": {"jax", "numpy", "scipy"},
     }
-    for name in TREES.keys() - {"flipjax"} - OTHER_METRICS:
+    for name in TREES.keys() - {"flipjax"} - OTHERS:
         others = {other.split(".")[0] for other in imports(name)} - sys.stdlib_module_names
         others -= {"flipjax", "lazy_loader"}
         assert not others & {"tensorflow", "torch"} and others <= allowed.get(unit(name), others), name

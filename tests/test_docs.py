@@ -9,13 +9,21 @@ import pathlib
 import re
 import tokenize
 
+import faults
 import pytest
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
 import flipjax
+from flipjax.__main__ import main
+from flipjax.config import reading
+from flipjax.config.plan import plan
+from flipjax.config.reading import configure
+from flipjax.data import POOLS
+from flipjax.report import page
 
-COLLECT = pathlib.Path(__file__).parents[1] / ".ci/docs/collect.py"
+ROOT = pathlib.Path(__file__).parents[1]
+COLLECT = ROOT / ".ci/docs/collect.py"
 if not COLLECT.is_file():
     pytest.skip("needs .ci/docs, which a source distribution lacks", allow_module_level=True)
 
@@ -167,7 +175,63 @@ def test_a_promise_names_tests_that_are_there(names):
         assert (pathlib.Path(__file__).parent / name).is_file(), name
 
 
-ROOT = COLLECT.parents[2]
+@pytest.fixture(scope="module")
+def from_pytorch(tmp_path_factory):
+    """The page *Coming from PyTorch*: an empty folder, and the names that its first lines make there of a tiny run."""
+    folder = tmp_path_factory.mktemp("pytorch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        use_a_tiny_run(patch)
+        exec(FROM_PYTORCH.partition("```python\n")[2].partition("```")[0], names := {})
+    return folder, names
+
+
+def use_a_tiny_run(patch):
+    """Lets smoke be a tiny configuration whose pool is drawn once, and writes no pages of runs."""
+    patch.setattr(reading, "shipped_configs", lambda: {"smoke": faults.whole_run()[1]})
+    patch.setitem(POOLS, "synthetic", faults.DRAWN)
+    patch.setattr(page, "build_report", lambda folder: "")
+
+
+@pytest.fixture
+def names(from_pytorch, monkeypatch):
+    """The same names, of which a line changes its own copy."""
+    folder, made = from_pytorch
+    monkeypatch.chdir(folder)
+    use_a_tiny_run(monkeypatch)
+    return made | {"config": configure(made["config"])}
+
+
+FROM_PYTORCH = (ROOT / "flipjax/PYTORCH.md").read_text()
+LINES = re.findall(r"^\| (?!in PyTorch|---)(.*?) \| .* \| `(.*)` \|$", FROM_PYTORCH, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("subject", "line"), LINES, ids=[subject for subject, _ in LINES])
+def test_a_line_for_those_who_come_from_pytorch_runs(names, subject, line):
+    for call, package in {"TorchFlipMetric": "torchmetrics", "model.torch()": "torch", "--track": "wandb"}.items():
+        if call in line and importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}")
+    if line.startswith("flipjax "):
+        assert main([*line.split()[1:], "--dry_run"]) == 0
+        return
+    exec(line, names)
+    plan(names["config"])
+
+
+def test_a_run_is_followed_in_tensorboard(names):
+    names["tensorboardX"] = pytest.importorskip("tensorboardX", reason="it is no dependency")
+    exec(FROM_PYTORCH.split("```python\n")[2].partition("```")[0], names)
+    names["writer"].close()
+    (events,) = pathlib.Path("logs").iterdir()
+    assert all(name in events.read_bytes() for name in (b"valid_flip/m000", b"valid_flip/m001"))
+
+
+def test_the_page_for_those_who_come_from_pytorch_is_short():
+    assert len(FROM_PYTORCH.split()) <= 500
+    # But for the heads of three tables, two lines each, and the row that points to lines below, all rows are run.
+    assert len(LINES) == FROM_PYTORCH.count("\n| ") - 7
+
+
 NO_ZERO = re.compile(r"""(?:^|[\s(\[,|])[-+]?\.\d+(?![\d]*[fge%])""")
 """A decimal without its zero; formats such as `,.2f` are none."""
 

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 from results.tables import RECORDED
 from run_folder import SETTINGS, TRAINED, make_run
 
@@ -217,6 +218,24 @@ def test_a_plot_overlays_methods_with_intervals(tmp_path):
     ends = sorted((low[1], high[1]) for low, high in drawn)
     np.testing.assert_allclose(ends, sorted(zip(rare["low"], rare["high"], strict=True)))
     assert len(run.plot("iou_foreground").axes) == 2
+
+
+def test_a_plot_is_drawn_on_axes_of_ones_own(tmp_path):
+    make_run(tmp_path, stored=False)
+    run = flipjax.open_run(tmp_path)
+    figure = Figure()
+    left, right = figure.subplots(1, 2)
+    assert run.plot(ax=right) is figure and run.plot("iou_foreground", ax=left) is figure
+    assert "foreground IoU" in left.get_ylabel() and right.get_legend() is not None
+    with pytest.raises(ConfigError, match=r"^ax: expected as many axes as panels, 1 \(.*\); found 2$"):
+        run.plot(ax=[left, right])
+
+
+@pytest.mark.parametrize("repaired", [False, True])
+def test_a_plot_shows_flip_after_repair_on_request(recorded, repaired):
+    names = {text.get_text() for axes in recorded.plot(repaired=repaired).axes for text in axes.get_legend().texts}
+    assert {"common groups", "rare groups"} <= names
+    assert ("rare, repaired" in names) == repaired
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).parents[2]
 GUIDES = (
+    "flipjax/PYTORCH.md",
     "configs/README.md",
     "flipjax/data/README.md",
     "flipjax/assays/README.md",

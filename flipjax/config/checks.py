@@ -73,6 +73,8 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
     if field in IN_PYTHON:
         return f"in Python it is {IN_PYTHON[field]}"
     key = nearest_key(name)
+    if key is None and section == "grid":
+        return f"{prefix}grid is {prefix}axes or {prefix}members now"
     if key is None:
         of_section = [place for place in PLACES if place.startswith(f"{section}.")] or list(SECTIONS)
         return f"valid are {', '.join(of_section)}"

@@ -248,6 +248,7 @@ def _run_file(path: Path, variant: str) -> Config:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        _check_names_at(error, path)
         # Of any type: sys.exit() in the file would end this process, and with 0 as if all were done.
         in_file = error.__traceback__ and error.__traceback__.tb_next
         lines = "".join(traceback.format_exception(type(error), error, in_file))
@@ -255,6 +256,26 @@ def _run_file(path: Path, variant: str) -> Config:
     if not isinstance(config, ConfigDict):
         raise ConfigError(str(path), "get_config() to return a ConfigDict, as default_config() does", repr(config))
     return normalised(config)
+
+
+def _check_names_at(error: BaseException, path: Path) -> None:
+    """Raises ConfigError, as `check_name` does, if ml_collections refused a name in a line of a configuration file."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    in_file = [(frame, line) for frame, line in frames if frame.f_code.co_filename == str(path)]
+    if not in_file or not frames[-1][0].f_globals["__name__"].startswith("ml_collections"):
+        return
+    frame, line = in_file[-1]
+    values = {**frame.f_globals, **frame.f_locals}
+    nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    parts = [node.value for node in nodes if isinstance(node, ast.Attribute | ast.Subscript)]
+    for node in nodes:
+        if not isinstance(node, ast.Attribute) or node in parts:
+            continue
+        if node.lineno <= line <= (node.end_lineno or node.lineno):
+            root, _, name = ast.unparse(node).partition(".")
+            # A method, such as `update`, is no key.
+            if hasattr(values.get(root), "is_locked") and not hasattr(type(values[root]), node.attr):
+                check_name(name)
 
 
 def describe_configs() -> str:

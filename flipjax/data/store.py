@@ -108,7 +108,7 @@ def load_pool(
         BadFilesError: (a ConfigError) files are bad; lists all of them.
         ConfigError: the pool is larger than memory.
     """
-    folder = cache_folder() / "pools" / key
+    folder = _folder_of(key)
     cached = _read_cached(folder)
     if cached is None:
         catalog, read = list_items()
@@ -119,6 +119,29 @@ def load_pool(
     if not catalog.usual:
         say_usual(usual_by_order(catalog, "config.pool.usual"))
     return jax.tree.map(jnp.asarray, pool_of(arrays, catalog.kind)), catalog
+
+
+def cached_catalog(key: str) -> Catalog | None:
+    """Returns the catalog of a cached pool, whose arrays are not compared with their digest; None without a pool."""
+    try:
+        return _catalog_in((_folder_of(key) / RECORD).read_bytes())
+    except (OSError, ValueError, TypeError, KeyError):
+        # `load_pool` makes a damaged pool again.
+        return None
+
+
+def _folder_of(key: str) -> Path:
+    return cache_folder() / "pools" / key
+
+
+def _catalog_in(text: bytes) -> Catalog:
+    """Returns the catalog of a stored pool's record."""
+    record = json.loads(text)
+    for name in ("class_names", "scene_names"):
+        record[name] = tuple(record[name])
+    for name in ("objects", "scenes"):
+        record[name] = [PoolItem(**item) for item in record[name]]
+    return Catalog(**record)
 
 
 def _read_cached(folder: Path) -> tuple[Arrays, Catalog] | None:
@@ -316,16 +339,11 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
     """
     text = (folder / RECORD).read_bytes()
     try:
-        record = json.loads(text)
         # Memory maps go to the device without a second copy on the host.
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
         if any(array.dtype != dtype_of(name) for name, array in arrays.items()):
             raise ValueError("arrays of another type")
-        for name in ("class_names", "scene_names"):
-            record[name] = tuple(record[name])
-        for name in ("objects", "scenes"):
-            record[name] = [PoolItem(**item) for item in record[name]]
-        catalog = Catalog(**record)
+        catalog = _catalog_in(text)
         check_memory({name: array.shape for name, array in arrays.items()})
         if pool_digest(arrays, catalog) != catalog.content:
             raise ValueError("the digest of its arrays is another one")

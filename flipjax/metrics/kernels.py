@@ -53,7 +53,8 @@ def decompose(
     """Computes the confusion matrix and the summed flip-risk of each image in one pass over the logits.
 
     The prediction is the first largest logit. NaN counts as the largest, as in `numpy.argmax`, and makes the `risk_sum`
-    of its image NaN. Infinite logits are valid. Logits below 1.2e-38, subnormal in float32, count as 0.
+    of its image NaN. Infinite logits are valid. Logits between -1.2e-38 and 1.2e-38 count as 0: they are
+    subnormal in float32, which XLA:CPU does not compute with.
     Under jit or vmap label values are not checked: labels outside 0..C-1 are then not counted.
     Outside jit, host arrays are padded to a few block sizes, so that new image sizes compile nothing. Counts are exact;
     only the rounding of `risk_sum` depends on the blocks.

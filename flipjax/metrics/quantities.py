@@ -195,11 +195,11 @@ def top_decile_ceiling(images: Images) -> np.ndarray:
     return images.ranking.top_decile_ceiling
 
 
-@quantity("top_decile_of_ceiling", "top-decile share of its ceiling", unit="ratio", better="up")
+@quantity("top_decile_of_ceiling", "top-decile gain over chance, of what is possible", unit="ratio", better="up")
 def top_decile_of_ceiling(images: Images) -> np.ndarray:
-    """Top-decile flip share above chance over its ceiling above chance.
+    """Gain over chance of the top decile: (share - 0.1) / (ceiling - 0.1), with the largest share that is possible.
 
-    0 is chance, 1 the ceiling; comparable over rho.
+    0 is chance, 1 the ceiling; a ranking worse than chance is negative. Comparable over rho.
     """
     return images.ranking.top_decile_of_ceiling
 

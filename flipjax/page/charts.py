@@ -16,6 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from flipjax.config import ConfigError
 from flipjax.page import style
 from flipjax.support.files import replacing
 
@@ -118,6 +119,22 @@ def make_figure(chart: Chart) -> Figure:
         for axes in grid[len(chart.drawn) :]:
             axes.set_axis_off()
         figure.supxlabel(chart.note, x=0.012, ha="left", fontsize=8.5, color=style.FAINT, wrap=True)
+    return figure
+
+
+def draw_on(chart: Chart, axes: Sequence[Axes]) -> Figure:
+    """Draws each panel of a chart on axes of the caller, and returns their figure.
+
+    Raises:
+        ConfigError: there are more or fewer axes than panels.
+    """
+    if len(axes) != len(chart.drawn):
+        titles = "; ".join(panel.text.partition(".")[0] for panel in chart.drawn)
+        raise ConfigError("ax", f"as many axes as panels, {len(chart.drawn)} ({titles})", len(axes))
+    for one, panel in zip(axes, chart.drawn, strict=True):
+        panel.draw(one)
+    figure = axes[0].get_figure(root=True)
+    assert figure is not None
     return figure
 
 

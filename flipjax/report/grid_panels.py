@@ -313,10 +313,10 @@ def share_panels(summary: pd.DataFrame) -> list[Panel]:
     labels = list(placed.ticks.values())
     panels = []
     for facet, group in itertools.product(table["facet"].unique(), ("common", "rare")):
-        means = table[table["facet"] == facet].sort_values("x", kind="stable").set_index("quantity")["mean"]
-        # A list of one key selects a series, with a mean for each place in order; a key alone would select a number
-        # where there is one place.
-        shares = [means[[f"group/{group}/{share.key}"]].tolist() for share in SHARES]
+        of_facet = table[table["facet"] == facet]
+        # A facet may lack a place, where its setting has no member: its bar is not known.
+        means = of_facet.pivot(index="quantity", columns="x", values="mean").reindex(columns=list(placed.ticks))
+        shares = [means.loc[f"group/{group}/{share.key}"].tolist() for share in SHARES]
         if np.isnan(shares).all():
             continue
         title = f"{group} groups"

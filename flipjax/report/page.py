@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.page.charts import Chart
-from flipjax.page.document import Document, Front, Section
-from flipjax.page.html import Gallery, write_report
+from flipjax.page.document import Document, Front, PageBlock, Section, terminal_text
+from flipjax.page.html import Gallery, write_page, write_report
 from flipjax.page.tiles import Item, Palette, gallery_chart
 from flipjax.report.page_charts import (
     class_charts,
@@ -36,7 +36,7 @@ from flipjax.report.page_tables import (
     score_tables,
 )
 from flipjax.report.run_gallery import CAPTION, items_of, palette_of
-from flipjax.report.training_curves import training_charts
+from flipjax.report.training_curves import curves_so_far, training_charts
 from flipjax.results import sentences
 from flipjax.results.cells import Cell
 from flipjax.results.glossary import GLOSSARY
@@ -63,10 +63,11 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
 
     Writes summary.csv, summary.md, summary.tex, `figures/*.png`, `figures/*.svg`, and a self-contained index.html. Of
     tables with rows, writes trend.csv, comparison.csv (of methods), selection.csv (of selection rules) and, beside
-    `report/`, scores.csv (of image scores). Every file is written atomically.
+    `report/`, scores.csv (of image scores). Every file is written atomically. Of a run without results yet, the page
+    is alone, and has its curves so far.
 
     Raises:
-        FileNotFoundError: the folder has no results.
+        FileNotFoundError: the folder has no run that has trained an epoch.
         DamagedError: its results cannot be read.
     """
     if isinstance(workdir, StoredRun):
@@ -81,6 +82,10 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
         run = workdir
     else:
         run = load(workdir)
+    if not run.cells:
+        document = _document_so_far(run)
+        write_page(folder, document)
+        return terminal_text(document)
     _write_tables(run, folder)
     text = write_report(folder, make_document(run, folder / "figures"))
     # Written last, to mark the report as complete.
@@ -95,6 +100,24 @@ def _write_tables(run: StoredRun, folder: Path) -> None:
     write_csv(folder / "comparison.csv", run.first_rule.comparison)
     write_csv(folder / "selection.csv", run.first_rule.selection)
     write_csv(folder.parent / "scores.csv", compared_scores(run))
+
+
+def _document_so_far(run: StoredRun) -> Document:
+    """Returns the page of a run whose members have no results yet."""
+    return Document(
+        title=run.name,
+        facts=[f"{run.unfinished}."],
+        lines=[],
+        sections=[Section("Training", _curves_so_far(run))],
+        config=run.config_record.get("config", {}),
+    )
+
+
+def _curves_so_far(run: StoredRun) -> list[PageBlock]:
+    """Returns the curves of the members that have no results yet; none if all have."""
+    if run.unfinished is None or run.unfinished.history.empty:
+        return []
+    return curves_so_far(run.unfinished.history, run.unfinished.members, note="Members without results yet.")
 
 
 def make_document(run: StoredRun, figures: Path | None = None) -> Document:
@@ -155,6 +178,8 @@ def _facts(run: StoredRun, shown: FirstRule) -> list[str]:
     """Returns sentences on the members, what a scene is, and which settings are shown."""
     whole = run.first_rule
     facts = [f"{whole.statuses_in_words()} {whole.note_on_intervals()}"]
+    if run.unfinished is not None:
+        facts.append(f"The run is {run.unfinished}.")
     attribute = run.config_record.get("config", {}).get("pool", {}).get("attribute", "scene")
     if attribute != "scene":
         facts.append(f"The scene of an image is its {attribute}.")
@@ -232,7 +257,7 @@ def _sections(run: StoredRun, shown: FirstRule, items: Sequence[Item], charts_be
         Section("Methods and selection", [*method_charts(shown), *difference_tables(shown)], folded=True),
         Section("Classes and groups", [*class_charts(shown), *group_tables(shown)], folded=True),
         Section("Flip-risk and other scores", [*risk_charts(shown), *scores], folded=True),
-        Section("Training", training_charts(shown), folded=True),
+        Section("Training", [*training_charts(shown), *_curves_so_far(run)], folded=True),
         Section("Images", galleries, folded=True),
         Section("How it was made", [made_of(run), members_table(shown)], folded=True),
     ]

@@ -51,8 +51,14 @@ def flip_charts(tables: FirstRule) -> list[Chart]:
     return charts
 
 
-def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Chart:
+def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str, repaired: bool = True) -> Chart:
     """Returns the chart of flips over rho, from a summary and the records of its members.
+
+    Args:
+        summary: rows of `flipjax.results.statistics.estimates.aggregate`.
+        records: rows of `flipjax.results.rows.member_quantities`, without left-out members.
+        note: of the chart.
+        repaired: whether to draw Flip after repair, where it was measured.
 
     Example:
         >>> rhos = {"rho": [0.5, 0.95]}
@@ -63,9 +69,11 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
         ('Flip of common and rare groups', 1)
     """
     caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
-    if RARE_REPAIRED.quantity in set(summary["quantity"]):
-        caption += " Repair raises Flip where scenes stay correlated with classes."
-    lines = [COMMON_FLIP, RARE_FLIP, COMMON_REPAIRED, RARE_REPAIRED]
+    lines = [COMMON_FLIP, RARE_FLIP]
+    if repaired:
+        lines += [COMMON_REPAIRED, RARE_REPAIRED]
+        if RARE_REPAIRED.quantity in set(summary["quantity"]):
+            caption += " Repair raises Flip where scenes stay correlated with classes."
     return Chart(
         name="flip",
         title="Flip of common and rare groups",

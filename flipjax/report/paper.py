@@ -38,7 +38,7 @@ TITLES = {
     "fg_miss": "FG-Miss",
     "flip_image_mean": "Flip",
     "top_decile_flip_share": "top-decile share",
-    "top_decile_of_ceiling": "of its ceiling",
+    "top_decile_of_ceiling": "gain over chance",
 }
 """The paper's quantities, by key."""
 

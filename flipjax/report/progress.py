@@ -13,14 +13,13 @@ from pathlib import Path
 import pandas as pd
 
 from flipjax.config.program import Program
-from flipjax.page.document import Numbers, PageBlock
+from flipjax.page.document import PageBlock
 from flipjax.page.html import page_text, write_page_in_training
 from flipjax.report.page import TEXT, make_document
-from flipjax.report.training_curves import DRAWN_MEASURES, curve_chart
+from flipjax.report.training_curves import curves_so_far
 from flipjax.results.arrays import Curves
 from flipjax.results.run import StoredRun
 from flipjax.results.tables import concatenate, history_table
-from flipjax.results.text import TextTable, number
 
 SHARE_OF_TIME = 0.01
 """The share of a run's time in which the curves so far may be drawn."""
@@ -75,12 +74,4 @@ def _blocks(training: Sequence[tuple[Program, Curves]]) -> list[PageBlock]:
     """Returns the curves of members in training, and a table of their latest epoch."""
     history = concatenate([history_table(curves) for _, curves in training])
     rows = [{**setting.columns, "member": setting.name} for program, _ in training for setting in program.settings]
-    chart = curve_chart(history, pd.DataFrame(rows), note="Members that are still training.")
-    latest = history.groupby("member", sort=False).tail(1)
-    measures = [measure for measure in DRAWN_MEASURES if measure.column in latest]
-    header = ["member", "epoch", *(measure.title for measure in measures)]
-    cells = []
-    for row in latest.to_dict("records"):
-        numbers = [number(row[measure.column]) for measure in measures]
-        cells.append([row["member"], str(row["epoch"]), *numbers])
-    return [chart, Numbers("The latest epoch of each member", TextTable(header, cells))]
+    return curves_so_far(history, pd.DataFrame(rows), note="Members that are still training.")

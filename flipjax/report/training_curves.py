@@ -7,8 +7,9 @@ import pandas as pd
 
 from flipjax.page import panels
 from flipjax.page.charts import Chart
+from flipjax.page.document import Numbers, PageBlock
 from flipjax.results.statistics.setting_tables import FirstRule
-from flipjax.results.text import level_text, setting_label, varying_axes
+from flipjax.results.text import TextTable, level_text, number, setting_label, varying_axes
 from flipjax.support.frames import groups_of
 
 MOST_TRAINING_CURVES = 12
@@ -45,6 +46,22 @@ def training_charts(tables: FirstRule) -> list[Chart]:
     if tables.history.empty:
         return []
     return [curve_chart(tables.history, tables.members, note=tables.note_on_counts())]
+
+
+def curves_so_far(history: pd.DataFrame, members: pd.DataFrame, *, note: str) -> list[PageBlock]:
+    """Returns the curves of members that have not trained to their end, and a table of their latest epoch.
+
+    Arguments are those of `curve_chart`.
+    """
+    chart = dataclasses.replace(curve_chart(history, members, note=note), name="training_so_far")
+    latest = history.groupby("member", sort=False).tail(1)
+    measures = [measure for measure in DRAWN_MEASURES if measure.column in latest]
+    header = ["member", "epoch", *(measure.title for measure in measures)]
+    cells = []
+    for row in latest.to_dict("records"):
+        numbers = [number(row[measure.column]) for measure in measures]
+        cells.append([row["member"], str(row["epoch"]), *numbers])
+    return [chart, Numbers("The latest epoch of each member", TextTable(header, cells))]
 
 
 def curve_chart(history: pd.DataFrame, members: pd.DataFrame, *, note: str) -> Chart:

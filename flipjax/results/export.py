@@ -11,32 +11,42 @@ from pathlib import Path
 from flipjax import command
 from flipjax.config import ConfigError
 from flipjax.results.run import StoredRun, load
-from flipjax.results.trackers import TRACKERS, Sender, Tracker, find_tracker, tracked_members
+from flipjax.results.tracking.trackers import TRACKERS, Sender, Tracker, find_tracker, tracked_members
 from flipjax.support.frames import write_csv
+from flipjax.support.terminal import say
 
 TABLES = ("results", "images", "scores", "history", "summary")
 """The tables that `csv` writes, attributes of `StoredRun`."""
 
 
-def to_csv(run: StoredRun, folder: Path) -> None:
-    """Writes results.csv, images.csv, scores.csv, history.csv and summary.csv.
+def to_csv(run: StoredRun, folder: Path) -> list[Path]:
+    """Writes results.csv, images.csv, scores.csv, history.csv and summary.csv, and returns their paths.
+
+    Of a run without results yet, it writes history.csv alone.
 
     Raises:
         ConfigError: a file of one of these names has other columns, so that no export wrote it.
     """
     # Reads every table before writing, so that a damaged run leaves no partial export.
-    tables = {folder / f"{name}.csv": getattr(run, name) for name in TABLES}
+    names = TABLES if run.cells else ("history",)
+    tables = {folder / f"{name}.csv": getattr(run, name) for name in names}
     for path, table in tables.items():
         header = ",".join(map(str, table))
         if path.exists() and path.read_text(errors="replace").partition("\n")[0] != header:
             raise ConfigError("--out", "a folder without tables, or those of an export", f"{path}, which none wrote")
     for path, table in tables.items():
         write_csv(path, table)
+    return list(tables)
 
 
 def to_tracker(run: StoredRun, tracker: Tracker) -> None:
-    """Logs every member as a run of a tracker, with its test quantities."""
-    Sender(tracker).send(tracked_members(run.results, run.history))
+    """Logs every member as a run of a tracker: with its test quantities, or its history so far."""
+    sender = Sender(tracker)
+    if run.cells:
+        sender.send(tracked_members(run.results, run.history))
+    if run.unfinished is not None:
+        sender.send(run.unfinished.tracked_members())
+    sender.end()
 
 
 @command.main("flipjax export")
@@ -49,11 +59,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--project", metavar="NAME", help="the tracker's project (default: the run folder's name)")
     options = parser.parse_args(arguments)
     run = load(options.run)
+    if run.unfinished is not None:
+        say(f"{options.run}: {run.unfinished}")
     project = options.project or options.run.resolve().name
     if options.to == "csv":
         folder = options.out or options.run / "export"
-        to_csv(run, folder)
-        print(f"{folder}: {', '.join(f'{name}.csv' for name in TABLES)}")
+        written = to_csv(run, folder)
+        print(f"{folder}: {', '.join(path.name for path in written)}")
         return command.DONE
     to_tracker(run, find_tracker(options.to, project=project, group=run.name))
     print(f"{options.to}: project {project}")

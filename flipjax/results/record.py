@@ -1,13 +1,17 @@
 """The record of a run, config.json: what was asked for, and what made it.
 
-A sweep writes it (`flipjax.sweep.workdir`). Readers that need it call `read_record`, which says what is wrong with it;
-those that only show it call `known_record`, because results are complete without it.
+A sweep writes the record (`flipjax.sweep.folder.record`). Readers that need it call `read_record`, which says what is
+wrong with it. Readers that only show it call `known_record`, because results are complete without it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from flipjax.config import PLACES, Config, ConfigError, default_config
+from flipjax.config.names.former import with_new_names
+from flipjax.config.reading import configure
+from flipjax.config.values import leaves
 from flipjax.support.files import DamagedError, JsonObject, read_json
 
 RECORD = "config.json"
@@ -33,6 +37,21 @@ def read_record(folder: Path) -> JsonObject:
     return record
 
 
+def recorded_config(folder: Path) -> Config:
+    """Returns the configuration of a run, with defaults in place of the user's functions.
+
+    Raises:
+        DamagedError: the record holds none that this version can read.
+        FileNotFoundError: there is no record.
+    """
+    recorded = leaves(with_new_names(read_record(folder)["config"]))
+    values = {name: _without_functions(name, _tuples(value)) for name, value in recorded.items()}
+    try:
+        return configure(default_config(), values)
+    except ConfigError as error:
+        raise DamagedError(f"{folder / RECORD}: expected a configuration of this flipjax ({error})") from error
+
+
 def known_record(folder: Path) -> JsonObject:
     """Returns the record of a run; an empty one if there is no file, or it cannot be read."""
     try:
@@ -55,3 +74,22 @@ def planned_members(record: JsonObject, *, otherwise: int) -> int:
     if isinstance(planned, int):
         return planned
     return otherwise
+
+
+def _without_functions(name: str, value: object) -> object:
+    """Returns the value of a dotted key, the default for functions, of which config.json stores names and sources."""
+    if name == "quantities":
+        return ()
+    if name not in PLACES or not PLACES[name].holds_functions:
+        return value
+    key = PLACES[name]
+    if name.startswith("axes.") and isinstance(value, tuple):
+        return tuple(item if key.accepts(item) else key.default for item in value)
+    return value if key.accepts(value) else key.default
+
+
+def _tuples(value: object) -> object:
+    """Returns JSON's lists as tuples, at any depth."""
+    if isinstance(value, list):
+        return tuple(map(_tuples, value))
+    return value

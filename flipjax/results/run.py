@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from flipjax.config.identity import digest_of
+from flipjax.config.program import Value
 from flipjax.metrics.registry import Quantity
 from flipjax.metrics.summary.names import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
-from flipjax.results.arrays import AxisValue, MemberResults
+from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell, to_xarray
 from flipjax.results.learning import mark_unlearnt
 from flipjax.results.record import RECORD, known_record, planned_members
@@ -26,12 +27,15 @@ from flipjax.results.statistics.setting_tables import FirstRule, first_rule_of
 from flipjax.results.statistics.verdicts import Differences, differences_of
 from flipjax.results.store import BLANK, GALLERY, STORED
 from flipjax.results.tables import concatenate, history_table, image_tables, results_table, with_dtypes
+from flipjax.results.unfinished import Unfinished, read_unfinished
 from flipjax.support.files import DamagedError, replacing
 from flipjax.support.npz import read_arrays
 
 if TYPE_CHECKING:
     import xarray
 
+END = ("status", "epochs")
+"""Columns that say how the training of a member ended."""
 MOST_IMAGE_ROWS = 2_000_000
 """Most rows of images.parquet: one per member, selection rule and image."""
 
@@ -58,7 +62,11 @@ class StoredRun:
             for path in sorted(folder.glob(f"cells/*/{BLANK}")):
                 self._results_of_missing.append(read_arrays(path, MemberResults))
             self._require_complete()
-        if not self.cells:
+        self.unfinished: Unfinished | None = None
+        """What is known of members that have no results yet; None if the run has ended."""
+        if not training:
+            self.unfinished = read_unfinished(folder, [name for cell in self.cells.values() for name in cell.members])
+        if not self.cells and self.unfinished is None:
             raise FileNotFoundError(f"{folder}: expected a run folder with results; make one with flipjax sweep")
 
     def _require_complete(self) -> None:
@@ -73,8 +81,15 @@ class StoredRun:
             raise DamagedError(f"{expected}; found {listed_members}; the run's command makes them again")
 
     def __repr__(self) -> str:
-        """Shows the folder and the number of members."""
+        """Shows the folder and the number of members, or how far the run is."""
+        if self.unfinished is not None:
+            return f"<{type(self).__name__} {self.folder}: {self.unfinished}>"
         return f"<{type(self).__name__} {self.folder}: {len(self.members)} members>"
+
+    def _require_results(self) -> None:
+        """Raises FileNotFoundError if no member has results yet."""
+        if not self.cells:
+            raise FileNotFoundError(f"{self.folder}: expected results; found a run that is {self.unfinished}")
 
     @property
     def _results_of_programs(self) -> list[MemberResults]:
@@ -89,6 +104,7 @@ class StoredRun:
     @property
     def example(self) -> Cell:
         """The first cell, for what all cells of a run share, such as the names of classes and scenes."""
+        self._require_results()
         return next(iter(self.cells.values()))
 
     @property
@@ -96,12 +112,17 @@ class StoredRun:
         """The number of foreground classes."""
         return self.example.groups.classes
 
-    def setting_of(self, member: str) -> dict[str, AxisValue]:
+    def setting_of(self, member: str) -> Mapping[str, Value]:
         """Returns a member's value of every axis; '' for an axis that its method does not use."""
         for results in self._results_of_programs:
             if member in results.index_of_member:
                 row = results.index_of_member[member]
                 return results.settings()[row]
+        program = None
+        if self.unfinished is not None:
+            program = self.unfinished.program_of(member)
+        if program is not None:
+            return program.setting_of(member).columns
         raise KeyError(f"member: expected one of the run {self.folder}; found {member!r}")
 
     @cached_property
@@ -112,11 +133,19 @@ class StoredRun:
         and `group_name`, such as 'cat on land'; `n_images`; the quantities, such as `fg_flip`, `iou_<class>`,
         `gap_mean`, `risk_auroc`; `status`, `epochs`, `best_epoch`, `selection`.
         """
+        self._require_results()
         return with_dtypes(concatenate([results_table(results) for results in self._results_of_programs]))
 
     @cached_property
     def members(self) -> pd.DataFrame:
-        """One row per member: varied axes, status, epochs, and the epoch kept by the first rule."""
+        """One row per member: varied axes, status, epochs, and the epoch kept by the first rule.
+
+        Of a run without results yet, the last one is left out.
+        """
+        if self.unfinished is not None and not self.cells:
+            rows = self.unfinished.members.set_index("member")
+            varied = [name for name in rows if rows[name].nunique(dropna=False) > 1 and name not in END]
+            return rows[[*varied, *END]]
         # The rows of a member begin with those of the first rule, and the first of them is kept.
         rows = self.results.drop_duplicates("member").set_index("member")
         varied = []
@@ -132,8 +161,12 @@ class StoredRun:
         Columns: `member`, `epoch`; the loss of the member's own method, `train_loss`, `valid_loss` and
         `valid_loss_at_rho`; what compares methods, `valid_cross_entropy` (nats), `valid_worst_group_iou`, `valid_flip`
         and `valid_risk` (mean flip-risk, nats); `learning_rate`, `group_weight_<g>`.
+        Of a run that is not at its end, the rows so far.
         """
-        return concatenate([history_table(cell.results) for cell in self.cells.values()])
+        tables = [history_table(cell.results) for cell in self.cells.values()]
+        if self.unfinished is not None:
+            tables.append(self.unfinished.history)
+        return concatenate(tables)
 
     @cached_property
     def images(self) -> pd.DataFrame:

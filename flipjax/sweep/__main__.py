@@ -27,7 +27,7 @@ from flipjax.sweep.launchers import LAUNCHERS, ShardPlan, launch, shard_commands
 from flipjax.sweep.lock import read_shard
 
 if TYPE_CHECKING:
-    from flipjax.results.follow import Tracking
+    from flipjax.results.tracking.follow import Tracking
 
 ADVICE = "; what is done is safe, and the same command continues"
 
@@ -103,8 +103,8 @@ def main(arguments: list[str]) -> int:
 
 def _find_tracker(name: str, folder: Path) -> Callable[[Path], "Tracking"]:
     """Returns what begins to send members to a tracker, in a project of the run folder's name."""
-    from flipjax.results.follow import Tracking
-    from flipjax.results.trackers import find_tracker
+    from flipjax.results.tracking.follow import Tracking
+    from flipjax.results.tracking.trackers import find_tracker
 
     run_name = folder.resolve().name
     return functools.partial(Tracking, name, find_tracker(name, project=run_name, group=run_name))
@@ -113,14 +113,11 @@ def _find_tracker(name: str, folder: Path) -> Callable[[Path], "Tracking"]:
 def _dry_run(planned: Plan, options: argparse.Namespace) -> int:
     """Prints the plan, and its compiled memory use or its hours; returns the exit code."""
     # Imported late, because JAX takes a second and `--help` does not need it.
-    from flipjax.sweep.description import check_pools, describe_plan
+    from flipjax.sweep.description import describe_plan
+    from flipjax.training.task import check_pools
 
     print(*describe_plan(planned), sep="\n", flush=True)
-    problems = list(check_pools(planned.programs))
-    for problem in problems:
-        say(printable(f"flipjax sweep: {problem}"))
-    if problems:
-        return command.SOME_FAILED
+    check_pools(planned.programs)
     code = command.DONE
     if options.time or options.dry_run == "compiled":
         print(start_backend(planned.population, max(len(program.names) for program in planned.programs)))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from flipjax.backend.convolutions import ONEDNN, multiplies_bfloat16
-from flipjax.config import ConfigError, Experiment, ModelSpec, PoolSpec, PopulationSpec, Recipe
+from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, Recipe
 from flipjax.config.groups import Groups
 from flipjax.config.methods import Knobs
 from flipjax.config.plan import Plan
@@ -19,7 +19,6 @@ from flipjax.models.weights.files import file_of
 from flipjax.sweep.memory import megabytes
 from flipjax.training.member import Member, State, init_state
 from flipjax.training.population.devices import library_of
-from flipjax.training.task import check_sizes_of
 
 LISTED = 7
 """Values of an axis that a line lists, at most."""
@@ -121,14 +120,3 @@ def _pool_memory(pool: PoolSpec, groups: Groups) -> str:
     if pool.name == "folder":
         return "not counted (read at the start)"
     return "not counted (no such data set yet)"
-
-
-def check_pools(programs: Sequence[Program]) -> Iterator[str]:
-    """Yields a line for each program whose pool is too small; raises ConfigError where the sweep would."""
-    for program in programs:
-        try:
-            check_sizes_of(program)
-        except ConfigError:
-            raise
-        except ValueError as error:
-            yield f"program {program.name} would fail: {error}"

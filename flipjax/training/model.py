@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +25,15 @@ from flipjax.metrics.inputs.checks import to_array
 from flipjax.metrics.inputs.host import NARROW
 from flipjax.models.networks.frozen import Projection, features_of
 from flipjax.models.weights.files import path_of, read_digested, write_digested
-from flipjax.models.weights.initial import Weights, draw_weights, overlay
+from flipjax.models.weights.initial import Weights, overlay, weight_shapes
 from flipjax.models.weights.pretrained import encoder_weights
 from flipjax.models.weights.pytorch_names import WeightsError, from_state_dict, to_state_dict
 from flipjax.support.arrays import Array
 from flipjax.support.files import sha256
 from flipjax.training.network.forward import EVALUATION_BATCH, logits_of, model_of
+
+if TYPE_CHECKING:
+    from flipjax.models.networks.torch_networks import TorchModule
 
 ABOUT = "flipjax_model"
 """Key of the metadata of a file that holds the description of its network, after the description's SHA-256."""
@@ -89,9 +93,8 @@ class Model:
         """
         names = tuple(class_names)
         given = from_state_dict(arrays, spec, len(names))
-        outline = jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, len(names)))
         # On the host, where a new shape compiles no program.
-        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), outline)
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), weight_shapes(spec, len(names)))
         return cls(jax.device_put(Weights(*map(overlay, zeros, given))), spec, names, size)
 
     @property
@@ -190,16 +193,30 @@ class Model:
         """Returns the network as a Flax module in evaluation mode."""
         return model_of(self.experiment, self.weights, training=False)
 
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Returns the weights under PyTorch's names and in its axis order.
+    def torch(self) -> "TorchModule":
+        """Returns the network as a module of PyTorch in evaluation mode, with a copy of the weights.
 
-        The small U-Net uses the names of `sweeps/examples/benchmark_pytorch.py`, the large ones those of
+        It maps images (B, 3, H, W) in [0, 1] to logits (B, C, H, W). The small U-Net needs PyTorch alone; those with
+        ResNet-50 and MiT-B2 are built by segmentation_models_pytorch. `from_state_dict` takes its weights back.
+
+        Raises:
+            ConfigError: the network has no such module: frozen, EfficientNet-Lite0, or a user's own.
+            ModuleNotFoundError: PyTorch or segmentation_models_pytorch is missing.
+        """
+        from flipjax.models.networks.torch_networks import with_weights
+
+        return with_weights(self.state_dict(), self.spec, num_classes=len(self.class_names))
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Returns the weights under PyTorch's names and in its axis order, as `torch` has them.
+
+        The small U-Net uses the names of `flipjax.models.TorchUNet`, the large ones those of
         segmentation_models_pytorch. A user's own network keeps its names and axis order.
         """
         return to_state_dict(self.weights, self.spec, len(self.class_names))
 
     def save(self, path: str | Path) -> Path:
-        """Writes `state_dict` and a description of the network as .safetensors, which PyTorch can read."""
+        """Writes `state_dict` and a description of the network as .safetensors, whose arrays PyTorch can read."""
         path = path_of(path)
         fields = dict(vars(self.spec))
         fields["build"] = self.spec.title if self.spec.build else ""

@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from flipjax.backend.random import key_of
-from flipjax.config import FROZEN, ConfigError, Experiment
+from flipjax.config import FROZEN, ConfigError, Experiment, PoolSpec
 from flipjax.config.program import Program, Setting
 from flipjax.config.sections import Recipe
 from flipjax.data import POOLS
@@ -57,14 +57,19 @@ def make_task(program: Program, data: ArrayData | None = None) -> tuple[Program,
     if data is not None:
         pool = jax.tree.map(jnp.asarray, data.pool)
         catalog = data.catalog
-    elif spec.name == "arrays":
-        raise ConfigError("config.pool.name", "another source; arrays are given from Python, as data=", spec.name)
     else:
+        _refuse_arrays(spec)
         pool, catalog = POOLS[spec.name](spec)
     completed, task = _with_pool(program, pool, catalog)
     if program.experiment.model.title == FROZEN:
         task = task._replace(pool=with_features(completed, task.pool, task.catalog, task.parts))
     return completed, task
+
+
+def _refuse_arrays(spec: PoolSpec) -> None:
+    """Raises ConfigError for a pool of images in memory, where there are none."""
+    if spec.name == "arrays":
+        raise ConfigError("config.pool.name", "another source; arrays are given from Python, as data=", spec.name)
 
 
 def _with_pool(program: Program, pool: Pool, catalog: Catalog) -> tuple[Program, Task]:
@@ -237,25 +242,51 @@ def training_size(program: Program, parts: Parts) -> int:
     return n_train
 
 
-def check_sizes_of(program: Program) -> None:
-    """Checks the sizes of a program's pool as its sweep would, without reading or drawing images.
+def check_pools(programs: Iterable[Program], data: ArrayData | None = None) -> None:
+    """Checks the pools of programs as `check_sizes` does, without reading or drawing images.
+
+    Args:
+        programs: of a plan.
+        data: images in memory, as in `make_task`.
 
     Raises:
-        ConfigError: the pool is missing, has other classes or scenes, or cannot be used by a method.
-        ValueError: it is too small.
+        ConfigError: a pool is missing, has other classes or scenes, or is refused by `check_sizes`.
 
     Example:
         >>> from flipjax import configure
         >>> from flipjax.config.plan import plan
-        >>> check_sizes_of(plan(configure("smoke")).programs[0])  # Nothing is wrong.
+        >>> check_pools(plan(configure("smoke")).programs)  # Nothing is wrong.
     """
-    catalog = list_pool(program.experiment.pool)
+    catalogs: dict[PoolSpec, Catalog] = {}
+    for program in programs:
+        spec = program.experiment.pool
+        if data is not None:
+            catalogs[spec] = data.catalog
+        elif spec not in catalogs:
+            _refuse_arrays(spec)
+            catalogs[spec] = list_pool(spec)
+        check_sizes(program, catalogs[spec])
+
+
+def check_sizes(program: Program, catalog: Catalog) -> None:
+    """Raises ConfigError if the program's pool cannot be used by a method, or is too small for a member."""
     check_pool(program, catalog)
-    parts = _parts_of(program, catalog)
+    try:
+        check_training_sets(program, _parts_of(program, catalog))
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError("config.split", problem=str(error)) from error
+
+
+def check_training_sets(program: Program, parts: Parts) -> None:
+    """Raises ValueError if the parts of a pool are too small for the training set of a member."""
     n_train = training_size(program, parts)
+    # Whether there are enough images depends on their numbers alone, which no seed changes.
+    fractions = {float(setting.thinning.rare_kept) for setting in program.settings}
     for rho in program.rhos:
-        # Whether the pool has enough images depends on their numbers alone, which no seed changes; 1.0 keeps all.
-        parts.training_table(rho=rho, rare_kept=1.0, seed=0, n_train=n_train, rhos=program.rhos)
+        for rare_kept in fractions:
+            parts.training_table(rho=rho, rare_kept=rare_kept, seed=0, n_train=n_train, rhos=program.rhos)
 
 
 def check_pool(program: Program, catalog: Catalog) -> None:

@@ -13,7 +13,7 @@ through a callback on the host, one member after the other; rho and all other nu
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,19 @@ from flipjax.backend.random import random_bits
 from flipjax.backend.start import check_mesh, check_settings
 from flipjax.config import AXES, Config, ConfigError, Experiment
 from flipjax.config.checks import check_setting, check_value, nearest_key
-from flipjax.config.keys import as_python
+from flipjax.config.keys import Scalar, as_python
 from flipjax.config.plan import Plan, plan, setting_of
 from flipjax.config.program import Program, Setting, Value
 from flipjax.config.reading import configure
 from flipjax.data.sources.arrays import ArrayData, keys_of
+from flipjax.support.terminal import say
 from flipjax.training.epoch.loop import Data, Trained, train_member
 from flipjax.training.member import Member
 from flipjax.training.model import Model
 from flipjax.training.network.forward import NO_WEIGHTS, Weights, first_weights
 from flipjax.training.network.own import check_own
 from flipjax.training.population.devices import form_of, library_of
-from flipjax.training.task import Task, make_member, make_task, starting_weights, training_size
+from flipjax.training.task import Task, check_sizes, make_member, make_task, starting_weights, training_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +100,8 @@ class Train:
     It is also a pytree of the pool, the tables and the starting weights. When closed over, these are constants of the
     program; pass a large pool as an argument instead: `jax.jit(lambda train, member: train(member))`.
 
-    On a CPU `map` is faster than vmap, and its weights and counts equal a sweep's in bits. Losses and entropies agree
-    to rounding, and so do members that vmap trains side by side on accelerators.
+    On a CPU `map` is faster than vmap, as a note says once a process, and its weights and counts equal a sweep's in
+    bits. Losses and entropies agree to rounding, and so do members that vmap trains side by side on accelerators.
 
     Attributes:
         data: pool and tables.
@@ -124,6 +125,8 @@ class Train:
         check_settings()
         shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(member)]
         check_mesh([jax.sharding.get_abstract_mesh(), *(sharding.mesh for sharding in shardings)])
+        # Its result is not needed, so that no program changes.
+        _notice_vmap(member.rows, member.recipe.learning_rate)
         return train_member(self.experiment, member, self.data, self.start)
 
     @random_bits()
@@ -214,6 +217,26 @@ class Train:
         return Model(kept.weights, self.experiment.model, names, self.experiment.pool.size)
 
 
+@jax.custom_batching.custom_vmap
+def _notice_vmap(rows: jax.Array, learning_rate: Scalar) -> jax.Array:
+    """Returns `rows`; a batching rule notes that the member of these arrays is mapped by vmap."""
+    return rows
+
+
+@_notice_vmap.def_vmap
+def _note_vmap(size: int, batched: Sequence[bool], rows: jax.Array, learning_rate: Scalar) -> tuple[jax.Array, bool]:
+    """Notes that vmap maps members on a CPU; returns the rows, and whether they are mapped."""
+    if jax.default_backend() == "cpu":
+        _say_once("note: on a CPU jax.vmap of train takes longer than train.map, which trains one member after another")
+    return rows, batched[0]
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    """Says a line on stderr, once a process."""
+    say(line)
+
+
 def _nearest_column(name: str) -> str:
     """Suggests an argument of `Train.member` in place of an unknown one."""
     key = nearest_key(f"axes.{name}")
@@ -234,7 +257,8 @@ def make_train(
     """Returns the training of a configuration as a pure function, and reads its pool.
 
     It and what it returns leave the process as it was, as `flipjax.run` does, and their random bits are those of a
-    sweep.
+    sweep. A traced seed goes through a callback on the host, one member after the other; rho and all other numbers do
+    not.
 
     Args:
         config: as in `flipjax.configure`, with one program.
@@ -247,8 +271,9 @@ def make_train(
         returns its weights and the decomposition of the test images.
 
     Raises:
-        ConfigError: invalid field, several programs, or JAX settings that would change results.
-        ValueError: the pool is too small, or `start` does not fit the network.
+        ConfigError: invalid field, several programs, a pool that is too small for a level of rho, or JAX settings that
+            would change results.
+        ValueError: `start` does not fit the network.
 
     Example:
         >>> train = make_train("smoke", {"axes.rho": (0.5,), "pool.size": 16})
@@ -261,6 +286,7 @@ def make_train(
         several = f"{len(planned.programs)} programs"
         raise ConfigError(f"config.axes.{planned.compiling[0]}", "one program; make_train is called for each", several)
     program, task = make_task(planned.programs[0], data)
+    check_sizes(program, task.catalog)
     check_own(program.experiment)
     packed = form_of(planned.population, model=program.experiment.model.title) == "packed"
     experiment = dataclasses.replace(program.experiment, packed=packed)

@@ -10,36 +10,10 @@ import sys
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from flipjax import data, results
-
-
-def block(inputs, outputs):
-    pair = [
-        [nn.Conv2d(i, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()] for i in (inputs, outputs)
-    ]
-    return nn.Sequential(*pair[0], *pair[1])
-
-
-class UNet(nn.Module):
-    """The sweep's U-Net: width 8, depth 3, nearest upsampling."""
-
-    def __init__(self, num_classes, widths=(8, 16, 32)):
-        super().__init__()
-        self.encoder = nn.ModuleList(block(i, o) for i, o in zip((3, *widths), widths, strict=False))
-        self.decoder = nn.ModuleList(block(d + s, s) for d, s in zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.head = nn.Conv2d(widths[0], num_classes, 1)
-
-    def forward(self, images):
-        skips = []
-        for level, encode in enumerate(self.encoder):
-            images = encode(functional.max_pool2d(images, 2) if level else images)
-            skips.append(images)
-        for decode, skip in zip(self.decoder, skips[-2::-1], strict=True):
-            images = decode(torch.cat([functional.interpolate(images, scale_factor=2.0), skip], 1))
-        return self.head(images)
+from flipjax.models import TorchUNet
 
 
 def channels_first(images):
@@ -51,7 +25,7 @@ if __name__ == "__main__":
     epochs = sys.argv[2] if len(sys.argv) > 2 else "15"
     images = data.benchmark(config, rho=0.9, seed=0)
     torch.manual_seed(0)
-    model = UNet(num_classes=len(images.class_names))
+    model = TorchUNet(num_classes=len(images.class_names))
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     inputs, masks = channels_first(images.train.images), torch.from_numpy(images.train.masks).long()
     for _ in range(int(epochs)):

@@ -1,12 +1,10 @@
 """Takes a trained U-Net out of a run: to a file, to PyTorch, and into an audit: python sweeps/examples/model_out.py
 
-It needs PyTorch; `benchmark_pytorch.py`, whose network it is there, lies beside it.
+It needs PyTorch.
 """
 
 import numpy as np
 import torch
-from benchmark_pytorch import UNet, channels_first
-from safetensors.torch import load_file
 
 import flipjax
 
@@ -17,10 +15,9 @@ model = member.model()  # a pure function of images, for jit, vmap and grad
 path = model.save("model.safetensors")
 images = member.images().test
 
-net = UNet(len(model.class_names)).eval()
-net.load_state_dict(load_file(path))
+net = model.torch()  # a torch.nn.Module with the same weights
 with torch.inference_mode():
-    logits = np.moveaxis(net(channels_first(images.images)).numpy(), 1, -1)
+    logits = net(torch.tensor(images.images).movedim(-1, 1)).movedim(1, -1).numpy()
 print(f"largest difference of logits {np.abs(logits - model.logits(images.images)).max():.1e}")
 
 again = flipjax.load_model(path)

@@ -184,6 +184,7 @@ MEANT = {
     "grid.model.width": "config.axes.model.width, as it is called now",
     "grid.train.crop": "config.axes.train.crop, as it is called now",
     "grid": "config.axes or config.members, as it is called now",
+    "grid.x": "a key of the configuration; config.grid is config.axes or config.members now",
     "axes.learning_rate": "config.axes.train.learning_rate or config.train.learning_rate, as it is called now",
     "axes.dro_step": "config.axes.knobs.dro_step or config.knobs.dro_step, as it is called now",
     "axes.population.width": "a key that varies; config.population.width is one value for all members",
@@ -204,6 +205,39 @@ MEANT = {
 def test_a_name_that_is_no_key_is_answered_with_the_one_that_was_meant(name):
     with pytest.raises(ConfigError, match=f"^{re.escape(f'config.{name}: expected {MEANT[name]}')}"):
         configure("smoke", {name: (1,)})
+
+
+IN_FILES = {
+    "grid.model.width = (4, 8)": "config.axes.model.width, as it is called now",
+    "grid.x = 1": "a key of the configuration; config.grid is config.axes or config.members now",
+    "grid = [{'model.width': 4}]": "config.axes or config.members, as it is called now",
+    "train.lr = float(math.pi)": "a key of the configuration; the nearest is config.train.learning_rate",
+    "train.early_stopping = 3": "a key of the configuration; the nearest is config.train.patience",
+    "trian.epochs = 3": "a key of the configuration; the nearest is config.train.epochs",
+    "axes.population.map = ('loop',)": "a key that varies; config.population.map is one value for all members",
+}
+"""What a line of a file may set, and what is expected instead."""
+
+
+def file_with(line, folder):
+    """A configuration file with a line."""
+    lines = ["import math", "from flipjax.config import default_config", "def get_config():"]
+    lines += ["    config = default_config()", f"    {line}", "    return config"]
+    (folder / "mine.py").write_text("\n".join(lines))
+    return folder / "mine.py"
+
+
+@pytest.mark.parametrize("line", IN_FILES)
+def test_a_name_in_a_file_that_is_no_key_is_answered_with_the_one_that_was_meant(line, tmp_path):
+    message = f"config.{line.partition(' ')[0]}: expected {IN_FILES[line]}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        plan(configure(file_with(f"config.{line}", tmp_path)))
+
+
+@pytest.mark.parametrize("line", ["config.train.update(epoch=1)", "math.seed", "config.train['epoch']"])
+def test_another_error_in_a_file_has_its_traceback(line, tmp_path):
+    with pytest.raises(ConfigError, match=rf"(?s)mine.py: raised\nTraceback .*{re.escape(line)}"):
+        configure(file_with(line, tmp_path))
 
 
 MEMBERS_MEANT = {

@@ -17,7 +17,7 @@ from flipjax.data.member_images import digests_of_member
 from flipjax.data.sources import flips
 from flipjax.data.sources.flips import drawing
 from flipjax.support.files import DamagedError
-from flipjax.training.task import check_sizes_of
+from flipjax.training.task import check_pools
 
 ROOT = pathlib.Path(__file__).parents[2]
 SPEC = PoolSpec(name="flips-1", classes=("thrift", "aster"), scene_kinds=("meadow", "pond"))
@@ -108,8 +108,7 @@ def test_another_pool_is_not_flips_1(changes, field):
 
 @pytest.mark.parametrize("variant", ["flips-1", "flips-1:four"])
 def test_the_configuration_is_one_that_fits(variant):
-    for program in plan(flipjax.configure(variant)).programs:
-        check_sizes_of(program)
+    check_pools(plan(flipjax.configure(variant)).programs)
 
 
 def test_a_cut_out_is_premultiplied(drawn):

@@ -16,6 +16,7 @@ from tensorflow_datasets.core import shuffle
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import POOLS, store
 from flipjax.data.decoding.images import encode_png
+from flipjax.data.loaders import list_pool
 from flipjax.data.prepare.builders import shuffling_needs_no_tensorflow
 from flipjax.data.prepare.coco_cd import coco_cd_dataset_builder as coco_cd
 from flipjax.data.prepare.waterbirds_seg import waterbirds_seg_dataset_builder as waterbirds_seg
@@ -184,6 +185,19 @@ def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, monkeypatch, c
     assert main(run) == 2
     error = capsys.readouterr().err
     assert "mine/small" in error and "--fresh" in error
+
+
+def test_the_catalog_of_a_cached_pool_is_listed_without_tfds(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    parts = spec(data_dir, "parts/small")
+    listed = list_pool(parts)
+    _, catalog = POOLS["tfds"](parts)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    assert list_pool(parts).object_names == catalog.object_names == listed.object_names
+    for record in tmp_path.rglob("pool.json"):
+        record.write_text("{")
+    with pytest.raises(ImportError):
+        list_pool(parts)
 
 
 def test_a_data_set_too_large_to_shuffle_in_memory_needs_no_tensorflow(data_dir, tmp_path, monkeypatch):

@@ -356,3 +356,22 @@ def test_constants_inside_a_callers_jit():
     logits, labels = random_case(0, (2, 5, 6))
     inside = jax.jit(lambda scale: jax.tree.map(lambda leaf: scale * leaf, metrics.decompose(logits, labels)))(1)
     np.testing.assert_array_equal(inside.confusion, metrics.decompose(logits, labels).confusion)
+
+
+def test_bfloat16_logits_give_the_counts_and_entropies_of_their_float32():
+    logits = jnp.asarray(np.random.default_rng(0).normal(0, 3, (2, 8, 8, 9)), jnp.bfloat16)
+    edges = jnp.array([np.nan, np.inf, -np.inf, 1e-39, -0.0], jnp.bfloat16)
+    logits = logits.at[1, 0, 0, :5].set(edges)
+    labels = np.zeros((2, 8, 8), np.uint8)
+    half = jax.jit(metrics.decompose)(logits, labels)
+    full = jax.jit(metrics.decompose)(logits.astype(jnp.float32), labels)
+    np.testing.assert_array_equal(half.confusion, full.confusion)
+    np.testing.assert_allclose(half.risk_sum, full.risk_sum, rtol=1e-6)
+
+
+def test_bfloat16_logits_have_the_gradients_of_their_float32():
+    logits = jnp.asarray(np.random.default_rng(0).normal(0, 3, (4, 4, 3)), jnp.bfloat16)
+    half = jax.grad(metrics.flip_risk)(logits)
+    full = jax.grad(metrics.flip_risk)(logits.astype(jnp.float32))
+    np.testing.assert_array_equal(half, full.astype(jnp.bfloat16))
+    assert np.any(half != 0)

@@ -59,6 +59,17 @@ def test_weights_come_back_bit_for_bit_and_logits_have_the_fingerprint(encoder, 
     np.testing.assert_allclose(logits[:, ::21, 5::31].ravel()[::6], sample, rtol=0, atol=1e-4 * largest)
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_in_pytorch_logits_are_the_same(encoder, network):
+    torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
+    pytest.importorskip("segmentation_models_pytorch", reason="it is no dependency")
+    images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    with torch.inference_mode():
+        logits = network(encoder).model.torch()(torch.tensor(images).movedim(-1, 1)).movedim(1, -1).numpy()
+    exact = np.asarray(network(encoder).logits(images))
+    np.testing.assert_allclose(logits, exact, rtol=0, atol=1e-4 * np.abs(exact).max())
+
+
 def test_fresh_weights_are_scaled_as_pytorchs(monkeypatch):
     monkeypatch.setattr(mit, "STAGES", [stage._replace(blocks=1) for stage in mit.STAGES])
     spec = setting("mit_b2")[0].model

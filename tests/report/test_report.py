@@ -17,6 +17,7 @@ from flipjax.page.document import Document, Numbers, Section, terminal_text
 from flipjax.page.tables import TextTable
 from flipjax.report import paper
 from flipjax.report.__main__ import main
+from flipjax.report.grid_panels import share_panels
 from flipjax.report.page import build_report, findings
 from flipjax.report.page_charts import flip_chart
 from flipjax.report.scene_pull import pull_charts
@@ -126,6 +127,27 @@ def test_report_of_a_grid(grid):
     assert not re.search(r'(src|href)="(?!#|data:)', page)
     ids = re.findall(r'\bid="([^"]*)"', page)
     assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [{"method": "ce", "rho": 0.5}, {"method": "ce", "rho": 0.9}, {"method": "ema", "rho": 0.9}],
+        [{"method": "ce", "train.epochs": 2, "rho": 0.5}, {"method": "ema", "train.epochs": 3, "rho": 0.9}],
+    ],
+    ids=["a level of one method", "a level of each"],
+)
+def test_members_that_are_no_product_have_a_page(settings, tmp_path, sketched):
+    make_run(tmp_path, [{**axes, "seed": 0} for axes in settings], stored=False)
+    assert build_report(tmp_path)
+
+
+def test_a_level_that_a_setting_lacks_has_no_bar(tmp_path):
+    settings = [{"method": method, "rho": rho} for method, rho in (("ce", 0.5), ("ce", 0.9), ("ema", 0.9))]
+    make_run(tmp_path, [{**axes, "seed": 0} for axes in settings], stored=False)
+    texts = [panel.text for panel in share_panels(load(tmp_path).summary)]
+    assert re.findall(r"(\d\.\d): correct", texts[0]) == ["0.5", "0.9"]
+    assert texts[2].startswith("method ema") and re.findall(r"(\d\.\d): correct", texts[2]) == ["0.9"]
 
 
 def test_a_report_is_made_again_only_of_other_results(tmp_path, without_pictures):

@@ -166,6 +166,17 @@ def changes(counts, sets):
     return [flips.counterfactual_flip(counts, np.where(sets == number, 0, -1)) for number in np.unique(sets)]
 
 
+def test_a_ranking_worse_than_chance_has_a_negative_gain():
+    flips = np.zeros((20, 3, 3), int)
+    flips[:, 1, 1] = 10
+    # Of four flipped images none is among the two with the highest risk, which could hold two of them.
+    flips[:4, 1] = [0, 0, 10]
+    numbers = summarize(Decomposition(flips, 10 * np.linspace(0.1, 0.6, 20)))
+    assert numbers["top_decile_flip_share"] == 0 and numbers["top_decile_ceiling"] == 0.5
+    assert numbers["top_decile_of_ceiling"] == pytest.approx((0 - 0.1) / (0.5 - 0.1))
+    assert quantities.title_of("top_decile_of_ceiling") == "top-decile gain over chance, of what is possible"
+
+
 def test_sets_change_where_their_labels_differ():
     one = counts_of(LABELS)
     assert flips.region_class(one).tolist() == LABELS.ravel().tolist()

@@ -23,6 +23,7 @@ from flipjax.support.frames import read_csv, records_of
 from flipjax.support.terminal import Bar
 from flipjax.sweep import lock
 from flipjax.sweep.__main__ import main
+from flipjax.sweep.run import Sweep
 from flipjax.training.network import forward
 
 
@@ -113,10 +114,24 @@ def test_members_that_fail_or_diverge_do_not_stop_the_others(tmp_path, without_p
     assert code == 1, text
     first, second = (row["status"] for row in rows_of(tmp_path / "run"))
     assert first in TRAINED and second == "diverged"
-    code, text = faults.run(tmp_path / "impossible", "--config.split.n_train=64")
-    assert code == 1 and "n_train" in text and "64" in text and ": 16" in text and "no program finished" in text
-    code, text = faults.run(tmp_path / "batch", "--config.split.n_train=0", "--config.train.batch_size=64")
-    assert code == 2 and "config.train.batch_size: expected at most n_train (" in text and "found 64" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        (["split.n_train=64"], "config.split: n_train 64 at rho 0.5 needs 16 images of each class in usual scenes"),
+        (["axes.split.n_train=16,64"], "config.split: n_train 64 at rho 0.5 needs 16 images of each class"),
+        (["axes.split.n_test=8,64"], "config.split: config.split.n_val 8, config.split.n_test 64: each must hold"),
+        (["split.n_train=0", "axes.train.batch_size=8,64"], "config.train.batch_size: expected at most n_train ("),
+    ],
+    ids=["training", "of the second program", "test", "a batch of the second program"],
+)
+def test_a_pool_that_is_too_small_is_refused_before_anything_compiles(changes, cause, tmp_path, monkeypatch):
+    faults.whole_run()
+    monkeypatch.setattr(Sweep, "train", None)
+    code, text = faults.run(tmp_path / "run", *[f"--config.{change}" for change in changes])
+    assert code == 2 and cause in text and text.count(cause) == 1
+    assert not [*tmp_path.iterdir()]
 
 
 def test_every_kind_of_method_and_rule_from_the_command_line(tmp_path, monkeypatch):

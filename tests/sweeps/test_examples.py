@@ -28,7 +28,7 @@ def run(tmp_path, monkeypatch):
     """Runs an example in an empty folder, and returns what it prints."""
 
     def run_example(name, *arguments):
-        for package in ("torch", "lightning"):
+        for package in ("torch", "lightning", "optuna"):
             if f"\nimport {package}\n" in (EXAMPLES / name).read_text():
                 pytest.importorskip(package, reason="it is no dependency")
         monkeypatch.chdir(tmp_path)
@@ -67,9 +67,17 @@ def test_own_loss_augmentation_and_network(run):
 
 
 def test_a_pytorch_model_on_the_benchmark(run):
-    table = run("benchmark_pytorch.py", ROOT / "tests/recorded/config.py", 1).splitlines()
+    table = run("benchmark_pytorch.py", ROOT / "tests/recorded/smoke_run.py", 1).splitlines()
     assert table[0].split()[:3] == ["method", "rho", "group"] and len(table) == 8
     assert sum(map(float, table[-1].split()[-3:])) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_search_with_optuna_prunes_trials_and_finishes_others(run):
+    *trials, best = run("optuna_search.py", 2, ROOT / "tests/recorded/smoke_run.py").splitlines()
+    assert len(trials) == 8 and best.startswith("best: trial ")
+    # A pruned trial trains for fewer epochs than one that goes on to the end.
+    ends = {line.partition(" after ")[2] for line in trials}
+    assert "6 epochs, complete" in ends and ends & {"2 epochs, pruned", "4 epochs, pruned"}
 
 
 def test_images_in_memory_and_the_page_that_names_their_attribute(run, tmp_path, without_pictures):

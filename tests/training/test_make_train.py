@@ -14,6 +14,7 @@ import flipjax
 from flipjax.backend.compiler import fast_jit
 from flipjax.backend.random import key_of
 from flipjax.config import ConfigError, PopulationSpec
+from flipjax.training import train as train_module
 from flipjax.training.assess import Questions
 from flipjax.training.member import Status, init_state
 from flipjax.training.network.forward import flat
@@ -212,6 +213,23 @@ def test_vmap_over_traced_levels_seeds_and_rates(small, alone):
         flipjax.make_train(configuration(**SHORT), {"model.width": 8}, start=model)
 
 
+def test_vmap_on_a_cpu_is_noted_once_and_a_loop_is_not(small, capsys, monkeypatch):
+    monkeypatch.setattr(train_module, "_say_once", functools.cache(train_module.say))
+    members = small.members(rho=(0.5, 0.75))
+    jax.eval_shape(functools.partial(jax.lax.map, small), members)
+    assert capsys.readouterr().err == ""
+
+    def of_rho_and_seed(rho, seed):
+        return small(small.member(rho=rho, seed=seed))
+
+    for _ in range(2):
+        seeds = jax.vmap(of_rho_and_seed, (None, 0))
+        jax.eval_shape(jax.vmap(seeds, (0, None)), np.float32([0.5, 0.75]), np.arange(2))
+    jax.eval_shape(jax.vmap(small), members)
+    said = capsys.readouterr().err
+    assert said.count("note: on a CPU jax.vmap") == said.count("\n") == 1
+
+
 def test_data_in_memory_takes_the_place_of_the_pool(small):
     # Equal configurations share programs.
     assert jax.tree.structure(make(**SHORT)) == jax.tree.structure(small)
@@ -231,6 +249,7 @@ REFUSED = [
     (lambda train: train.members([]), "members"),
     (lambda train: flipjax.make_train("smoke", {"axes.model.width": (4, 8)}), "axes.model.width"),
     (lambda train: make(**SHORT, pool__name="arrays"), "arrays"),
+    (lambda train: make(**SHORT, split__n_train=400), "^config.split: n_train 400 at rho 0.5 needs"),
 ]
 
 

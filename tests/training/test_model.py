@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-import pathlib
-import runpy
+import re
 import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from networks import Net
 import flipjax
 from flipjax import metrics
 from flipjax.backend import convolutions
-from flipjax.config import ModelSpec
+from flipjax.config import ConfigError, ModelSpec
 from flipjax.models.weights.files import read_digested, write_digested
 from flipjax.models.weights.initial import draw_weights
 from flipjax.models.weights.pytorch_names import WeightsError
@@ -28,7 +28,6 @@ from flipjax.training import model as model_module
 from flipjax.training.model import ABOUT, Model
 
 NAMES = ("background", "hopper", "skimmer")
-EXAMPLE = pathlib.Path(__file__).parents[2] / "sweeps/examples/benchmark_pytorch.py"
 SPECS = [ModelSpec(width=4, depth=2, norm=norm) for norm in ("batch", "none")]
 
 
@@ -276,18 +275,66 @@ def test_images_of_other_values_have_no_logits(change):
         drawn(SPECS[0]).logits(change(images(2, 4, 4)))
 
 
-def test_pytorch_reads_it_strictly_and_computes_the_same(tmp_path):
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import load_file
+IN_TORCH = [*SPECS, ModelSpec(width=4, depth=1), ModelSpec(width=8, depth=3)]
 
-    module = runpy.run_path(str(EXAMPLE))
-    model = drawn(ModelSpec(width=8, depth=3))
-    net = module["UNet"](3).eval()
-    net.load_state_dict(load_file(model.save(tmp_path / "x.safetensors")), strict=True)
+
+@pytest.mark.parametrize("spec", IN_TORCH, ids=lambda spec: f"{spec.width}, {spec.depth}, {spec.norm}")
+def test_in_pytorch_logits_are_the_same(spec):
+    torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
+    model = drawn(spec)
     sample = images(3, 16, 24)
     with torch.inference_mode():
-        logits = np.moveaxis(net(module["channels_first"](sample)).numpy(), 1, -1)
-    np.testing.assert_allclose(logits, model.logits(sample), rtol=1e-4, atol=1e-4)
+        logits = model.torch()(torch.tensor(sample).movedim(-1, 1)).movedim(1, -1).numpy()
+    exact = model.logits(sample)
+    np.testing.assert_allclose(logits, exact, rtol=0, atol=1e-4 * np.abs(exact).max())
+
+
+def test_weights_come_back_from_pytorch_bit_for_bit():
+    pytest.importorskip("torch", reason="PyTorch is no dependency")
+    model = drawn(SPECS[0])
+    arrays = {name: tensor.numpy() for name, tensor in model.torch().state_dict().items()}
+    again = Model.from_state_dict(arrays, model.spec, NAMES, model.size)
+    jax.tree.map(np.testing.assert_array_equal, again.weights, model.weights)
+
+
+def test_pytorch_reads_the_file_and_loads_it_strictly(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is no dependency")
+    from safetensors.torch import load_file
+
+    from flipjax.models import TorchUNet
+
+    path = drawn(SPECS[0]).save(tmp_path / "x.safetensors")
+    TorchUNet(3, width=4, depth=2).load_state_dict(load_file(path), strict=True)
+
+
+NOT_IN_TORCH = [ModelSpec("frozen"), ModelSpec("smp_efficientnet_lite0"), ModelSpec(build=Net)]
+
+
+@pytest.mark.parametrize("spec", NOT_IN_TORCH, ids=lambda spec: spec.title)
+def test_a_network_that_pytorch_does_not_have_is_one_sentence(spec):
+    pytest.importorskip("torch", reason="PyTorch is no dependency")
+    expected = "expected one of unet, smp_resnet50, smp_mit_b2, which have a module of PyTorch; found "
+    with pytest.raises(ConfigError, match=rf"^model.torch\(\): {expected}{re.escape(spec.title)}$"):
+        drawn(spec).torch()
+
+
+def test_without_pytorch_it_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "flipjax.models.networks.torch_networks", raising=False)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"^model.torch\(\) and TorchUNet: expected PyTorch, found no torch; "
+    ):
+        drawn(SPECS[0]).torch()
+
+
+def test_without_segmentation_models_pytorch_it_is_one_sentence(monkeypatch):
+    pytest.importorskip("torch", reason="PyTorch is no dependency")
+    networks.shrink(monkeypatch)
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"^model.torch\(\): expected segmentation_models_pytorch for smp_mit"
+    ):
+        drawn(ModelSpec("smp_mit_b2")).torch()
 
 
 @pytest.fixture(scope="module")

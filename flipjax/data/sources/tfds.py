@@ -83,8 +83,14 @@ def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
 
 
 def list_tfds(spec: PoolSpec) -> Catalog:
-    """Lists a data set without decoding images; raises as `load_tfds` does."""
-    catalog, _ = _catalog_and_reader(find_data_set(spec), spec)
+    """Lists a data set without decoding images; raises as `load_tfds` does.
+
+    The catalog of a cached pool is read without the data set, and lacks the photos that were left out.
+    """
+    folder = find_data_set(spec)
+    catalog = store.cached_catalog(_key_of_cache(folder, spec))
+    if catalog is None:
+        catalog, _ = _catalog_and_reader(folder, spec)
     return catalog
 
 

@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from flipjax.config import ConfigError
 from flipjax.config.groups import Groups
 from flipjax.data.correlation import Table, half_of_each_group
 from flipjax.data.deck import scene_orders
@@ -241,7 +242,7 @@ def found_table(images: FoundImages, fold: int, *, rare_kept: float, seed: int, 
     # Sorted by relative rank, every beginning holds the groups in about their proportions.
     trained = unsorted[np.argsort(np.concatenate(ranks), kind="stable")]
     if len(trained) == 0:
-        raise ValueError("config.split.rare_kept: expected training images, found none beside the tested fold")
+        raise ConfigError("config.split.rare_kept", "training images beside the tested fold", "none")
     repeated = np.resize(trained, n_train)
     return Table(
         rows=images.rows[repeated],

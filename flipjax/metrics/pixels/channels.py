@@ -52,6 +52,8 @@ def apply_to_pixels(
     C = outputs.shape[-1]
     if C <= _MOST_UNROLLED_CLASSES or not outputs.size:
         # XLA:CPU fuses slices into one loop; a reduction over the last axis would be a separate pass.
+        if outputs.dtype == jnp.bfloat16 and jax.__version_info__ < (0, 11):
+            outputs = _widen_bits(outputs)
         channels: Channels = [outputs[..., c].astype(jnp.float32) for c in range(C)]
         return function(_as_logits(channels, kind))
     # The largest power of two that fits. It divides the pixels of an array from outside jit, which comes in blocks of a
@@ -65,6 +67,22 @@ def apply_to_pixels(
 
     of_pixels = lax.map(of_pixel, outputs.reshape(-1, C), batch_size=pixels_of_block)
     return tuple(value.reshape(outputs.shape[:-1]) for value in of_pixels)
+
+
+@jax.custom_jvp
+def _widen_bits(outputs: jax.Array) -> jax.Array:
+    """Returns bfloat16 numbers, the upper halves of float32, in float32.
+
+    XLA:CPU of JAX 0.10 writes each class of bfloat16 outputs to memory before it reads it; it does not of integers.
+    """
+    halves = lax.bitcast_convert_type(outputs, jnp.uint16)
+    return lax.bitcast_convert_type(halves.astype(jnp.uint32) << 16, jnp.float32)
+
+
+@_widen_bits.defjvp
+def _widen_tangent(outputs: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Returns the numbers and their tangents, which JAX does not see through the bits."""
+    return _widen_bits(*outputs), tangents[0].astype(jnp.float32)
 
 
 def _as_logits(channels: Channels, kind: str) -> Channels:

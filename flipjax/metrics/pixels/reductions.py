@@ -45,7 +45,7 @@ from flipjax.metrics.pixels.channels import (
     sum_channels,
 )
 
-MOST_PACKED_CLASSES = 8
+MOST_PACKED_CLASSES = 9
 """Most classes whose confusion is counted by `packed_counts`, whose cost grows with C * C; others are scattered."""
 _COUNTER_BITS = 10
 """Bits of a counter of pixels: three counters share an int32."""

@@ -208,7 +208,7 @@ def _score(key: str, title: str, unit: str, passes: str, meaning: str) -> Score:
     return Score(key=key, title=title, unit=unit, meaning=meaning, passes=passes)
 
 
-FILL_NOTE = "No neutral control: what training shows on smooth ground gains by it."
+FILL_NOTE = "Smooth ground is not neutral: it raises the log-odds of classes that training shows on smooth ground."
 """What the meaning of each score of filled surroundings says."""
 SCORES = {
     score.key: score
