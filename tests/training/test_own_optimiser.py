@@ -83,7 +83,9 @@ def test_a_member_whose_optimiser_returns_nan_diverges_alone(tiny, pool, validat
 
 
 OWN_FILE = (
-    faults.CONFIG.replace("sizes | {", 'sizes | {"train.optimizer": mine, ')
+    faults.CONFIG.replace(
+        "sizes | {", 'sizes | {"train.optimizer": mine, "intervene.scenes": "none", "intervene.scores": "none", '
+    )
     + """
 def mine(learning_rate):
     import optax

@@ -4,6 +4,7 @@ import faults
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import draw_panels
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from flipjax.__main__ import main
 from flipjax.config import AXES, ConfigError
 from flipjax.config.methods import KNOB_DEFAULTS, METHODS, knobs_set_by
 from flipjax.data import POOLS
+from flipjax.page import charts
 from flipjax.support.frames import read_csv
 from flipjax.support.terminal import Bar
 from flipjax.sweep.run import Sweep
@@ -114,6 +116,7 @@ def tuned(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(POOLS, "synthetic", faults.DRAWN)
+        patch.setattr(charts, "draw_chart", draw_panels)
         with patch.context() as killed:
             killed.setattr(Bar, "advance", interrupt)
             with pytest.raises(KeyboardInterrupt):
