@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from flipjax.backend.compiler import Jitted, fast_jit
 from flipjax.backend.random import random_bits
@@ -179,7 +180,7 @@ class Train:
         form = known_form(spec, model=self.experiment.model.title)
         if form is not None:
             return form
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(members)):
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(members)):
             # There is nothing to time while a program is traced.
             return "vmap"
         count = len(members.rows)

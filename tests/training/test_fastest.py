@@ -9,7 +9,7 @@ import pytest
 from networks import Net
 
 import flipjax
-from flipjax.config import ConfigError, ModelSpec, PopulationSpec
+from flipjax.config import ModelSpec, PopulationSpec
 from flipjax.config.methods import Knobs
 from flipjax.training.population import devices, fastest
 from flipjax.training.population.memory import USED
@@ -169,8 +169,3 @@ def test_nothing_is_measured_while_a_program_is_traced():
 def test_train_map_trains_in_the_form_that_is_asked_for(trained_one_by_one):
     train = flipjax.make_train("smoke", {**TINY, "population.map": "packed"})
     assert_close(train.map(train.members(rho=(0.5, 0.9))), trained_one_by_one)
-
-
-def test_a_packed_form_that_a_network_lacks_is_refused():
-    with pytest.raises(ConfigError, match=r"config\.population\.map: expected auto, measured, loop or vmap"):
-        devices.known_form(PopulationSpec(map="packed"), model="smp_mit_b2")

@@ -16,6 +16,7 @@ import numpy as np
 from flipjax.config import Experiment, PopulationSpec
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
+from flipjax.support.arrays import Array
 from flipjax.training.member import Member
 from flipjax.training.network.forward import NO_WEIGHTS, Weights
 from flipjax.training.population import epochs as population_run
@@ -246,7 +247,7 @@ def _begin(sample: Sample, layout: Layout) -> Population:
     # Their first states are made of all images, so that the run needs the same program.
     current = population.create(sample.experiment, layout, sample.members, start=sample.start)
 
-    def of_trial(leaf: jax.Array) -> jax.Array:
+    def of_trial(leaf: jax.Array) -> Array:
         return put(layout, np.asarray(leaf)[:, sample.rows])
 
     stacked = current.members
