@@ -171,7 +171,10 @@ class ModelSpec:
 
     name: str = static("unet", one_of(*MODEL_NAMES), "network")
     width: int = static(
-        8, within(1, 2**14), "channels at full resolution, doubled at each further level. Only for unet", networks=SMALL
+        8,
+        within(1, 2**14),
+        "channels at full resolution, doubled at each further level. Vary it to compare sizes. Only for unet",
+        networks=SMALL,
     )
     depth: int = static(3, within(1, 6), "levels. Set it higher for larger images. Only for unet", networks=SMALL)
     norm: str = static(

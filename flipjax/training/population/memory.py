@@ -13,7 +13,12 @@ USED = 0.9
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes that a program takes on each of its devices, by the compiler."""
+    """Bytes that a program takes on each of its devices, by the compiler.
+
+    Example:
+        >>> Memory(held=100, working=20).total
+        120
+    """
 
     held: int
     """Inputs and outputs: states and data."""

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 import flipjax
-from flipjax.data.sources.tfds import data_dir_of
+from flipjax.data.sources.tfds_folders import data_dir_of
 from flipjax.evaluate.converted import evaluate_weights
 from flipjax.models.weights.files import convert_weights
 from flipjax.report.paper import PUBLISHED
