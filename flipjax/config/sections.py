@@ -399,17 +399,6 @@ class Experiment:
         """The pool's classes plus background."""
         return self.groups.classes + 1
 
-    @property
-    def for_programs(self) -> "Experiment":
-        """What compiled programs read of it: they get the images as arguments, so that folds and pools share programs.
-
-        Example:
-            >>> first, second = (Experiment(split=SplitSpec(folds=2, fold=fold)) for fold in (0, 1))
-            >>> first == second, first.for_programs == second.for_programs
-            (False, True)
-        """
-        return dataclasses.replace(self, pool=PoolSpec(size=self.pool.size), split=SplitSpec())
-
 
 SECTIONS: dict[str, tuple[type, ...]] = {
     "axes": (Condition,),

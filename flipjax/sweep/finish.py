@@ -320,7 +320,7 @@ def _galleries(
         index = program.names.index(name)
         pool = at_strength(task.pool, program.settings[index].cue.cue_strength)
         weights = stacks.take_member(best, index)
-        repeated = jax.device_get(_show_program()(program.experiment.for_programs, weights, pool, rows))
+        repeated = jax.device_get(_show_program()(program.experiment, weights, pool, rows))
         # All arrays without the repetitions.
         images, labels, maps = jax.tree.map(operator.itemgetter(slice(len(indices))), repeated)
         yield gallery.make_gallery(

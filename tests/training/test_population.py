@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from networks import Net
 from populations import assert_same
 
-from flipjax.config import ConfigError, ModelSpec, PopulationSpec, SplitSpec
+from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.training.member import Status
 from flipjax.training.network.forward import evaluate
 from flipjax.training.network.own import check_own
@@ -75,17 +75,6 @@ def test_a_continued_run_equals_an_unbroken_one_in_the_same_program(train, train
     assert_same(again.records, trained.records[epoch:])
     assert program._cache_size() == compiled
     assert_same(trained.states[epoch], kept)  # Donated buffers are not those of the checkpoint.
-
-
-def test_folds_share_programs(trained, members, tiny, pool, validation):
-    program = population_run.epoch_program(trained.layout)
-    compiled = program._cache_size()
-    fold = dataclasses.replace(
-        tiny, pool=dataclasses.replace(tiny.pool, root="photos"), split=SplitSpec(folds=2, fold=1)
-    )
-    again = populations.train(fold, members, pool, validation, epochs=1)
-    assert_same(again.states, trained.states[:2])
-    assert program._cache_size() == compiled
 
 
 def test_a_diverged_member_is_frozen_and_harms_no_other(train, trained, members, make_member):

@@ -34,7 +34,7 @@ class Population:
     """An experiment's members and their states, stacked by slot and sharded over devices.
 
     Attributes:
-        experiment: determines the program; without the origin and the split of its images.
+        experiment: determines the program.
         layout: the devices, and the members at once on each.
         members: leaves (slots, ...).
         states: leaves (slots, ...).
@@ -65,7 +65,6 @@ def create(
     States are taken from `states`, leaves (K, ...) in member order, or initialised; see
     `flipjax.training.member.init_state` for `start`.
     """
-    experiment = experiment.for_programs
     count = len(members)
     slot_count = count + -count % layout.devices
     # Slots past the members hold copies of the last one.
