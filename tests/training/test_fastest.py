@@ -61,7 +61,7 @@ def test_forms_that_do_not_fit_into_memory_are_not_compiled(tiny, members, pool,
     compiled.clear()
     choice = fastest.fastest_form(tiny, members, spec, pool=pool, table=validation)
     assert compiled == [(1, False)] and choice.form == "loop"
-    reason = r"not compiled \(at least [\d.]+ of [\d.]+ MB\)"
+    reason = r"not compiled \(about [\d.]+ of [\d.]+ MB\)"
     assert re.search(rf": loop {TIME}, vmap {reason}, packed {reason}; taken: loop$", choice.line), choice.line
 
 

@@ -8,7 +8,7 @@ Writes programs.csv (a row a program: XLA's own static cycles where it estimates
 convolutions.csv (its convolutions as the compiled program prints them). No figure is a speed. Loops count by known
 trips; memory is a member's of those that are at work at once (1 in the loop, 16 at most else).
 
-The loop is compiled first. From its memory follows what another form needs at least, by the rule of a sweep
+The loop is compiled first. From its memory follows about what another form needs, by the rule of a sweep
 (`flipjax.training.population.fastest`); a form that the device has no room for is not compiled.
 """
 
@@ -49,7 +49,7 @@ from flipjax.training.network.forward import evaluate
 from flipjax.training.population import epochs as population_run
 from flipjax.training.population import selected as population_selected
 from flipjax.training.population.devices import AXIS, Layout
-from flipjax.training.population.fastest import Trial, least_memory
+from flipjax.training.population.fastest import Trial, estimated_memory
 from flipjax.training.population.memory import USED, memory_of
 
 HERE = pathlib.Path(__file__).parent
@@ -253,13 +253,13 @@ def main():
         for form in sorted(options.form, key=FORMS.index):
             # Of a loop, its body: how often it runs is not known when it is compiled.
             for members in (1,) if form == "loop" else options.members:
-                needed = least_memory(loop, width=min(WIDTH, members))
+                needed = estimated_memory(loop, width=min(WIDTH, members))
                 if needed > limit:
-                    in_words = f"at least {needed / 1e6:.1f} of {limit / 1e6:.1f} MB"
+                    in_words = f"about {needed / 1e6:.1f} of {limit / 1e6:.1f} MB"
                     print(form, members, "not compiled:", in_words, flush=True)
                     continue
                 row, result, memory = measure(options.target, program, experiment, members, form)
-                row["at_least_mb"] = f"{needed / 1e6:.1f}"
+                row["estimated_mb"] = f"{needed / 1e6:.1f}" if needed else ""
                 if form == "loop":
                     loop = Trial("loop", memory=memory)
                 print(row, "compiled, not run", flush=True)
