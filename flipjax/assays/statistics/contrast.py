@@ -31,7 +31,7 @@ class Contrast:
     permuted: float
     """95th percentile of the contrast under permuted attributes."""
     unit: str
-    """What was permuted, `images` or `clusters`."""
+    """The unit that was permuted: `images` or `clusters`."""
     analyses: tuple[int, ...]
     """Seeds at each interim analysis, ascending; at the last one all."""
 

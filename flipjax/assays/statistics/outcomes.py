@@ -12,7 +12,7 @@ from flipjax.assays.statistics.units import AssayUnits
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What S seeds made of n images; NaN where a seed did not test an image.
+    """The outcomes of n images under S seeds; NaN where a seed did not test an image.
 
     Attributes:
         correct: correct pixels of the true object, float64 (S, n).

@@ -75,7 +75,7 @@ class Outlook:
 
 
 class Step(enum.Enum):
-    """What comes after a batch of seeds."""
+    """The next step of an assay after a batch of seeds."""
 
     NOT_LEARNT = "the classes are not learnt"
     SURE = "the verdict is sure"

@@ -1,4 +1,4 @@
-"""Which pixels of an image, or of one slice of a volume, a picture on the page of an audit shows.
+"""The pixels that a picture on the page of an audit shows, of an image or of one slice of a volume.
 
 A volume is shown in the anatomical view, and in the slice, with the largest wrong area (`choose_layout`): as radiology
 shows it, with the head or the front above and the patient's right on the left.
@@ -20,12 +20,12 @@ VIEWS = {"axial": (2, 1, 0), "coronal": (1, 2, 0)}
 """Directions of the body that a view's slices lie along, that its rows and that its columns do: 0 from right to left, 1
 from front to back, 2 from head to feet. Both views show the sides of the body, which sagittal ones do not."""
 SIDES = ("R", "L")
-"""What is on the left and on the right of a view: the patient's right and left."""
+"""The sides of the patient that a view shows on its left and on its right."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PictureLayout:
-    """Which pixels of an image, or of one slice of a volume, a picture shows, and where."""
+    """The pixels that a picture shows, of an image or of one slice of a volume, and where it shows them."""
 
     rows: np.ndarray
     """Index along the image's axis of each row of the picture, int (h,)."""

@@ -35,7 +35,7 @@ COMPILATIONS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
+class FormTiming:
     """A form that was timed, or the reason why it was not."""
 
     form: str
@@ -130,17 +130,18 @@ def fastest_form(
             continue
         needed = estimated_memory(loop, width=layout_in(sample, form).width)
         if needed > limit:
-            trials.append(Trial(form, problem=f"not compiled (about {_memory_in_words(needed, limit)})"))
+            trials.append(FormTiming(form, problem=f"not compiled (about {_memory_in_words(needed, limit)})"))
         else:
             trials.append(try_form(sample, form, limit=limit))
     return choose(trials)
 
 
-def choose(trials: Sequence[Trial]) -> Choice:
+def choose(trials: Sequence[FormTiming]) -> Choice:
     """Returns the fastest form; the first where none was timed.
 
     Example:
-        >>> choose([Trial("loop", 0.25), Trial("vmap", 0.125), Trial("packed", problem="not compiled")]).line
+        >>> packed = FormTiming("packed", problem="not compiled")
+        >>> choose([FormTiming("loop", 0.25), FormTiming("vmap", 0.125), packed]).line
         'time of a step of a member: loop 250 ms, vmap 125 ms, packed not compiled; taken: vmap'
     """
     form = min(trials, key=lambda trial: trial.seconds).form
@@ -148,11 +149,11 @@ def choose(trials: Sequence[Trial]) -> Choice:
     return Choice(form, f"time of a step of a member: {outcomes}; taken: {form}")
 
 
-def choose_unmeasured(loop: Trial, *, seconds: float) -> Choice | None:
+def choose_unmeasured(loop: FormTiming, *, seconds: float) -> Choice | None:
     """Returns vmap for a run that the loop trains in less time than three compilations take, else None.
 
     Example:
-        >>> loop = Trial("loop", seconds=0.01, compiling=20.0)
+        >>> loop = FormTiming("loop", seconds=0.01, compiling=20.0)
         >>> choose_unmeasured(loop, seconds=30.0).form, choose_unmeasured(loop, seconds=90.0)
         ('vmap', None)
     """
@@ -163,14 +164,14 @@ def choose_unmeasured(loop: Trial, *, seconds: float) -> Choice | None:
     return Choice("vmap", f"{line}; taken: vmap")
 
 
-def estimated_memory(loop: Trial, *, width: int) -> int:
+def estimated_memory(loop: FormTiming, *, width: int) -> int:
     """Returns about how many bytes `width` members at once take, by the loop's; 0 where these are not known.
 
     Compiled for a TPU v5e, packed members take 0.65 of this and members under vmap 7 times as much; for an H100 both
     take 1.1 times as much. What a compiled form takes is therefore compared with the device's memory before it runs.
 
     Example:
-        >>> estimated_memory(Trial("loop", memory=Memory(held=100, working=20)), width=16)
+        >>> estimated_memory(FormTiming("loop", memory=Memory(held=100, working=20)), width=16)
         420
     """
     if loop.memory is None:
@@ -226,7 +227,7 @@ def layout_in(sample: Sample, form: str) -> Layout:
     )
 
 
-def try_form(sample: Sample, form: str, *, limit: int) -> Trial:
+def try_form(sample: Sample, form: str, *, limit: int) -> FormTiming:
     """Compiles a form and, if it takes at most `limit` bytes of a device, times it."""
     layout = layout_in(sample, form)
     shared = replicate(layout, (sample.pool, sample.table))
@@ -237,12 +238,12 @@ def try_form(sample: Sample, form: str, *, limit: int) -> Trial:
         compiling = time.perf_counter() - begun
         if memory.total > limit:
             problem = f"not run ({_memory_in_words(memory.total, limit)})"
-            return Trial(form, compiling=compiling, memory=memory, problem=problem)
+            return FormTiming(form, compiling=compiling, memory=memory, problem=problem)
         rounds = [_seconds_of_round(_begin(sample, layout), *shared) for _ in range(ROUNDS)]
     except jax.errors.JaxRuntimeError as error:
         # Another form may do, and the run itself names what no form can do.
-        return Trial(form, problem=f"failed ({str(error).splitlines()[0]})")
-    return Trial(form, min(rounds) / (len(sample.members) * sample.steps), compiling, memory)
+        return FormTiming(form, problem=f"failed ({str(error).splitlines()[0]})")
+    return FormTiming(form, min(rounds) / (len(sample.members) * sample.steps), compiling, memory)
 
 
 def _begin(sample: Sample, layout: Layout) -> Population:
@@ -280,4 +281,5 @@ def _seconds_of_round(current: Population, pool: Pool, table: Table) -> float:
 
 
 def _memory_in_words(needed: int, limit: int) -> str:
+    """Returns the bytes that are needed, and those that there are."""
     return f"{needed / 1e6:,.1f} of {limit / 1e6:,.1f} MB"

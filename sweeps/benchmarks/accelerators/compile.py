@@ -49,7 +49,7 @@ from flipjax.training.network.forward import evaluate
 from flipjax.training.population import epochs as population_run
 from flipjax.training.population import selected as population_selected
 from flipjax.training.population.devices import AXIS, Layout
-from flipjax.training.population.fastest import Trial, estimated_memory
+from flipjax.training.population.fastest import FormTiming, estimated_memory
 from flipjax.training.population.memory import USED, memory_of
 
 HERE = pathlib.Path(__file__).parent
@@ -249,7 +249,7 @@ def main():
     programs, rows = [], []
     limit = USED * GIGABYTES[options.target] * 1e9
     for program in options.program:
-        loop = Trial("loop")
+        loop = FormTiming("loop")
         for form in sorted(options.form, key=FORMS.index):
             # Of a loop, its body: how often it runs is not known when it is compiled.
             for members in (1,) if form == "loop" else options.members:
@@ -261,7 +261,7 @@ def main():
                 row, result, memory = measure(options.target, program, experiment, members, form)
                 row["estimated_mb"] = f"{needed / 1e6:.1f}" if needed else ""
                 if form == "loop":
-                    loop = Trial("loop", memory=memory)
+                    loop = FormTiming("loop", memory=memory)
                 print(row, "compiled, not run", flush=True)
                 programs.append(row)
                 rows += [
