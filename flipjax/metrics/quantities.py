@@ -197,7 +197,7 @@ def top_decile_ceiling(images: Images) -> np.ndarray:
 
 @quantity("top_decile_of_ceiling", "top-decile gain over chance, of what is possible", unit="ratio", better="up")
 def top_decile_of_ceiling(images: Images) -> np.ndarray:
-    """(share - 0.1) / (ceiling - 0.1), of the top-decile flip share and the largest that any ranking reaches.
+    """Gain over chance of the top decile: (share - 0.1) / (ceiling - 0.1), with the largest share that is possible.
 
     0 is chance, 1 the ceiling; a ranking worse than chance is negative. Comparable over rho.
     """

@@ -185,6 +185,7 @@ def test_an_array_of_jax_in_the_file_leaves_a_device_a_core(tmp_path, monkeypatc
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
     text = "import jax.numpy as jnp\nfrom flipjax.config import default_config as get_config\nA = jnp.ones(2)\n"
     (tmp_path / "own.py").write_text(text)
-    code = f"import sys; from flipjax.config.reading import read_config; read_config({str(tmp_path / 'own.py')!r})"
-    code += "; from flipjax.support.threads import cores; print(len(sys.modules['jax'].devices()) == cores())"
+    code = "from flipjax.config.reading import read_config\nfrom flipjax.support.process import as_command\n"
+    code += f"with as_command():\n    read_config({str(tmp_path / 'own.py')!r})\n"
+    code += "import jax\nfrom flipjax.support.threads import cores\nprint(len(jax.devices()) == cores())"
     assert python(code).stdout == "True\n"

@@ -144,8 +144,8 @@ FITS = [*EVALUATED, "--config.split.n_train=32"]
 @pytest.mark.parametrize(
     ("options", "code", "named"),
     [
-        ([], 1, "config.split.n_test 400"),
-        (EVALUATED, 1, "n_train 800 at rho 0.5"),
+        ([], 2, "config.split.n_test 400"),
+        (EVALUATED, 2, "n_train 800 at rho 0.5"),
         ([*FITS, "--config.pool.classes=('cat','emu')"], 1, "emu"),
         (FITS, 0, ""),
     ],
