@@ -1,20 +1,24 @@
 """Command lines: options, the configuration that they name, errors as one line, and exit codes."""
 
 import argparse
+import dataclasses
 import difflib
 import functools
 import io
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from flipjax.config import ConfigError
 from flipjax.support.extras import to_install
 from flipjax.support.process import as_command
 from flipjax.support.terminal import INTERRUPTED, one_line, printable, say
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "DONE",
@@ -23,10 +27,13 @@ __all__ = [
     "USAGE",
     "ConfigParser",
     "Parser",
+    "add_options",
     "main",
+    "option",
     "read_classes",
     "read_folder",
     "read_names",
+    "read_options",
     "read_seconds",
 ]
 
@@ -40,6 +47,8 @@ OVERRIDE = "--config."
 """The start of an option that sets a key of the configuration."""
 SECONDS_OF_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 """Seconds of each unit of a duration."""
+Options = TypeVar("Options", bound="DataclassInstance")
+"""A record of options, whose fields `option` declares."""
 
 
 def main(
@@ -230,6 +239,56 @@ def _split_overrides(arguments: Sequence[str]) -> tuple[dict[str, str], list[str
             text = remaining.pop(0)
         overrides[option.removeprefix(OVERRIDE)] = text
     return overrides, others
+
+
+def option(
+    default: Any, meaning: str, *more_flags: str, about: Mapping[str, object] | None = None, **of_parser: Any
+) -> Any:
+    """Returns a field of a record of options, which declares it for the command line and for calls from Python.
+
+    Args:
+        default: of the field; `dataclasses.MISSING` for an option that is required.
+        meaning: in the help of the command.
+        more_flags: further names on the command line.
+        about: what else the command says of the option; `metadata` of the field has it.
+        of_parser: further arguments of `add_argument`.
+
+    Example:
+        >>> @dataclasses.dataclass
+        ... class Request:
+        ...     seeds: int = option(8, "networks", type=int)
+        >>> parser = Parser(prog="flipjax request")
+        >>> add_options(parser, dataclasses.fields(Request))
+        >>> read_options(Request, parser.parse_args(["--seeds", "2"]))
+        Request(seeds=2)
+    """
+    metadata = {**(about or {}), "help": meaning, "more_flags": more_flags, "of_parser": of_parser}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def add_options(parser: "argparse._ActionsContainer", fields: Iterable["dataclasses.Field[Any]"]) -> None:
+    """Adds the options that fields declare to a parser, or to a group of one."""
+    for field in fields:
+        of_parser = dict(field.metadata["of_parser"])
+        if field.default is not dataclasses.MISSING:
+            of_parser["default"] = field.default
+        if isinstance(field.default, bool):
+            of_parser["action"] = "store_true"
+            # argparse's own pair is spelt --no-keep, and dashes are read as underscores.
+            parser.add_argument(
+                f"--no_{field.name}",
+                dest=field.name,
+                default=field.default,
+                action="store_false",
+                help=f"the opposite of --{field.name}",
+            )
+        flags = (f"--{field.name}", *field.metadata["more_flags"])
+        parser.add_argument(*flags, help=field.metadata["help"], **of_parser)
+
+
+def read_options(record: type[Options], parsed: argparse.Namespace) -> Options:
+    """Returns the record of options of a command line."""
+    return record(**{field.name: getattr(parsed, field.name) for field in dataclasses.fields(record)})
 
 
 def read_names(text: str) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 import pandas as pd
 
@@ -19,22 +18,22 @@ from flipjax.config.plan import of_one_program, plan, plan_images
 from flipjax.config.program import Program, Value
 from flipjax.config.reading import configure, run_name
 from flipjax.config.values import points_of
-from flipjax.data.loaders import list_pool
 from flipjax.data.member_images import Benchmark, benchmark
 from flipjax.data.sources.arrays import ArrayData, keys_of
 from flipjax.metrics import Decomposition
 from flipjax.metrics.summary.names import column, key_of, title_of
-from flipjax.models.weights.initial import draw_weights
 from flipjax.report.page import build_report
 from flipjax.results.cells import Cell
-from flipjax.results.follow import CallbackError, Epoch
-from flipjax.results.record import STATUS, recorded_config
+from flipjax.results.record import recorded_config
 from flipjax.results.rows import COMPARED
 from flipjax.results.run import StoredRun
 from flipjax.results.scores import unpack_classes
 from flipjax.results.text import varying_axes
+from flipjax.results.tracking.follow import CallbackError, Epoch
+from flipjax.results.unfinished import STATUS
 from flipjax.support.files import DamagedError
 from flipjax.support.terminal import Interrupts, listed
+from flipjax.sweep.folder.workdir import Workdir
 from flipjax.sweep.run import run_sweep
 from flipjax.training.assess import MASK_SIDE
 from flipjax.training.model import Model, load_model
@@ -84,9 +83,9 @@ def run(
             data make a different run.
         fresh: whether to start over; an earlier run is renamed.
         fail_fast: whether to stop at the first program that fails.
-        on_epoch: called after each epoch, once it is stored, with a `flipjax.results.follow.Epoch`: the `program`, the
-            `number` of the epoch, and `curves`, the rows of history.csv of the members that trained in it. An error
-            that it raises ends the run as an interrupt does.
+        on_epoch: called after each epoch, once it is stored, with a `flipjax.results.tracking.follow.Epoch`: the
+            `program`, the `number` of the epoch, and `curves`, the rows of history.csv of the members that trained in
+            it. An error that it raises ends the run as an interrupt does.
 
     Raises:
         ConfigError: the configuration, the folder or the data cannot be used.
@@ -435,7 +434,10 @@ class RunMember:
             if program is None:
                 own = "a run of functions of your own; the same command makes its weights at its end"
                 raise ConfigError("member", "one with results, or of a configuration that config.json holds", own)
-            return _kept_model(self.run.folder, program, self.name, rule=rule, data=self.run.data)
+            # Imported here because Orbax is slow to import.
+            from flipjax.sweep.folder.kept import kept_model
+
+            return kept_model(Workdir(self.run.folder), program, self.name, rule=rule, data=self.run.data)
         rule = self._rule(rule)
         file = self.run.folder / "cells" / self._program / "weights" / f"{self.name}.{rule}.safetensors"
         if not file.is_file():
@@ -444,60 +446,3 @@ class RunMember:
             raise FileNotFoundError(f"{file}: expected the weights of the rule {rule}; {kept_rules}")
         network = build or self.static.get("model.build", self.run.config.model.build)
         return load_model(file, build=network)
-
-
-def _kept_model(folder: Path, program: Program, member: str, *, rule: str | None, data: ArrayData | None) -> Model:
-    """Returns the network with the weights that a selection rule has kept up to the last checkpoint.
-
-    Args:
-        folder: of the run.
-        program: the members of a program that have no results.
-        member: one of them.
-        rule: of `config.train.selection`; None: the first.
-        data: the images in memory that the run was made of.
-
-    Raises:
-        ConfigError: another rule, or the names of the classes are not at hand.
-        DamagedError: the checkpoint is damaged.
-        FileNotFoundError: there is no checkpoint of these members together.
-    """
-    # Imported here because Orbax is slow to import.
-    from flipjax.sweep.checkpoint import member_weights
-
-    experiment = program.experiment
-    rules = experiment.train.selection
-    if rule not in (None, *rules):
-        raise ConfigError("rule", f"one of {', '.join(rules)}", rule)
-    if data is not None:
-        class_names = data.catalog.class_names
-    elif experiment.pool.name == "arrays":
-        raise ConfigError(
-            "data", "the images in memory that the run was made of, as flipjax.open_run takes them", "none"
-        )
-    else:
-        class_names = list_pool(experiment.pool).class_names
-    names = ("background", *class_names)
-    shapes = jax.eval_shape(lambda: draw_weights(jax.random.key(0), experiment.model, len(names)))
-    paths, structure = jax.tree_util.tree_flatten_with_path(shapes)
-    row = program.names.index(member)
-    stored = member_weights(_last_checkpoint(folder, program), row, part=f"best/{rule or rules[0]}/weights")
-    leaves = [stored[jax.tree_util.keystr(path, simple=True, separator="/")] for path, _ in paths]
-    weights = jax.device_put(jax.tree.unflatten(structure, leaves))
-    return Model(weights, experiment.model, names, experiment.pool.size)
-
-
-def _last_checkpoint(folder: Path, program: Program) -> Path:
-    """Returns the folder of the last checkpoint of members that train together.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    name = program.name
-    if program.part:
-        name += f"-{program.part}"
-    place = folder / "checkpoints" / name
-    epochs = [int(path.name) for path in place.glob("[1-9]*") if path.name.isdecimal()]
-    if not epochs:
-        expected = f"{place}: expected a checkpoint of {listed(program.names)}"
-        raise FileNotFoundError(f"{expected}; found none, since they have not trained together")
-    return place / str(max(epochs))

@@ -25,7 +25,7 @@ from flipjax.data import POOLS
 from flipjax.page import charts
 from flipjax.report import page
 from flipjax.sweep.__main__ import main
-from flipjax.sweep.workdir import Workdir
+from flipjax.sweep.folder.workdir import Workdir
 
 CONFIG = """
 from flipjax import configure

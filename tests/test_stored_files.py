@@ -37,9 +37,12 @@ from flipjax.results.record import known_record, read_record
 from flipjax.support import npz
 from flipjax.support.files import DamagedError
 from flipjax.support.frames import read_csv
-from flipjax.sweep import lock, workdir
+from flipjax.sweep import lock
 from flipjax.sweep.checkpoint import RECORD as CHECKPOINT
 from flipjax.sweep.checkpoint import Checkpoints
+from flipjax.sweep.folder.claim import claim
+from flipjax.sweep.folder.record import read_own_record
+from flipjax.sweep.folder.workdir import Workdir
 
 FITTED = fit(np.arange(99.0))
 
@@ -118,7 +121,7 @@ def checkpoint(path):
 
 JSON = {
     "record of a run": ("config.json", in_folder(read_record)),
-    "a run to continue": ("config.json", lambda path: workdir._read_json(path)),
+    "a run to continue": ("config.json", read_own_record),
     "assay": ("assay.json", in_folder(open_assay)),
     "monitor": ("monitor.json", load_monitor),
     "history": ("stream.json", lambda path: open_state(path, FITTED)),
@@ -243,13 +246,13 @@ def go_on(folder):
     config = json.loads((RECORDED / "config.json").read_text())["config"]
     del config["grid"]
     mine = lock.Lock(folder)
-    run = workdir.Workdir(mine)
+    record = Workdir(folder).record
     try:
-        run.open(config, fresh=False)
-        run.describe(config, {"name": "config"}, {"jax": "0.10.2", "device": "2 x cpu (cpu)"}, strict=False)
-        assert run.record_library(small_program(), "xla")
-        run.record_pool(small_program(), dataclasses.replace(listing()[0], content="0" * 32))
-        run.add_session(1.5)
+        claim(mine, config, fresh=False)
+        record.describe(config, {"name": "config"}, {"jax": "0.10.2", "device": "2 x cpu (cpu)"}, strict=False)
+        assert record.settle_library(small_program(), "xla")
+        record.settle_pool(small_program(), dataclasses.replace(listing()[0], content="0" * 32))
+        record.add_session(1.5)
     finally:
         mine.release()
 

@@ -9,7 +9,6 @@ Exit codes: 0; 1 for images that cannot be used, or with --fail_if if the verdic
 """
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -22,21 +21,7 @@ from flipjax.support.terminal import Signals, printable
 def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax assay", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the images")
-    for field in FIELDS:
-        of_parser = dict(field.metadata["of_parser"])
-        if field.default is not dataclasses.MISSING:
-            of_parser["default"] = field.default
-        if field.type == "bool":
-            of_parser["action"] = "store_true"
-            # argparse's own pair is spelt --no-keep, and dashes are read as underscores.
-            parser.add_argument(
-                f"--no_{field.name}",
-                dest=field.name,
-                default=field.default,
-                action="store_false",
-                help=f"the opposite of --{field.name}",
-            )
-        parser.add_argument(f"--{field.name}", help=field.metadata["help"], **of_parser)
+    command.add_options(parser, FIELDS)
     parser.add_argument("--dry_run", action="store_true", help="print what would be trained, and stop")
     verdicts = ("used", "not used", "cannot be told")
     parser.add_argument(
@@ -59,7 +44,7 @@ def _run(line: argparse.Namespace) -> int:
     from flipjax.assays.conduct import conduct, outline
     from flipjax.assays.sentences import findings
 
-    options = Options(**{field.name: getattr(line, field.name) for field in FIELDS})
+    options = command.read_options(Options, line)
     if line.dry_run:
         for sentence in outline(line.folder, options):
             print(printable(sentence))

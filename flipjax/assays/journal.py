@@ -5,7 +5,6 @@ images or another option, is refused with its name.
 """
 
 import dataclasses
-import json
 import math
 import statistics
 import time
@@ -19,7 +18,7 @@ from flipjax.assays.population import Network, Stage, TrainedStage, is_whole, ru
 from flipjax.config import ConfigError
 from flipjax.results.statistics.verdicts import FEWEST_SEEDS
 from flipjax.results.store import STORED
-from flipjax.support.files import DamagedError, read_json, write_text
+from flipjax.support.files import naming_malformed, read_json, write_json
 from flipjax.support.terminal import say
 from flipjax.support.threads import cores
 
@@ -107,7 +106,7 @@ class Journal:
     def write(self) -> None:
         """Writes the state."""
         state = {"asked": self.asked, "wave": self.wave_size, "seconds": self.seconds}
-        write_text(self.folder / STATE, json.dumps(state, indent=1) + "\n")
+        write_json(self.folder / STATE, state, indent=1)
 
 
 def open_journal(folder: Path, images: AssayImages, options: Options) -> Journal:
@@ -143,14 +142,12 @@ def stored_state(folder: Path) -> Journal | None:
         DamagedError: it cannot be read.
     """
     path = folder / STATE
-    try:
+    if not path.exists():
+        return None
+    with naming_malformed(path, "no state of an assay; remove it, or pass another --out"):
         stored = read_json(path)
         seconds = {str(name): float(value) for name, value in stored["seconds"].items()}
         return Journal(folder, dict(stored["asked"]), int(stored["wave"]), seconds, 0.0)
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise DamagedError(f"{path}: no state of an assay; remove it, or pass another --out") from error
 
 
 def choose_wave_size(processors: int) -> int:

@@ -13,7 +13,7 @@ from flipjax.assays.options import Options
 from flipjax.assays.results import RECORD
 from flipjax.data.sources.arrays import ArrayData
 from flipjax.runs import Run, RunMember, open_run
-from flipjax.support.files import DamagedError, read_json
+from flipjax.support.files import naming_malformed, read_json
 
 
 def open_assay(folder: str | Path, data: ArrayData | None = None) -> "OpenedAssay":
@@ -30,11 +30,9 @@ def open_assay(folder: str | Path, data: ArrayData | None = None) -> "OpenedAssa
     See `flipjax.assay` for an example.
     """
     path = Path(folder) / RECORD
-    try:
+    with naming_malformed(path, "no record of an assay; the command of the assay makes it anew"):
         record = read_json(path)
         return OpenedAssay(Path(folder), record, record["verdict"]["word"], tuple(record["findings"]), data)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedError(f"{path}: no record of an assay; the command of the assay makes it anew") from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flipjax.command import read_names, read_seconds
+from flipjax import command
 from flipjax.config import ConfigError
 
 if TYPE_CHECKING:
@@ -28,26 +28,22 @@ def read_some_names(text: str) -> tuple[str, ...]:
     """Returns the names of an option, divided by commas; none of an empty text."""
     if not text:
         return ()
-    return tuple(read_names(text))
+    return tuple(command.read_names(text))
 
 
-def described(
-    meaning: str, *, limits: tuple[float, float] | None = None, extends: bool = False, **of_parser: Any
-) -> dict[str, Any]:
-    """Returns the metadata of a field of `Options`.
+def option(
+    default: Any, meaning: str, *, limits: tuple[float, float] | None = None, extends: bool = False, **of_parser: Any
+) -> Any:
+    """Returns a field of `Options`.
 
     Args:
+        default: of the field; `dataclasses.MISSING` if there is none.
         meaning: in the help of the command.
         limits: the least and the largest value.
         extends: whether a folder goes on with another value, since it changes no network that was trained.
         of_parser: further arguments of `add_argument`.
     """
-    return {"help": meaning, "limits": limits, "extends": extends, "of_parser": of_parser}
-
-
-def option(default: Any, meaning: str, **more: Any) -> Any:
-    """Returns a field of `Options` with a default; for the other arguments see `described`."""
-    return dataclasses.field(default=default, metadata=described(meaning, **more))
+    return command.option(default, meaning, about={"limits": limits, "extends": extends}, **of_parser)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,8 +55,8 @@ class Options:
         5
     """
 
-    attribute: str = dataclasses.field(
-        metadata=described("column of metadata.csv, or the name of the scenes", required=True, metavar="NAME")
+    attribute: str = option(
+        dataclasses.MISSING, "column of metadata.csv, or the name of the scenes", required=True, metavar="NAME"
     )
     clusters: str = option("", "column such as patient, whose images never cross folds", metavar="NAME")
     classes: tuple[str, ...] = option(
@@ -97,7 +93,7 @@ class Options:
         "time for training, such as 90s, 10m or 1h (default 10m)",
         limits=(1, 1e7),
         extends=True,
-        type=read_seconds,
+        type=command.read_seconds,
         metavar="TIME",
     )
     target: float = option(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from flipjax.assays.population import TrainedStage, by_setting, outcomes_of, see
 from flipjax.assays.statistics.association import Association
 from flipjax.assays.statistics.contrast import Contrast, Outcomes, group_flips
 from flipjax.assays.statistics.verdict import USED, AssayVerdict, Learnt, Outlook
-from flipjax.support.files import replacing, write_text
+from flipjax.support.files import replacing, write_json
 from flipjax.support.frames import write_csv
 
 RECORD = "assay.json"
@@ -175,7 +174,7 @@ class Assay:
 def write_record(assay: Assay, sentences: Sequence[str]) -> None:
     """Writes the record of an assay, with its findings in sentences, as plain JSON."""
     record = {"findings": list(sentences), **_fields_of(assay)}
-    write_text(Path(assay.folder) / RECORD, json.dumps(record, indent=1) + "\n")
+    write_json(Path(assay.folder) / RECORD, record, indent=1)
 
 
 def _fields_of(record: Any) -> dict[str, Json]:

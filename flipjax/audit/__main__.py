@@ -45,19 +45,10 @@ def limit(text: str) -> tuple[str, float]:
     return key, number
 
 
-def _add_options(parser: argparse.ArgumentParser, section: str) -> None:
-    """Adds the options of a section of `AuditOptions` to a parser, as `options.option` declares them."""
-    group = parser.add_argument_group(section)
-    for field in dataclasses.fields(AuditOptions):
-        declared = field.metadata
-        if declared["section"] == section:
-            flags = (f"--{field.name}", *declared["more_flags"])
-            group.add_argument(*flags, default=field.default, help=declared["help"], **declared["of_parser"])
-
-
-def _read_options(parsed: argparse.Namespace) -> AuditOptions:
-    """Returns the options of a command line."""
-    return AuditOptions(**{field.name: getattr(parsed, field.name) for field in dataclasses.fields(AuditOptions)})
+def _add_section(parser: command.Parser, section: str) -> None:
+    """Adds a section of `AuditOptions` to a parser."""
+    fields = [field for field in dataclasses.fields(AuditOptions) if field.metadata["section"] == section]
+    command.add_options(parser.add_argument_group(section), fields)
 
 
 def _add_models(parser: command.Parser) -> None:
@@ -85,10 +76,10 @@ def _add_results(parser: command.Parser) -> None:
 def _parser() -> command.Parser:
     """Returns the parser of `flipjax audit`."""
     parser = command.Parser(prog="flipjax audit", description=__doc__)
-    _add_options(parser, INPUTS)
+    _add_section(parser, INPUTS)
     _add_models(parser)
-    _add_options(parser, FORMS)
-    _add_options(parser, GROUPS)
+    _add_section(parser, FORMS)
+    _add_section(parser, GROUPS)
     _add_results(parser)
     return parser
 
@@ -166,13 +157,13 @@ def _compare(parsed: argparse.Namespace, out: Path) -> "Comparison":
 
 def _measure(parsed: argparse.Namespace, out: Path) -> "Audited":
     """Audits files or a model; raises ConfigError without labels."""
-    from flipjax.audit.audit_files import audit_with
+    from flipjax.audit.audit_files import audit_files
 
     keep_programs(small=True)
     if not parsed.labels:
         raise ConfigError("--labels", "a folder or a file", "none")
-    return audit_with(
-        _read_options(parsed),
+    return audit_files(
+        **vars(command.read_options(AuditOptions, parsed)),
         out=out,
         model=_read_model(parsed),
         fail_above=parsed.fail_above,

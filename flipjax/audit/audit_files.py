@@ -5,7 +5,7 @@ An audit of files goes through these steps, so that whatever can be refused is r
 1. `flipjax.audit.inputs.opening` reads headers: which images there are, and how to read them.
 2. `settle` fits groups, anatomy and limits to the classes: now if options say how many classes there are, else
    after counting.
-3. `_count_all` reads each image once, and adds its counts to a `Tally`.
+3. `_count_and_write` reads each image once, and adds its counts to a `Tally`.
 4. `flipjax.audit.statistics.results` concludes, and `flipjax.audit.page.folder` tries the limits and writes.
 """
 
@@ -62,6 +62,28 @@ class Settled:
     """Mirror pairs and chains of classes."""
     anatomy_fact: str
     """A sentence on them, or nothing."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Prepared:
+    """An audit before anything is counted."""
+
+    options: AuditOptions
+    """Its options, with the class names of its model."""
+    opened: OpenedPairs
+    """The images."""
+    pairs: list[Pair]
+    """The files of each image, with its photo or volume."""
+    min_size: MinSize
+    """Smaller segments do not count."""
+    table: pd.DataFrame | None
+    """Columns of the images."""
+    facts_on_tables: tuple[str, ...]
+    """Sentences on the tables that these are from."""
+    settled: Settled | None
+    """What depends on the classes; None if their number is not known before counting."""
+    clusters: np.ndarray | None
+    """The cluster of each image, int64 (n,)."""
 
 
 def settle(
@@ -148,19 +170,14 @@ def audit_files(
         (0.125, ['--fail_above fg_flip=0.1: found 0.125'])
     """
     asked = AuditOptions(predictions=predictions, labels=labels, **options)
-    return audit_with(asked, out=out, model=model, fail_above=fail_above, fail_below=fail_below, junit=junit)
+    gates = make_gates(fail_above, fail_below)
+    prepared = _prepare(asked, model, gates)
+    with folder.claimed(out):
+        return _count_and_write(prepared, out, gates=gates, junit=junit)
 
 
-def audit_with(
-    options: AuditOptions,
-    *,
-    out: Path,
-    model: Predictor | None = None,
-    fail_above: Limits | None = None,
-    fail_below: Limits | None = None,
-    junit: Path | None = None,
-) -> Audited:
-    """Audits files as `audit_files` does, with its options as one record.
+def _prepare(options: AuditOptions, model: Predictor | None, gates: Sequence[Gate]) -> _Prepared:
+    """Returns an audit before anything is counted: headers, user's tables, groups, clusters, photos and spacings.
 
     Raises:
         AuditError: an input or an option cannot be used.
@@ -171,9 +188,6 @@ def audit_with(
     with in_options():
         check_texts("class_names", options.class_names or ())
         min_size = MinSize.parse(options.min_size)
-    gates = make_gates(fail_above, fail_below)
-
-    # Before anything is counted: headers, the user's tables, groups, clusters, photos and spacings.
     opened = open_pairs(options, model=model)
     table = None
     facts_on_tables: tuple[str, ...] = ()
@@ -190,33 +204,41 @@ def audit_with(
         clusters = read_clusters(options.clusters, table, opened.names)
     pairs = _with_scans(options, opened)
     _check_spacings(min_size, pairs, opened.encoding)
+    return _Prepared(options, opened, pairs, min_size, table, facts_on_tables, settled, clusters)
 
-    # Counting, and what waits for the number of classes.
-    tally = Tally(opened.encoding.spec, min_size)
-    with folder.claimed(out):
-        print(describe_images([pair.labels.shape for pair in pairs], opened.encoding), file=sys.stderr, flush=True)
-        _count_all(pairs, opened.encoding, tally, min_size=min_size)
-        encoding = settle_classes(opened, tally.classes_needed)
-        tally.set_classes(encoding.spec)
-        if settled is None:
-            settled = settle(options, opened, encoding, table=table, gates=gates)
-        # A background that was given is (0,), and a COCO file may say another.
-        if options.background == 0 and encoding.spec.background == 0:
-            _announce_background(settled.class_names)
-        counted = tally.measurements(settled.class_names)
-        measured = dataclasses.replace(counted, groups=settled.groups, clusters=clusters)
-        facts_on_files = [_describe_sources(options), *opened.facts, *facts_on_tables]
-        facts_on_files += [overlaps.sentence() for overlaps in opened.overlaps]
-        return folder.finish_audit(
-            out,
-            conclude_audit(measured, anatomy=settled.anatomy),
-            tally.pictures(),
-            gates=gates,
-            facts=_facts_on(measured, facts_on_files, encoding, settled),
-            options={**options.as_json(), **encoding.as_json(), "class_names": list(settled.class_names)},
-            junit=junit,
-            suite="flipjax audit",
-        )
+
+def _count_and_write(prepared: _Prepared, out: Path, *, gates: Sequence[Gate], junit: Path | None) -> Audited:
+    """Counts all images, settles what waits for the number of classes, and writes the files.
+
+    Raises:
+        AuditError: values, classes or limits do not fit, or files are broken.
+    """
+    options, opened, pairs = prepared.options, prepared.opened, prepared.pairs
+    print(describe_images([pair.labels.shape for pair in pairs], opened.encoding), file=sys.stderr, flush=True)
+    tally = Tally(opened.encoding.spec, prepared.min_size)
+    _count_all(pairs, opened.encoding, tally, min_size=prepared.min_size)
+    encoding = settle_classes(opened, tally.classes_needed)
+    tally.set_classes(encoding.spec)
+    settled = prepared.settled
+    if settled is None:
+        settled = settle(options, opened, encoding, table=prepared.table, gates=gates)
+    # A background that was given is (0,), and a COCO file may say another.
+    if options.background == 0 and encoding.spec.background == 0:
+        _announce_background(settled.class_names)
+    counted = tally.measurements(settled.class_names)
+    measured = dataclasses.replace(counted, groups=settled.groups, clusters=prepared.clusters)
+    facts_on_files = [_describe_sources(options), *opened.facts, *prepared.facts_on_tables]
+    facts_on_files += [overlaps.sentence() for overlaps in opened.overlaps]
+    return folder.finish_audit(
+        out,
+        conclude_audit(measured, anatomy=settled.anatomy),
+        tally.pictures(),
+        gates=gates,
+        facts=_facts_on(measured, facts_on_files, encoding, settled),
+        options={**options.as_json(), **encoding.as_json(), "class_names": list(settled.class_names)},
+        junit=junit,
+        suite="flipjax audit",
+    )
 
 
 def _facts_on(measured: Measurements, on_files: Sequence[str], encoding: Encoding, settled: Settled) -> list[str]:

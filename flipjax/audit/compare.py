@@ -7,7 +7,6 @@ numbers from resamples (`_bootstrap_intervals`).
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ from flipjax.metrics.statistics.draws import draw_images, percentile_ends
 from flipjax.metrics.statistics.intervals import paired_difference, paired_mean_difference
 from flipjax.metrics.summary.evaluate import mean_ratios_of, ratios_of, summary_of, values_of, with_group
 from flipjax.page.document import Document, terminal_text, write_summary
-from flipjax.support.files import make_folder, write_text
+from flipjax.support.files import make_folder, write_json, write_text
 from flipjax.support.frames import DIGITS, write_csv
 
 PROGRAM = "flipjax.audit.compare"
@@ -144,7 +143,7 @@ def compare_audits(
         "new": str(new),
         **_as_json(compared, table, changes, document, tried),
     }
-    write_text(out / "compare.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")
+    write_json(out / "compare.json", stored, ensure_ascii=False)
     write_summary(out, document)
     if files.draws_pages():
         from flipjax.page.html import write_page  # Imported here, because tables need no drawing packages.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.monitor.threshold import Monitor
-from flipjax.support.files import DamagedError, JsonObject, check_regular, read_json, replacing, sha256
+from flipjax.support.files import JsonObject, check_regular, naming_malformed, read_json, replacing, sha256
 
 FORMAT = "flipjax monitor 3"
 """What a monitor's file calls its format; another layout has another number."""
@@ -53,15 +53,13 @@ def load_monitor(path: str | Path) -> Monitor:
         >>> monitor.threshold, monitor.false_alarm
         (94.0, 0.01)
     """
-    try:
+    with naming_malformed(Path(path), "expected a monitor as `flipjax monitor fit` writes it"):
         values = read_record(path)
         stored_format = values.pop("format")
         if stored_format != FORMAT:
             raise ValueError(f"expected the format {FORMAT!r}, found {stored_format!r}")
         scores = np.array(values.pop("scores"), np.float64)
         return Monitor(scores, **values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DamagedError(f"{path}: expected a monitor as `flipjax monitor fit` writes it ({error})") from error
 
 
 def write_record(path: str | Path, values: JsonObject) -> None:

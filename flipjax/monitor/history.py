@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flipjax.monitor.files import digest_of, read_record, write_record
 from flipjax.monitor.threshold import Monitor
-from flipjax.support.files import DamagedError
+from flipjax.support.files import DamagedError, naming_malformed
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,13 +56,11 @@ def open_state(path: Path, monitor: Monitor) -> StreamState:
     """
     images: list[SeenImage] = []
     if os.path.lexists(path):
-        try:
+        with naming_malformed(path, "expected a history as `flipjax monitor watch` writes it"):
             stored = read_record(path)
             for score, cluster in zip(stored["scores"], stored["clusters"], strict=True):
                 images.append(SeenImage(math.nan if score is None else float(score), cluster))
             digest = stored["monitor"]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DamagedError(f"{path}: expected a history as `flipjax monitor watch` writes it ({error})") from error
         if digest != digest_of(monitor):
             raise DamagedError(f"{path}: expected the history of this monitor, found that of another")
     state = StreamState(path, monitor, images)

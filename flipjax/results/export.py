@@ -11,7 +11,7 @@ from pathlib import Path
 from flipjax import command
 from flipjax.config import ConfigError
 from flipjax.results.run import StoredRun, load
-from flipjax.results.trackers import TRACKERS, Sender, Tracker, find_tracker, tracked_members
+from flipjax.results.tracking.trackers import TRACKERS, Sender, Tracker, find_tracker, tracked_members
 from flipjax.support.frames import write_csv
 from flipjax.support.terminal import say
 

@@ -18,7 +18,7 @@ from flipjax.metrics.summary.names import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITI
 from flipjax.results.arrays import MemberResults
 from flipjax.results.cells import Cell, to_xarray
 from flipjax.results.learning import mark_unlearnt
-from flipjax.results.record import RECORD, Unfinished, known_record, planned_members, read_unfinished
+from flipjax.results.record import RECORD, known_record, planned_members
 from flipjax.results.rows import axes_of
 from flipjax.results.scores import SCORE_COLUMNS, SCORES, score_rows
 from flipjax.results.statistics.estimates import aggregate
@@ -27,6 +27,7 @@ from flipjax.results.statistics.setting_tables import FirstRule, first_rule_of
 from flipjax.results.statistics.verdicts import Differences, differences_of
 from flipjax.results.store import BLANK, GALLERY, STORED
 from flipjax.results.tables import concatenate, history_table, image_tables, results_table, with_dtypes
+from flipjax.results.unfinished import Unfinished, read_unfinished
 from flipjax.support.files import DamagedError, replacing
 from flipjax.support.npz import read_arrays
 

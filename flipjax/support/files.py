@@ -10,7 +10,7 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -50,6 +50,20 @@ def naming_damage(path: str | Path) -> Iterator[None]:
         raise DamagedError(f"{path}: damaged ({type(error).__name__}: {text[:400]})") from error
 
 
+@contextlib.contextmanager
+def naming_malformed(path: Path, problem: str) -> Iterator[None]:
+    """Converts errors of values that JSON may hold and no reader expects to a DamagedError with one sentence.
+
+    Args:
+        path: the file, which the sentence names.
+        problem: what is wrong with it, and what may be done; the error stands behind it.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise DamagedError(f"{path}: {problem} ({error})") from error
+
+
 @functools.cache
 def _cache_without_home() -> Path:
     """Returns a folder of this process."""
@@ -87,6 +101,29 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 def read_json(path: str | Path) -> Any:
     """Returns the value of a JSON file; raises ValueError if it is no JSON, and OSError if it cannot be read."""
     return json.loads(Path(path).read_bytes())
+
+
+def write_json(path: str | Path, value: object, *, indent: int = 2, ensure_ascii: bool = True) -> None:
+    """Writes a value as a JSON file atomically."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=ensure_ascii) + "\n")
+
+
+def is_written_by(path: Path, program: str) -> bool:
+    """Returns whether a JSON file says that a program wrote it; raises OSError if it cannot be read."""
+    return path.is_file() and f'"program": "{program}"' in path.read_text(errors="replace")
+
+
+def foreign_names(folder: Path, *, ours: Callable[[str], object]) -> list[str]:
+    """Returns the names in a folder that a command does not write there, but for partial files of killed processes.
+
+    Args:
+        folder: the output folder, which may not exist.
+        ours: whether the command writes a file or folder of a name.
+    """
+    if not folder.exists():
+        return []
+    names = [path.name for path in folder.iterdir() if path.suffix != ".tmp"]
+    return [name for name in names if not ours(name)]
 
 
 def write_text(path: str | Path, text: str) -> None:

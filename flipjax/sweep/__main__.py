@@ -27,7 +27,7 @@ from flipjax.sweep.launchers import LAUNCHERS, ShardPlan, launch, shard_commands
 from flipjax.sweep.lock import read_shard
 
 if TYPE_CHECKING:
-    from flipjax.results.follow import Tracking
+    from flipjax.results.tracking.follow import Tracking
 
 ADVICE = "; what is done is safe, and the same command continues"
 
@@ -103,8 +103,8 @@ def main(arguments: list[str]) -> int:
 
 def _find_tracker(name: str, folder: Path) -> Callable[[Path], "Tracking"]:
     """Returns what begins to send members to a tracker, in a project of the run folder's name."""
-    from flipjax.results.follow import Tracking
-    from flipjax.results.trackers import find_tracker
+    from flipjax.results.tracking.follow import Tracking
+    from flipjax.results.tracking.trackers import find_tracker
 
     run_name = folder.resolve().name
     return functools.partial(Tracking, name, find_tracker(name, project=run_name, group=run_name))

@@ -89,7 +89,7 @@ class Checkpoints:
         except Exception as error:
             # A full disk is an OSError to Python and a ValueError to TensorStore.
             raise OSError(f"{folder}: a checkpoint cannot be written ({_sentence(error)})") from error
-        for old in self._epochs()[:-2]:
+        for old in epochs_in(self._folder)[:-2]:
             shutil.rmtree(self._folder / str(old))
 
     def restore(self, like: PyTree, *, say: Callable[[str], object]) -> tuple[int, PyTree] | None:
@@ -101,7 +101,7 @@ class Checkpoints:
             ConfigError: an intact checkpoint belongs to another run, epoch or layout, or holds other arrays than its
                 record says; it is kept.
         """
-        for epoch in reversed(self._epochs()):
+        for epoch in reversed(epochs_in(self._folder)):
             folder = self._folder / str(epoch)
             try:
                 record = _verified_record(folder)
@@ -122,13 +122,15 @@ class Checkpoints:
                 raise ConfigError("--workdir", problem=f"{problem}; move it away, or pass --fresh") from error
         return None
 
-    def _epochs(self) -> list[int]:
-        return sorted(int(path.name) for path in self._folder.glob("[1-9]*") if path.name.isdecimal() and path.is_dir())
-
     def _description(self, epoch: int, tree: PyTree) -> dict[str, object]:
         """Returns what a checkpoint of this run and epoch says of itself."""
         layout = {name: [str(leaf.dtype), *leaf.shape] for name, leaf in _leaves(tree).items()}
         return {"run": self._identity, "epoch": epoch, "layout of blocks": layout}
+
+
+def epochs_in(folder: Path) -> list[int]:
+    """Returns the epochs of the checkpoints of a program, which its folder holds."""
+    return sorted(int(path.name) for path in folder.glob("[1-9]*") if path.name.isdecimal() and path.is_dir())
 
 
 def member_weights(folder: str | Path, row: int, *, part: str = "weights") -> dict[str, np.ndarray]:

@@ -28,8 +28,9 @@ from flipjax.results.store import GALLERY
 from flipjax.results.tables import compute_values, make_results
 from flipjax.support.arrays import Array
 from flipjax.support.npz import write_arrays
+from flipjax.sweep.folder.results import gallery_size, shown_images
+from flipjax.sweep.folder.workdir import Workdir
 from flipjax.sweep.programs import layout_of
-from flipjax.sweep.workdir import Workdir, gallery_size, shown_images
 from flipjax.training.assess import FILLS, MASK_SIDE, Assessed, Questions, Scenery
 from flipjax.training.member import State, Status
 from flipjax.training.model import Model

@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -30,29 +29,30 @@ from flipjax.config.program import Program, gallery_member, restrict, shard_memb
 from flipjax.data.sources.arrays import ArrayData
 from flipjax.results.arrays import Curves, MemberResults
 from flipjax.results.cells import Cell
-from flipjax.results.follow import CallbackError, Epoch, Tracking, epoch_of
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run import StoredRun, load, write_images
 from flipjax.results.store import BLANK
 from flipjax.results.tables import blank_results, concatenate, history_table, results_table
+from flipjax.results.tracking.follow import CallbackError, Epoch, Tracking
 from flipjax.support.frames import write_csv
 from flipjax.support.npz import write_arrays
 from flipjax.support.restoring import imports_leave_no_trace
-from flipjax.support.terminal import Bar, Signals, listed, one_line, say
+from flipjax.support.terminal import Bar, Signals, listed, say
 from flipjax.sweep.duration import epoch_work
 from flipjax.sweep.finish import compile_evaluation, finish
+from flipjax.sweep.folder.claim import claim
+from flipjax.sweep.folder.record import ADVICE
+from flipjax.sweep.folder.results import merge_parts, read_program, results_of_members
+from flipjax.sweep.folder.workdir import Workdir
+from flipjax.sweep.followers import Finished, Followers
 from flipjax.sweep.lock import Lock, Shard
 from flipjax.sweep.memory import describe_use, fit, halve
 from flipjax.sweep.programs import compile_start, with_library
 from flipjax.sweep.train import InterruptedRunError, train_members
-from flipjax.sweep.workdir import ADVICE, Workdir, merge_parts, read_program, results_of_members
 from flipjax.training import task as tasks
 from flipjax.training.network.own import check_own, check_quantities
 from flipjax.training.population import devices
 from flipjax.training.scenes import check_scenes
-
-if TYPE_CHECKING:
-    from flipjax.report.progress import ProgressPage
 
 DONE = ("finished", "stopped")
 """Statuses of members that trained to their end."""
@@ -68,31 +68,20 @@ class Sweep:
     """The run folder, which is locked."""
     signals: Signals
     """Whether someone asked for an end."""
+    followers: Followers
+    """The page, the function and the tracker that follow the members in training."""
     shard: Shard | None = None
     """The shard to train; None: all."""
     data: ArrayData | None = None
     """Images in memory, which replace the configuration's pool."""
     page: bool = True
     """Whether the run has a page."""
-    on_epoch: Callable[[Epoch], object] | None = None
-    """The user's function of each epoch."""
-    tracking: Tracking | None = None
-    """The tracker that follows the members."""
     cells: dict[str, dict[str, Cell]] = dataclasses.field(default_factory=dict)
     """The stored cell by program and member."""
-    page_in_training: bool = True
-    """Whether the page can be drawn while members train."""
     live: dict[str, Curves] = dataclasses.field(default_factory=dict)
     """The curves of members in training, by program."""
     failed: set[str] = dataclasses.field(default_factory=set)
     """Programs with a failed part; others without results are unfinished."""
-
-    @functools.cached_property
-    def progress(self) -> "ProgressPage":
-        """The page of the run while it trains."""
-        from flipjax.report.progress import ProgressPage
-
-        return ProgressPage(self.workdir.folder)
 
     @functools.cached_property
     def members(self) -> set[str]:
@@ -133,7 +122,7 @@ class Sweep:
                 self._train_program(program, bar)
                 # The last one is followed by the page of the whole run.
                 if program is not pending[-1]:
-                    self._show_finished(bar)
+                    self.followers.show_finished(self.finished(), bar)
             except InterruptedRunError:
                 return False
             except (ConfigError, OSError, MemoryError, ImportError, CallbackError):
@@ -194,7 +183,7 @@ class Sweep:
         # Of files that were listed, reading may leave some out: `tasks.check_pools` did not know.
         tasks.check_training_sets(program, task.parts)
         check_scenes(task, self.plan.intervene)
-        self.workdir.record_pool(program, task.catalog)
+        self.workdir.record.settle_pool(program, task.catalog)
 
     def _train_in_waves(
         self, program: Program, size: int, spec: PopulationSpec, task: tasks.Task, bar: Bar, evaluation: Future[None]
@@ -213,7 +202,7 @@ class Sweep:
     def _with_library(self, whole: Program, task: tasks.Task) -> PopulationSpec:
         """Returns how a program's members run, with the library of convolutions that its first start chose."""
         spec = with_library(self.plan.population, whole, task)
-        library = self.workdir.record_library(whole, spec.convolutions)
+        library = self.workdir.record.settle_library(whole, spec.convolutions)
         if library == ONEDNN and not devices.has_onednn():
             other_library = (
                 f"one of {library} in {self.workdir.folder}, without which it would go on to other bits; {ADVICE}"
@@ -230,12 +219,10 @@ class Sweep:
             self.live[wave.name] = curves
             if self.shard is None:
                 self._write_history()
-            if self.tracking is not None:
-                self.tracking.follow(wave, curves)
+            self.followers.follow(wave, curves)
 
         def after_epoch(number: int, curves: Curves) -> None:
-            self._show_curves(wave, curves, bar)
-            self._call_back(wave, number, curves)
+            self.followers.after_epoch(wave, number, curves, self.finished(), bar)
 
         trim()
         trained = train_members(wave, spec, task, self.workdir, bar, self.signals, write, after_epoch)
@@ -245,57 +232,24 @@ class Sweep:
         shown_member = gallery_member(self._whole(wave))
         cell = finish(wave, self.plan, task, trained, self.workdir, curves, shown_member)
         self.cells[wave.name].update(dict.fromkeys(cell.members, cell))
-        if self.tracking is not None:
-            self.tracking.finish(cell.results)
+        self.followers.finish(cell.results)
         self.workdir.remove_checkpoints(wave)
-
-    def _call_back(self, wave: Program, number: int, curves: Curves) -> None:
-        """Calls the user's function of an epoch; raises CallbackError if it raises an error."""
-        if self.on_epoch is None:
-            return
-        epoch = epoch_of(wave.name, number, curves)
-        try:
-            self.on_epoch(epoch)
-        except Exception as error:
-            raise CallbackError(error) from error
 
     def track_stored(self) -> None:
         """Sends this process's members that are stored to the tracker, which may lack them."""
-        if self.tracking is None:
+        if self.followers.tracking is None:
             return
         for program in self.plan.programs:
             cells = {name: cell for name, cell in self.cells[program.name].items() if name in self.members}
             results = results_of_members(program, cells)
             if results is not None:
-                self.tracking.finish(results)
+                self.followers.finish(results)
 
-    def _show_finished(self, bar: Bar) -> None:
-        """Draws the page of the programs that have finished, while others are to be trained."""
-        self.progress.forget()
-        self._show_progress([], bar)
-
-    def _show_curves(self, wave: Program, curves: Curves, bar: Bar) -> None:
-        """Draws the curves of members in training on the page, if that takes little of the run's time."""
-        if self.progress.is_due():
-            self._show_progress([(wave, curves)], bar)
-
-    def _show_progress(self, training: Sequence[tuple[Program, Curves]], bar: Bar) -> None:
-        """Draws the page of a run in training once a program has finished; shards draw none.
-
-        A page that cannot be drawn costs the run nothing.
-        """
+    def finished(self) -> Finished:
+        """Returns how many programs have all of their members stored."""
         programs = self.plan.programs
-        finished = sum(len(self.cells[program.name]) == len(program.names) for program in programs)
-        if not (self.page and self.page_in_training) or self.shard is not None or not finished:
-            return
-        note = f"{finished} of {len(programs)} programs finished; the others are still to be trained."
-        if training:
-            note = f"{finished} of {len(programs)} programs finished; members below are still training."
-        try:
-            self.progress.draw(note, training)
-        except Exception as error:  # As a run without it goes on.
-            bar.say(f"report/index.html is not drawn before the end ({one_line(str(error))}); the run goes on")
-            self.page_in_training = False
+        count = sum(len(self.cells[program.name]) == len(program.names) for program in programs)
+        return Finished(count, len(programs))
 
     def _write_history(self) -> None:
         """Writes the curves of stored members and of those in training."""
@@ -418,15 +372,16 @@ def run_sweep(
     lock = Lock(Path(folder))
     if shard:
         lock = shard.lock(Path(folder))
-    workdir = Workdir(lock)
+    workdir = Workdir(lock.folder)
+    followers = Followers(workdir.folder, draws_page=page and shard is None, on_epoch=on_epoch)
     signals.release = lock.release
     with contextlib.ExitStack() as ending:
         if not workdir.folder.exists():
             ending.callback(_remove_if_empty, workdir.folder)
         ending.callback(lock.release)
-        sweep = Sweep(plan, workdir, signals, shard, data, page, on_epoch)
+        sweep = Sweep(plan, workdir, signals, followers, shard, data, page)
         try:
-            workdir.open(plan.config_json, fresh=fresh)
+            claim(lock, plan.config_json, fresh=fresh)
         except OSError as error:
             sweep.read(say)
             if error.errno != errno.EROFS or fresh or sweep.missing():
@@ -435,8 +390,8 @@ def run_sweep(
             return sweep.show(load(workdir.folder), sweep.done())
         sweep.read(say)
         if track is not None:
-            sweep.tracking = track(workdir.folder)
-            ending.callback(sweep.tracking.close)
+            followers.tracking = track(workdir.folder)
+            ending.callback(followers.tracking.close)
             sweep.track_stored()
         pending = []
         if not collect:
@@ -446,7 +401,7 @@ def run_sweep(
             tasks.check_pools(pending, data)
             device = start_backend(plan.population, max(len(program.names) for program in pending))
             facts = _facts_of(plan, name=name, line=line)
-            workdir.describe(plan.config_json, facts, describe_start(device), strict=strict_versions)
+            workdir.record.describe(plan.config_json, facts, describe_start(device), strict=strict_versions)
             say(f"{device}; reading the pool")
             unbroken = _train_pending(sweep, pending, fail_fast=fail_fast)
             if not unbroken:
@@ -482,7 +437,7 @@ def _train_pending(sweep: Sweep, pending: Sequence[Program], *, fail_fast: bool)
     with Bar(total=work, parts=len(pending)) as bar:
         unbroken = sweep.train(bar, fail_fast=fail_fast)
     if sweep.shard is None:
-        sweep.workdir.add_session(time.monotonic() - start)
+        sweep.workdir.record.add_session(time.monotonic() - start)
     return unbroken
 
 

@@ -11,8 +11,8 @@ from flipjax.results.arrays import Curves
 from flipjax.support.arrays import Array, PyTree
 from flipjax.support.terminal import Bar, Signals
 from flipjax.sweep.duration import epoch_work
+from flipjax.sweep.folder.workdir import Workdir
 from flipjax.sweep.programs import layout_of
-from flipjax.sweep.workdir import Workdir
 from flipjax.training import task as tasks
 from flipjax.training.epoch.validation import Validation
 from flipjax.training.member import State, Status

@@ -25,7 +25,7 @@ from flipjax.metrics.inputs.checks import to_array
 from flipjax.metrics.inputs.host import NARROW
 from flipjax.models.networks.frozen import Projection, features_of
 from flipjax.models.weights.files import path_of, read_digested, write_digested
-from flipjax.models.weights.initial import Weights, draw_weights, overlay
+from flipjax.models.weights.initial import Weights, overlay, weight_shapes
 from flipjax.models.weights.pretrained import encoder_weights
 from flipjax.models.weights.pytorch_names import WeightsError, from_state_dict, to_state_dict
 from flipjax.support.arrays import Array
@@ -93,9 +93,8 @@ class Model:
         """
         names = tuple(class_names)
         given = from_state_dict(arrays, spec, len(names))
-        outline = jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, len(names)))
         # On the host, where a new shape compiles no program.
-        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), outline)
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), weight_shapes(spec, len(names)))
         return cls(jax.device_put(Weights(*map(overlay, zeros, given))), spec, names, size)
 
     @property

@@ -8,7 +8,6 @@ Exit codes: 0 done, 2 usage, 75 interrupted (the same command continues).
 """
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -80,8 +79,7 @@ def _run(options: argparse.Namespace) -> int:
     from flipjax.tuning.page import make_document
     from flipjax.tuning.protocol import make_protocol, time_of
 
-    asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(TuneOptions)}
-    protocol = make_protocol(options.config, TuneOptions(**asked))
+    protocol = make_protocol(options.config, command.read_options(TuneOptions, options))
     if options.dry_run:
         print(time_of(protocol))
         return command.DONE

@@ -10,8 +10,8 @@ from flipjax.config import ConfigError, default_config
 from flipjax.config.names.former import is_former, renamed, with_new_names
 from flipjax.config.plan import plan
 from flipjax.config.values import leaves
+from flipjax.sweep.folder.claim import claim
 from flipjax.sweep.lock import Lock
-from flipjax.sweep.workdir import Workdir
 
 RECORDED = pathlib.Path(__file__).parents[1] / "recorded/run/config.json"
 AXES = {"rho": [0.5, 0.9], "seed": [0], "method": ["ce", "group_dro"], "learning_rate": [1e-3], "warmup": [0.0]}
@@ -64,6 +64,6 @@ def test_a_former_run_is_not_continued(tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert is_former(json.loads(RECORDED.read_text())["config"])
     with pytest.raises(ConfigError, match=r"^--workdir: expected a run of this flipjax; found one of an earlier"):
-        Workdir(Lock(tmp_path)).open(plan(configure("smoke")).config_json, fresh=False)
+        claim(Lock(tmp_path), plan(configure("smoke")).config_json, fresh=False)
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if not path.name.startswith(".")}
     assert after == before

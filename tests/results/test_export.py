@@ -21,7 +21,7 @@ from flipjax.report.__main__ import main as report
 from flipjax.results import export, load
 from flipjax.results.arrays import ImageResults, MemberResults
 from flipjax.results.run import units, write_images
-from flipjax.results.trackers import tracked_members
+from flipjax.results.tracking.trackers import tracked_members
 from flipjax.support.files import DamagedError
 from flipjax.support.frames import read_csv
 from flipjax.support.npz import read_arrays, write_arrays

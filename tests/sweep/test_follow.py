@@ -18,16 +18,17 @@ import flipjax
 from flipjax.data import POOLS
 from flipjax.report import progress
 from flipjax.report.page import build_report
-from flipjax.results import follow, trackers
-from flipjax.results.follow import Tracking
-from flipjax.results.trackers import Sender, TrackedMember
+from flipjax.results.tracking import follow, trackers
+from flipjax.results.tracking.follow import Tracking
+from flipjax.results.tracking.trackers import Sender, TrackedMember
 from flipjax.support.terminal import Bar
 from flipjax.sweep.__main__ import main
 
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch, without_pictures):
-    """An empty folder; a pool is drawn once."""
+    """An empty folder; a pool is drawn once, and the whole run is trained before a test changes anything."""
+    faults.whole_run()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(POOLS, "synthetic", faults.DRAWN)
 

@@ -18,8 +18,9 @@ from flipjax.config.plan import plan
 from flipjax.config.program import shard_members
 from flipjax.support.frames import read_csv, records_of
 from flipjax.support.terminal import Bar
+from flipjax.sweep.folder.claim import claim
+from flipjax.sweep.folder.workdir import Workdir
 from flipjax.sweep.lock import Lock, Shard
-from flipjax.sweep.workdir import Workdir
 
 
 @pytest.fixture
@@ -131,10 +132,11 @@ def test_a_folder_of_another_program_is_left_alone(run, record, options):
 
 def test_a_folder_in_which_nothing_was_trained_is_taken_over(tmp_path):
     def start(config, lock):
-        workdir = Workdir(lock)
         try:
-            workdir.open(config, fresh=False)
-            workdir.describe(config, {"name": "x", "command": "x"}, {"device": "x", "flipjax": "x"}, strict=True)
+            claim(lock, config, fresh=False)
+            Workdir(tmp_path).record.describe(
+                config, {"name": "x", "command": "x"}, {"device": "x", "flipjax": "x"}, strict=True
+            )
         finally:
             lock.release()
         return json.loads((tmp_path / "config.json").read_text())["config"]["a"]

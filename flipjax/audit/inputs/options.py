@@ -22,8 +22,7 @@ MAPS = "a CSV with the columns from, to and maybe name, or ade20k, cityscapes or
 
 def option(default: Any, section: str, meaning: str, *more_flags: str, **of_parser: Any) -> Any:
     """Returns a field of `AuditOptions`, with its section, its help and further arguments of `add_argument`."""
-    metadata = {"section": section, "help": meaning, "more_flags": more_flags, "of_parser": of_parser}
-    return dataclasses.field(default=default, metadata=metadata)
+    return command.option(default, meaning, *more_flags, about={"section": section}, **of_parser)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from flipjax.audit.statistics.stored import STORED, images_of
 from flipjax.metrics import segment_confusion
 from flipjax.metrics.summary.columns import flip_rows
 from flipjax.page.document import Document, terminal_text, write_summary
-from flipjax.support.files import make_folder, write_text
+from flipjax.support.files import foreign_names, is_written_by, make_folder, write_json
 from flipjax.support.frames import DIGITS, records_of, write_csv
 from flipjax.support.npz import write_arrays
 
@@ -61,10 +61,7 @@ class Audited:
 
 def check_folder(folder: Path, allowed: Collection[str]) -> None:
     """Raises AuditError if an output folder holds files that this command does not write."""
-    if not folder.exists():
-        return
-    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
-    if names - {*allowed}:
+    if foreign_names(folder, ours=allowed.__contains__):
         raise AuditError(f"--out: expected a new folder, or one that this command wrote; found other files in {folder}")
 
 
@@ -74,10 +71,9 @@ def claim_folder(folder: Path) -> None:
     Raises:
         AuditError: the folder is not writable, or holds other files.
     """
-    stored = folder / "summary.json"
     try:
         make_folder(folder)
-        ours = stored.is_file() and f'"program": "{PROGRAM}"' in stored.read_text(errors="replace")
+        ours = is_written_by(folder / "summary.json", PROGRAM)
     except OSError as error:
         raise AuditError(f"--out: expected a folder that can be written, found {folder} ({error})") from error
     check_folder(folder, FILES if ours else ())
@@ -94,12 +90,12 @@ def mark_failed(folder: Path, error: str, *, name: str = "summary.json", program
     """
     path = folder / name
     try:
-        ours = path.is_file() and f'"program": "{program}"' in path.read_text(errors="replace")
+        ours = is_written_by(path, program)
     except OSError:
         return
     if ours:
         failed = {"program": program, "passed": False, "error": error}
-        write_text(path, json.dumps(failed, indent=2, ensure_ascii=False) + "\n")
+        write_json(path, failed, ensure_ascii=False)
 
 
 def describe_error(error: BaseException) -> str:
@@ -182,7 +178,7 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
     """
     # JSON has no NaN.
     stored = json.loads(json.dumps(_stored(audit, document, gates)), parse_constant=_null)
-    write_text(folder / "summary.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / "summary.json", stored, ensure_ascii=False)
     write_csv(folder / "images.csv", audit.images)
     rows = flip_rows(audit.pixel_confusion, audit.weighted_confusion, audit.class_names, background=audit.background)
     write_csv(folder / "flip_matrix.csv", rows)

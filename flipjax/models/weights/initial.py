@@ -49,6 +49,12 @@ def draw_weights(key: jax.Array, spec: ModelSpec, num_classes: int) -> Weights:
     return weights_of(build(spec, num_classes, key))
 
 
+@functools.cache
+def weight_shapes(spec: ModelSpec, num_classes: int) -> Weights:
+    """Returns the shapes of a network's weights, nested, without drawing any."""
+    return jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, num_classes))
+
+
 def overlay(drawn: PyTree, given: PyTree) -> PyTree:
     """Returns nested arrays, of `given` where it has them."""
     if not isinstance(drawn, dict):

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flipjax.config import ModelSpec
-from flipjax.models.weights.initial import Weights, draw_weights
+from flipjax.models.weights.initial import Weights, weight_shapes
 from flipjax.support.arrays import Array
 
 COUNT = "num_batches_tracked"
@@ -82,9 +81,8 @@ class Place:
 @functools.cache
 def places(spec: ModelSpec, num_classes: int) -> dict[str, Place]:
     """Returns the place of each weight by PyTorch's name."""
-    outline = jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, num_classes))
     by_name = {}
-    for part, tree in outline._asdict().items():
+    for part, tree in weight_shapes(spec, num_classes)._asdict().items():
         leaves: dict[Any, Any] = flatten_dict(tree)
         for path, leaf in leaves.items():
             if path[-1] != RANDOM:

@@ -15,13 +15,13 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec as P
 
 from flipjax import intervene, losses, metrics
-from flipjax.config import Experiment, ModelSpec
+from flipjax.config import Experiment
 from flipjax.config.methods import Knobs
 from flipjax.config.ranges import functions_of
 from flipjax.data.pool import Pool, gather, inputs_of
 from flipjax.intervene.scenes import finish_surroundings, sum_surroundings
 from flipjax.models.convolutions.tracing import spread
-from flipjax.models.weights.initial import Weights, build, draw_weights, is_key, overlay, weights_of
+from flipjax.models.weights.initial import Weights, build, draw_weights, is_key, overlay, weight_shapes, weights_of
 from flipjax.support.arrays import Array, PyTree
 
 FLAT = 2**20
@@ -103,7 +103,7 @@ def _is_short(part: PyTree) -> bool:
 
 def nested(experiment: Experiment, weights: Weights) -> Weights:
     """Returns weights, `flat` or not, as nested dicts of arrays."""
-    shapes = _shapes(experiment.model, experiment.num_classes)
+    shapes = weight_shapes(experiment.model, experiment.num_classes)
     return Weights(_nested_part(weights.params, shapes.params), _nested_part(weights.statistics, shapes.statistics))
 
 
@@ -123,19 +123,13 @@ def names_in_vectors(experiment: Experiment) -> dict[str, dict[str, list[int]]]:
         [3]
     """
     names = {}
-    for part, shapes in _shapes(experiment.model, experiment.num_classes)._asdict().items():
+    for part, shapes in weight_shapes(experiment.model, experiment.num_classes)._asdict().items():
         if _is_short(shapes):
             leaves = jax.tree_util.tree_leaves_with_path(shapes)
             names[part] = {
                 jax.tree_util.keystr(path, simple=True, separator="/"): list(leaf.shape) for path, leaf in leaves
             }
     return names
-
-
-@functools.cache
-def _shapes(spec: ModelSpec, num_classes: int) -> Weights:
-    """Returns the shapes of a network's weights, nested."""
-    return jax.eval_shape(lambda: draw_weights(jax.random.key(0), spec, num_classes))
 
 
 def _nest(vector: Array, shapes: PyTree) -> PyTree:

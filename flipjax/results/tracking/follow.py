@@ -14,7 +14,7 @@ import pandas as pd
 from flipjax.config.program import Program
 from flipjax.results.arrays import Curves, MemberResults
 from flipjax.results.tables import history_table, results_table, with_dtypes
-from flipjax.results.trackers import Sender, TrackedMember, Tracker, histories_of, tracked_members
+from flipjax.results.tracking.trackers import Sender, TrackedMember, Tracker, histories_of, tracked_members
 from flipjax.support.frames import Row
 from flipjax.support.terminal import one_line, say
 
