@@ -191,6 +191,33 @@ def test_photos_of_one_size_go_through_a_model_in_batches(tmp_path, sizes, batch
     assert found.pixel_confusion.tolist() == sum(counts).tolist()
 
 
+def test_logits_of_another_number_of_photos_are_refused(tmp_path):
+    class FirstOnly(PaintedBatches):
+        """Takes a batch, and predicts its first photo alone."""
+
+        def logits(self, images):
+            return super().logits(images)[:1]
+
+    folders, _ = save_painted(tmp_path, [(10, 10)] * 3)
+    with pytest.raises(AuditError, match=r"logits of a batch of 3 images, found an array \(1, 10, 10, 4\)"):
+        audit_files(None, **folders, model=FirstOnly(), out=tmp_path / "out")
+
+
+def test_an_error_of_a_model_on_a_batch_is_its_own(tmp_path):
+    class TooLarge(PaintedBatches):
+        """Has memory for one photo."""
+
+        def logits(self, images):
+            if len(images) > 1:
+                raise MemoryError("two photos")
+            return super().logits(images)
+
+    folders, _ = save_painted(tmp_path, [(10, 10)] * 3)
+    with pytest.raises(MemoryError, match="two photos"):
+        audit_files(None, **folders, model=TooLarge(), out=tmp_path / "out")
+    assert not (tmp_path / "out/summary.json").exists()
+
+
 def test_a_broken_photo_in_a_batch_is_named(tmp_path):
     folders, _ = save_painted(tmp_path, [(40, 40)] * 4)
     broken = folders["images"] / "i02.png"

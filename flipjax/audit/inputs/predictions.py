@@ -31,18 +31,28 @@ def predict_images(model: Predictor, images: Sequence[np.ndarray]) -> list[np.nd
     """Returns a model's logits float32 for photos uint8 (H, W, 3) or volumes (D, H, W) of one size, with classes last.
 
     Photos are padded to a multiple of the model's stride by their edge pixels, and their logits are cut to their size.
+
+    Raises:
+        AuditError: the model returns logits of another number of images.
     """
-    # A `flipjax.Model` has this method for inference outside of JAX's transformations.
-    predict = getattr(model, "logits", model)
     batch = np.stack(images)
     if not is_photo(images[0]):
-        return list(np.asarray(to_array(predict(batch), name="predictions"), np.float32))
+        return list(_logits_of(model, batch))
     height, width = batch.shape[1:3]
     stride = stride_of(model)
     padded = np.pad(batch, ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
-    logits = np.asarray(to_array(predict(padded), name="predictions"), np.float32)
     # Copies: an image that is kept for the page does not keep the others of its batch.
-    return [scores[:height, :width].copy() for scores in logits]
+    return [scores[:height, :width].copy() for scores in _logits_of(model, padded)]
+
+
+def _logits_of(model: Predictor, batch: np.ndarray) -> np.ndarray:
+    """Returns a model's logits float32 for a batch; raises AuditError if they are of another number of images."""
+    # A `flipjax.Model` has this method for inference outside of JAX's transformations.
+    predict = getattr(model, "logits", model)
+    logits = np.asarray(to_array(predict(batch), name="predictions"), np.float32)
+    if logits.shape[:1] != (len(batch),):
+        raise AuditError(f"--model: expected logits of a batch of {len(batch)} images, found an array {logits.shape}")
+    return logits
 
 
 def is_photo(image: np.ndarray) -> bool:
