@@ -359,7 +359,7 @@ def run_sweep(
         signals: may end the run; None: only exceptions such as KeyboardInterrupt do.
         page: whether to draw the report.
         on_epoch: called after each epoch.
-        track: begins to send members to a tracker, given the run folder.
+        track: begins to send members to a tracker, given the folder that says what was sent.
 
     Returns:
         The text of the tables, and the exit code.
@@ -390,7 +390,7 @@ def run_sweep(
             return sweep.show(load(workdir.folder), sweep.done())
         sweep.read(say)
         if track is not None:
-            followers.tracking = track(workdir.folder)
+            followers.tracking = track(workdir.tracked)
             ending.callback(followers.tracking.close)
             sweep.track_stored()
         pending = []

@@ -21,8 +21,10 @@ from flipjax.report.page import build_report
 from flipjax.results.tracking import follow, trackers
 from flipjax.results.tracking.follow import Tracking
 from flipjax.results.tracking.trackers import Sender, TrackedMember
+from flipjax.support import files
 from flipjax.support.terminal import Bar
 from flipjax.sweep.__main__ import main
+from flipjax.sweep.folder.workdir import Workdir
 
 
 @pytest.fixture(autouse=True)
@@ -200,6 +202,18 @@ def test_shards_send_their_own_members_and_no_row_twice(tmp_path, monkeypatch):
     assert faults.run(tmp_path / "run", "--collect", "--track", "mlflow")[0] == 0
     assert sorted(lines.opened) == [("m000", ""), ("m001", "")]
     assert sorted(lines.rows, key=str) == rows_of(tmp_path / "run")
+
+
+def test_what_a_tracker_is_writing_stays_when_a_run_concludes(tmp_path):
+    workdir = Workdir(tmp_path)
+    # A thread holds the file of a member while the run removes what killed processes left.
+    with files.replacing(workdir.tracked / "mlflow/m000.json") as stream:
+        stream.write(b"{}")
+        stream.flush()
+        (tmp_path / ".results.csv.tmp").touch()
+        workdir.remove_partial()
+    assert (tmp_path / "tracked/mlflow/m000.json").read_bytes() == b"{}"
+    assert not (tmp_path / ".results.csv.tmp").exists()
 
 
 def test_a_record_of_what_was_sent_that_is_damaged_is_named(tmp_path):

@@ -75,10 +75,10 @@ class Tracking:
         Args:
             name: of the tracker, for messages and the record.
             tracker: where members go.
-            folder: of the run, whose folder `tracked` says what was sent.
+            folder: where the folder of this tracker says what was sent.
         """
         self._name = name
-        self._sender = Sender(tracker, folder / "tracked" / name)
+        self._sender = Sender(tracker, folder / name)
         # The latest news of members, by their names: of a tracker that lags behind, newer ones replace older ones.
         self._news: dict[tuple[str, ...], Callable[[], Iterator[TrackedMember]]] = {}
         self._changed = threading.Condition()

@@ -24,6 +24,11 @@ class Workdir:
         """The record of the run, config.json."""
         return RunRecord(self.folder / RECORD)
 
+    @property
+    def tracked(self) -> Path:
+        """The folder of what trackers have of each member, to which a thread writes as long as the run lasts."""
+        return self.folder / "tracked"
+
     def verify(self) -> None:
         """Raises OSError if the folder no longer belongs to this run."""
         if not self.record.path.is_file():
@@ -59,6 +64,10 @@ class Workdir:
             self.checkpoints_of(program).parent.rmdir()
 
     def remove_partial(self) -> None:
-        """Removes partial files of killed processes; only for a process with sole use of the folder."""
+        """Removes partial files of killed processes; only for a process with sole use of the folder.
+
+        Those of trackers stay: the threads that write them have not ended.
+        """
         for path in filter(Path.is_file, self.folder.rglob(".*.tmp")):
-            path.unlink(missing_ok=True)
+            if self.tracked not in path.parents:
+                path.unlink(missing_ok=True)
