@@ -17,7 +17,7 @@ FUZZED := tests/audit/test_damaged_files.py tests/results/test_store.py tests/da
 sweep: $(DEV)  ## Train the grid on the embedded pool; results in runs/
 	$(BIN)/python -m flipjax.sweep --config $(CONFIG) $(ARGS)
 
-smoke: $(DEV)  ## The same in half a minute to one, on a tiny grid
+smoke: $(DEV)  ## The same on a tiny grid, in half a minute
 	$(BIN)/python -m flipjax.sweep --config configs/smoke.py $(ARGS)
 
 test: $(DEV)  ## The whole suite

@@ -2,8 +2,9 @@
 
 A mutant is flipjax with one small fault: a comparison turned, an operator exchanged, a condition negated or a number
 changed. Each mutant of a seeded sample meets the tests that cover its line, by the contexts in `.coverage`, which
-`make coverage` writes. It is killed if one of them fails. Each mutant is a copy of the sources, so the tree stays as it
-is. Survivors are listed: each is an assertion that is missing, a line that nothing needs, or equal in effect.
+`make coverage` writes, or those that `--tests` names. It is killed if one of them fails. Each mutant is a copy of the
+sources, so the tree stays as it is. Survivors are listed: each is an assertion that is missing, a line that nothing
+needs, or equal in effect.
 """
 
 import argparse
@@ -221,8 +222,9 @@ def main() -> None:
     parser.add_argument("packages", nargs="*", help="files or folders of flipjax; default: those of the two samples")
     parser.add_argument("--sample", type=int, default=100, help="mutants of each list of packages")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tests", action="append", default=[], help="a file or folder of tests; repeat for several")
     options = parser.parse_args()
-    if not (ROOT / ".coverage").is_file():
+    if not options.tests and not (ROOT / ".coverage").is_file():
         sys.exit("mutants: expected .coverage, which `make coverage` writes, found none")
     samples = {"these": tuple(options.packages)} if options.packages else SAMPLES
     for name, packages in samples.items():
@@ -231,7 +233,7 @@ def main() -> None:
         sample = draw.sample(mutants, min(options.sample, len(mutants)))
         killed = 0
         for mutant in sample:
-            outcome = outcome_of(mutant, tests_of(mutant, draw))
+            outcome = outcome_of(mutant, options.tests or tests_of(mutant, draw))
             killed += outcome == "killed"
             print(f"{outcome:9} {mutant.path}:{mutant.line}  {' '.join(mutant.change.split())}", flush=True)
         print(f"mutants of {name}: {killed} of {len(sample)} killed, {killed / len(sample):.1%}", flush=True)

@@ -179,7 +179,11 @@ class ConfigParser(Parser):
         """Takes `name` as in `flipjax NAME`, and the command's module docstring."""
         example = "--config.KEY=VALUE sets a key (see --list_keys), such as --config.axes.rho='(0.5, 0.9)'"
         super().__init__(prog=f"flipjax {name}", description=text, epilog=example)
-        self.add_argument("--config", metavar="NAME|FILE", help="one that ships, or yours; NAME:VARIANT if several")
+        self.add_argument(
+            "--config",
+            metavar="NAME|FILE",
+            help="a configuration that ships, or a file of yours; NAME:VARIANT where it has variants",
+        )
         self.add_argument("--list_configs", action="store_true", help="list the configurations that ship, and stop")
         self.add_argument("--list_keys", action="store_true", help="list the configuration's keys and values, and stop")
 

@@ -327,7 +327,7 @@ class RunMember:
 
     @cached_property
     def _cell_name(self) -> str:
-        """The name of the cell that holds the member, such as 000."""
+        """The name of the result file that holds the member, such as 000."""
         for name, cell in self.run.cells.items():
             if self.name in cell.members:
                 return name

@@ -1,4 +1,4 @@
-"""The golden cases, and what the paper's reference implementation printed of that of the metrics."""
+"""The golden cases, and what the paper's reference implementation printed of those of the metrics."""
 
 import json
 import pathlib
@@ -8,14 +8,29 @@ import pytest
 
 GOLDEN = pathlib.Path(__file__).with_suffix("")
 """The folder of the golden cases, whose README says what they are."""
-CASE = GOLDEN / "metrics_c.npz"
-"""The case of the metrics."""
+CASES = ("a", "b", "c")
+"""The cases of the metrics."""
 SHARES = {"fg_correct": "fg_corr", "fg_flip": "fg_flip", "fg_miss": "fg_miss", "flip_image_mean": "flip_image_mean"}
 
 
-def check_summary(summary):
-    """Compares a summary of the case with the reference's, as many digits as that printed."""
-    expected = json.loads(CASE.with_suffix(".json").read_text())
+def read_case(name):
+    """The logits, labels and groups of a case of the metrics."""
+    with np.load(GOLDEN / f"metrics_{name}.npz") as arrays:
+        case = dict(arrays)
+    if "logits" in case:
+        return case["logits"], case["labels"], case["groups"]
+    # The metrics read no more of two foreground classes than the prediction and, where it is one of them, the log-odds.
+    logits = np.zeros((*case["predictions"].shape, 3), np.float32)
+    logits[..., 0] = 1
+    half = case["log_odds"] / 2
+    logits[case["predictions"] > 0] = np.stack([-np.abs(half) - 1, half, -half], axis=-1)
+    np.testing.assert_array_equal(logits.argmax(-1), case["predictions"])
+    return logits, case["labels"], case["groups"]
+
+
+def check_summary(summary, name):
+    """Compares a summary of a case with the reference's, as many digits as that printed."""
+    expected = json.loads((GOLDEN / f"metrics_{name}.json").read_text())
     for ours, theirs in SHARES.items():
         assert summary[ours] == pytest.approx(expected[theirs], abs=5e-7), ours
     printed = {

@@ -12,6 +12,7 @@ from flipjax.config import ModelSpec
 from flipjax.models.encoders import mit, resnet
 from flipjax.models.networks import smp
 from flipjax.models.weights import pytorch_names
+from flipjax.training import model as models
 from flipjax.training.model import Model
 from flipjax.training.network import forward
 
@@ -40,7 +41,9 @@ def shrink(patch):
     patch.setattr(resnet.ResNet50, "channels", (WIDTHS[0], *(resnet.EXPANSION * width for width in WIDTHS)))
     patch.setattr(smp, "DECODER_CHANNELS", DECODER)
     # Not what the large ones left there.
-    for module, name in ((pytorch_names, "places"), (forward, "outline")):
+    remembered = [(pytorch_names, "places"), (forward, "outline")]
+    remembered += [(module, "weight_shapes") for module in (pytorch_names, forward, models)]
+    for module, name in remembered:
         patch.setattr(module, name, functools.cache(getattr(module, name).__wrapped__))
 
 

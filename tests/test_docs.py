@@ -10,6 +10,7 @@ import re
 import tokenize
 
 import faults
+import numpy as np
 import pytest
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
@@ -230,6 +231,21 @@ def test_the_page_for_those_who_come_from_pytorch_is_short():
     assert len(FROM_PYTORCH.split()) <= 500
     # But for the heads of three tables, two lines each, and the row that points to lines below, all rows are run.
     assert len(LINES) == FROM_PYTORCH.count("\n| ") - 7
+
+
+def test_the_lines_of_the_readme_measure_given_logits():
+    lines = (ROOT / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    # A background pixel, then a correct, a flipped and a missed one.
+    exec(lines, names := {"logits": np.eye(3)[None, [[0, 1, 1, 0]]], "labels": np.array([[[0, 1, 2, 2]]])})
+    assert names["decomposition"].confusion.tolist() == [[[1, 0, 0], [0, 1, 0], [1, 1, 0]]]
+
+
+def test_the_lines_of_the_page_on_models_and_data_run():
+    lines = (ROOT / "flipjax/metrics/README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    exec(lines, names := {})
+    shares = names["decomposition"]
+    np.testing.assert_allclose(shares.correct + shares.flip + shares.miss, 1)
+    assert names["summary"].keys() >= {"fg_flip", "flip_image_mean"}
 
 
 NO_ZERO = re.compile(r"""(?:^|[\s(\[,|])[-+]?\.\d+(?![\d]*[fge%])""")

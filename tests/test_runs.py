@@ -61,8 +61,8 @@ def test_a_run_has_the_bytes_of_the_command_line_and_continues_what_was_interrup
         again.member("m9")
 
 
-def test_the_readme_from_python(tmp_path, monkeypatch):
-    text = (pathlib.Path(__file__).parents[1] / "README.md").read_text().partition("## From Python\n")[2]
+def test_the_page_on_runs_from_python(tmp_path, monkeypatch):
+    text = pathlib.Path(flipjax.sweep.__file__).with_name("README.md").read_text().partition("## From Python\n")[2]
     code = text.partition("```python\n")[2].partition("```")[0]
     monkeypatch.setattr(reading, "shipped_configs", lambda: {"smoke": faults.whole_run()[1]})
     exec(code.replace('"train.epochs": 4', '"train.epochs": 3'), {})  # The finished run's programs.

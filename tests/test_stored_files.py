@@ -251,6 +251,7 @@ def go_on(folder):
         claim(mine, config, fresh=False)
         record.describe(config, {"name": "config"}, {"jax": "0.10.2", "device": "2 x cpu (cpu)"}, strict=False)
         assert record.settle_library(small_program(), "xla")
+        assert record.settle_form(small_program(), "loop") == record.form_of(small_program())
         record.settle_pool(small_program(), dataclasses.replace(listing()[0], content="0" * 32))
         record.add_session(1.5)
     finally:

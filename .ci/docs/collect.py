@@ -19,11 +19,12 @@ ROOT = pathlib.Path(__file__).parents[2]
 GUIDES = (
     "flipjax/PYTORCH.md",
     "configs/README.md",
-    "flipjax/data/README.md",
-    "flipjax/assays/README.md",
-    "flipjax/audit/README.md",
-    "flipjax/monitor/README.md",
     "flipjax/sweep/README.md",
+    "flipjax/data/README.md",
+    "flipjax/metrics/README.md",
+    "flipjax/audit/README.md",
+    "flipjax/assays/README.md",
+    "flipjax/monitor/README.md",
     "flipjax/PAPER.md",
     "flipjax/GLOSSARY.md",
     "flipjax/RELIABILITY.md",
@@ -225,6 +226,7 @@ def collect(folder):
     present = [name for name in (*GUIDES, *PROJECT) if (ROOT / name).is_file()]
     studies = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("sweeps/studies/*/README.md"))
     studies += sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("sweeps/benchmarks/*/README.md"))
+    studies.append("sweeps/studies/PREDICTIONS.md")
     stems = {name: name.removesuffix(".md") for name in [*present, *studies]}
     index = [
         (folder / "README.md").read_text(),

@@ -1,7 +1,7 @@
 """Assays: whether an attribute of a user's data becomes a shortcut, and what would end it.
 
-`assay` is the whole; its parts are the association, the cues, the population across folds, the contrast, the looks at
-it, the verdict and the remedies.
+`assay` is the whole; its parts are the association, the cues, the population across folds, the contrast, its
+interim analyses, the verdict and the remedies.
 """
 
 import lazy_loader

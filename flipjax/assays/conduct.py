@@ -167,13 +167,13 @@ def outline(data: Source, options: Options) -> Iterator[str]:
         side_by_side = f"{journal.wave_size} networks"
     yield (
         f"{side_by_side} ({network.words}, {network.epochs} epochs) on the first fold, which tell whether the classes "
-        f"are learnt; then as many on each of {network.folds} folds, wave after wave, until the verdict is sure, "
-        f"{options.seeds} seeds are trained or {duration(options.budget)} are over; then what ends the use, if any"
+        f"are learnt; then as many on each of {network.folds} folds, batch after batch of seeds, until the verdict is "
+        f"sure, {options.seeds} seeds are trained or {duration(options.budget)} are over; then what ends the use"
     )
 
 
 def _start_devices() -> None:
-    """Starts JAX with a device for each network that trains at once: those of a wave, FEWEST_SEEDS at most.
+    """Starts JAX with a device for each network that trains at once: those of a batch, FEWEST_SEEDS at most.
 
     It comes before the images are read, since the number of devices cannot change once JAX has started.
     """
@@ -258,7 +258,7 @@ def _with_verdict(untrained: Assay, experiment: AssayExperiment, trial: Trial, p
 
 
 def _remedy_stages(journal: Journal, network: Network) -> list[Stage]:
-    """Returns the stages of the remedies: each setting has a wave before any has a second, up to FEWEST_SEEDS."""
+    """Returns the stages of the remedies: each setting has a batch of seeds before any has a second."""
     settings = remedy.settings_of(network.images.catalog.kind, network.name)
     stages = []
     for wave in range(journal.wave_count(FEWEST_SEEDS)):
@@ -315,7 +315,7 @@ def _training_with_remedies(
     planned: Sequence[Stage],
     trained: Sequence[TrainedStage],
 ) -> Training:
-    """Returns the training of an assay with its remedies: the time of all, and what the budget had no room for."""
+    """Returns the training of an assay with its remedies: the time of all, and what the budget had no time for."""
     assert judged.training is not None
     left_out = planned[len(trained) :]
     measured = by_setting(trained)

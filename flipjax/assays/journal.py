@@ -37,7 +37,7 @@ class Journal:
     Attributes:
         folder: of the assay.
         asked: the options that decide its networks, by name, and the digest of its images.
-        wave_size: the seeds of a wave: as many as train side by side.
+        wave_size: the seeds of a batch: as many as train side by side.
         seconds: that each stage took, by `run_name`.
         budget: seconds for all stages.
     """
@@ -64,11 +64,11 @@ class Journal:
         return max(0.0, self.training_budget - self.spent)
 
     def wave_count(self, seeds: int) -> int:
-        """Returns how many waves hold a number of seeds."""
+        """Returns how many batches hold a number of seeds."""
         return math.ceil(seeds / self.wave_size)
 
     def budget_to_train_for(self, seconds: float) -> float:
-        """Returns the budget, in seconds, that has room for so many more seconds of training."""
+        """Returns the budget, in seconds, that allows so many more seconds of training."""
         return PAGE_SECONDS + self.spent + seconds
 
     def train(self, network: Network, stage: Stage) -> TrainedStage:
@@ -151,7 +151,7 @@ def stored_state(folder: Path) -> Journal | None:
 
 
 def choose_wave_size(processors: int) -> int:
-    """Returns the seeds of a wave, which train side by side: 1, 2, or all that a verdict needs.
+    """Returns the seeds of a batch, which train side by side: 1, 2, or all that a verdict needs.
 
     Example:
         >>> [choose_wave_size(processors) for processors in (1, 2, 3, 16)]

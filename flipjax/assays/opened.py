@@ -69,7 +69,7 @@ class OpenedAssay:
 
     @cached_property
     def runs(self) -> dict[str, Run]:
-        """The finished runs by network, setting and wave, such as `small/kept_100/wave_2`."""
+        """The finished runs by network, setting and batch of seeds, such as `small/kept_100/wave_2`."""
         runs = {}
         for path in sorted(self.folder.glob("*/*/*/results.csv")):
             runs[path.parent.relative_to(self.folder).as_posix()] = open_run(path.parent)

@@ -58,7 +58,7 @@ class Options:
     attribute: str = option(
         dataclasses.MISSING, "column of metadata.csv, or the name of the scenes", required=True, metavar="NAME"
     )
-    clusters: str = option("", "column such as patient, whose images never cross folds", metavar="NAME")
+    clusters: str = option("", "column such as patient: images of one never cross folds", metavar="NAME")
     classes: tuple[str, ...] = option(
         (), "names of the classes in order (default: as found)", type=read_some_names, metavar="A,B"
     )
@@ -106,16 +106,14 @@ class Options:
     )
     margin: float = option(
         0.05,
-        "contrast that does not matter (default 0.05)",
+        "largest contrast that does not matter (default 0.05)",
         limits=(0.001, 0.5),
         extends=True,
         type=float,
         metavar="X",
     )
-    keep: bool = option(
-        True, "keep the networks, 0.1 to 1 MB each, pretrained ones 25 (default; --no_keep)", extends=True
-    )
-    seed: int = option(0, "of folds and permutations (default 0)", limits=(0, 2**31 - 1), type=int, metavar="N")
+    keep: bool = option(True, "keep the networks, 0.1 to 1 MB each, pretrained ones 25 MB (default)", extends=True)
+    seed: int = option(0, "seed of folds and permutations (default 0)", limits=(0, 2**31 - 1), type=int, metavar="N")
     out: Path | None = option(
         None, "folder of the page (default runs/assay-DIR-NAME)", extends=True, type=Path, metavar="DIR"
     )

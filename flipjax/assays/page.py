@@ -10,8 +10,9 @@ from matplotlib.ticker import MaxNLocator
 from flipjax.assays.results import UNNAMED_CLUSTERS, Assay, to_plain
 from flipjax.assays.sentences import findings
 from flipjax.assays.statistics.association import usual_mask
-from flipjax.assays.statistics.contrast import Contrast, FlipEstimate
-from flipjax.assays.statistics.looks import level_of_look, spent_level
+from flipjax.assays.statistics.contrast import Contrast
+from flipjax.assays.statistics.estimates import FlipEstimate
+from flipjax.assays.statistics.interim import level_of_analysis, spent_level
 from flipjax.page.document import Document, Numbers, Section
 from flipjax.page.html import Gallery, write_report
 from flipjax.page.panels import Chart, Panel, ReferenceLevel, draw_reference
@@ -93,18 +94,18 @@ def _verdict_block(assay: Assay) -> Numbers:
 
 
 def _contrast_rows(assay: Assay, contrast: Contrast) -> list[list[str]]:
-    """Returns the rows of the contrast; at each look it is tested, with the seeds that have been trained."""
+    """Returns the rows of the contrast; each interim analysis tests it, with the seeds trained so far."""
     p_over_seeds = _probability(contrast.estimate.p)
     p_over_permutations = _probability(contrast.p)
-    number_of_looks = 0
-    looks = f"tests of the contrast so far; the first comes after {FEWEST_SEEDS} seeds"
+    count = 0
+    analyses = f"tests of the contrast so far; the first comes after {FEWEST_SEEDS} seeds"
     significant = ""
-    if contrast.looks[-1] >= FEWEST_SEEDS:
-        number_of_looks = len(contrast.looks)
-        after = ", ".join(map(str, contrast.looks))
-        threshold = f"{level_of_look(contrast.looks):.3f}"
-        looks = f"tests of the contrast, after {after} seeds; the last is significant if its p <= {threshold}"
-        significant = f", significant if p <= {spent_level(contrast.looks[-1]):.3f}"
+    if contrast.analyses[-1] >= FEWEST_SEEDS:
+        count = len(contrast.analyses)
+        after = ", ".join(map(str, contrast.analyses))
+        threshold = f"{level_of_analysis(contrast.analyses):.3f}"
+        analyses = f"tests of the contrast, after {after} seeds; the last is significant if its p <= {threshold}"
+        significant = f", significant if p <= {spent_level(contrast.analyses[-1]):.3f}"
     return [
         [
             "contrast",
@@ -112,7 +113,7 @@ def _contrast_rows(assay: Assay, contrast: Contrast) -> list[list[str]]:
             "how much more the rare groups flip than the common ones, classes and values cancelled; "
             f"one-sided p {p_over_seeds}",
         ],
-        ["looks", f"{number_of_looks}", looks],
+        ["interim analyses", f"{count}", analyses],
         ["spread", *_spread_row(assay)],
         [
             "permuted",
@@ -159,8 +160,8 @@ def _definitions(assay: Assay) -> dict[str, str]:
         "contrast": "How much more the rare groups flip than the common ones, beyond what a harder class and a harder "
         f"{attribute} explain.",
         "used": f"Networks take {attribute} for the class: the contrast is above 0 over seeds and {unit}, and beyond "
-        "that of permuted attributes. Where nothing is used, the probability of this verdict over all looks is 0.05 at "
-        "most.",
+        "that of permuted attributes. Where nothing is used, the probability of this verdict over all interim analyses "
+        "is 0.05 at most.",
         "not used": f"The whole interval of the contrast lies within the margin of {assay.margin:g}: evidence that "
         f"networks of this kind do not take {attribute} for the class.",
         "cannot be told": "Networks do not learn the classes, or the interval is too wide, or no counter-example "

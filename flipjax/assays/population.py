@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.assays.inputs import AssayImages
-from flipjax.assays.statistics.contrast import Outcomes
+from flipjax.assays.statistics.outcomes import Outcomes
 from flipjax.config import Config, default_config
 from flipjax.config.plan import plan
 from flipjax.config.reading import configure
@@ -105,12 +105,12 @@ class Stage:
 
 
 def make_wave(setting: NetworkSetting, number: int, *, size: int, folds: int) -> Stage:
-    """Returns a wave of a setting: the next `size` seeds, each over all folds.
+    """Returns a batch of seeds of a setting: the next `size` seeds, each over all folds.
 
     Args:
         setting: of the networks.
-        number: of the wave, from 0.
-        size: the number of seeds of every wave.
+        number: of the batch, from 0; its folder is `wave_1` for 0.
+        size: the number of seeds of every batch.
         folds: the number of folds.
 
     Example:
@@ -123,12 +123,12 @@ def make_wave(setting: NetworkSetting, number: int, *, size: int, folds: int) ->
 
 
 def first_fold(wave: Stage) -> Stage:
-    """Returns the first fold of a wave, which is trained before the others as a trial."""
+    """Returns the first fold of a batch of seeds, which is trained before the others as a trial."""
     return dataclasses.replace(wave, folds=wave.folds[:1], name=f"{wave.name}_first_fold")
 
 
 def other_folds(wave: Stage) -> Stage:
-    """Returns the folds of a wave that its trial leaves out."""
+    """Returns the folds of a batch of seeds that its trial leaves out."""
     return dataclasses.replace(wave, folds=wave.folds[1:], name=f"{wave.name}_other_folds")
 
 

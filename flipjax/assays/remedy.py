@@ -10,7 +10,8 @@ from scipy.special import logit
 
 from flipjax.assays.options import FROZEN
 from flipjax.assays.population import NetworkSetting
-from flipjax.assays.statistics.contrast import FlipEstimate, Outcomes, estimate_flip
+from flipjax.assays.statistics.estimates import FlipEstimate, estimate_flip
+from flipjax.assays.statistics.outcomes import Outcomes
 from flipjax.assays.statistics.units import AssayUnits
 
 LARGEST_FACTOR = 8.0

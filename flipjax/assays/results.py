@@ -15,7 +15,8 @@ from flipjax.assays.cues import CueAuroc
 from flipjax.assays.inputs import AssayImages
 from flipjax.assays.population import TrainedStage, by_setting, outcomes_of, seeds_of
 from flipjax.assays.statistics.association import Association
-from flipjax.assays.statistics.contrast import Contrast, Outcomes, group_flips
+from flipjax.assays.statistics.contrast import Contrast
+from flipjax.assays.statistics.outcomes import Outcomes, group_shares
 from flipjax.assays.statistics.verdict import USED, AssayVerdict, Learnt, Outlook
 from flipjax.support.files import replacing, write_json
 from flipjax.support.frames import write_csv
@@ -64,7 +65,7 @@ class Training:
         epochs: of each network.
         tested: images that were tested.
         seconds: that training took, over all calls, of trials and of what ends the use, too.
-        left_out: settings that the budget had no room for, in words.
+        left_out: settings that the budget had no time for, in words.
         budget_for_all: budget in seconds that leaves none out.
     """
 
@@ -208,8 +209,8 @@ def group_rows(images: AssayImages, association: Association, outcomes: Outcomes
     """Returns the outcomes of every group, means over seeds."""
     units = images.units
     tested = units.where(outcomes.tested).counts
-    correct = group_flips(units, outcomes, outcomes.correct).mean(0)
-    flip = group_flips(units, outcomes, outcomes.flip).mean(0)
+    correct = group_shares(units, outcomes.foreground, outcomes.correct).mean(0)
+    flip = group_shares(units, outcomes.foreground, outcomes.flip).mean(0)
     rows = []
     for y, class_name in enumerate(images.catalog.class_names):
         for value, value_name in enumerate(images.catalog.scene_names):

@@ -75,7 +75,7 @@ def advise(assay: Assay, next_step: Step, *, seeds: int, allowed: int, budget: f
 
     Args:
         assay: whose contrast cannot be told.
-        next_step: after its last wave.
+        next_step: after its last batch of seeds.
         seeds: the number that would tell, in all.
         allowed: the most seeds of this call.
         budget: the seconds that these seeds need.

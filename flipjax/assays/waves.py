@@ -1,4 +1,4 @@
-"""Trains the networks of an assay, one wave of seeds after another, until they tell whether its attribute is used."""
+"""Trains the networks of an assay, one batch of seeds after another, until they tell whether its attribute is used."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,7 +20,8 @@ from flipjax.assays.population import (
     outcomes_of,
 )
 from flipjax.assays.statistics.association import Association
-from flipjax.assays.statistics.contrast import Contrast, Outcomes, measure_contrast
+from flipjax.assays.statistics.contrast import Contrast, measure_contrast
+from flipjax.assays.statistics.outcomes import Outcomes
 from flipjax.assays.statistics.verdict import (
     UNKNOWN,
     AssayVerdict,
@@ -83,11 +84,11 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AssayPopulation:
-    """The networks that the verdict is on, after a wave.
+    """The networks that the verdict is on, after a batch of seeds.
 
     Attributes:
         stages: what is trained.
-        waves: their number; the first may be a part.
+        waves: the number of batches of seeds; the first may be a part.
         outcomes: what the networks made of the images.
         contrast: of the images that were tested; None if they do not hold the groups that tell it.
         learnt: whether the networks learnt the classes.
@@ -143,7 +144,7 @@ def _try_network(experiment: AssayExperiment, network: Network) -> Trial:
 
 
 def train_population(experiment: AssayExperiment, trial: Trial) -> AssayPopulation:
-    """Trains waves until the verdict is sure, or until more of them cannot make it so."""
+    """Trains batches of seeds until the verdict is sure, or until more of them cannot make it so."""
     journal = experiment.journal
     network = trial.network
     assert trial.learnt is not None
@@ -168,7 +169,7 @@ def train_population(experiment: AssayExperiment, trial: Trial) -> AssayPopulati
 def _measure(
     experiment: AssayExperiment, network: Network, stages: Sequence[TrainedStage], *, waves: int
 ) -> AssayPopulation:
-    """Measures the networks of some waves on the images that they tested."""
+    """Measures the networks of some batches of seeds on the images that they tested."""
     options = experiment.options
     association = experiment.association
     journal = experiment.journal
@@ -178,8 +179,8 @@ def _measure(
     units = network.images.units.where(is_tested)
     learnt = measure_learning(units, association.rare, outcomes_of_tested)
     seeds_after_waves = [journal.wave_size * (number + 1) for number in range(waves)]
-    looks = [seeds for seeds in seeds_after_waves if seeds >= FEWEST_SEEDS]
-    contrast = measure_contrast(units, association.usual, outcomes_of_tested, looks=looks, seed=options.seed)
+    analyses = [seeds for seeds in seeds_after_waves if seeds >= FEWEST_SEEDS]
+    contrast = measure_contrast(units, association.usual, outcomes_of_tested, analyses=analyses, seed=options.seed)
     outlook = None
     if contrast is None:
         verdict, step = _without_contrast(learnt, tested=int(is_tested.sum()))
@@ -215,7 +216,7 @@ def _without_contrast(learnt: Learnt, *, tested: int) -> tuple[AssayVerdict, Ste
 
 
 def _affordable_waves(journal: Journal, network: Network, waves: int) -> int:
-    """Returns how many further waves are trained already, or have time if each takes as long as the next one."""
+    """Returns how many more batches of seeds are trained already, or have time if each takes as long as the next."""
     trained = 0
     wave = make_wave(EVERYTHING, waves, size=journal.wave_size, folds=network.folds)
     # One that is trained costs nothing, any other one a second at least.
@@ -226,7 +227,7 @@ def _affordable_waves(journal: Journal, network: Network, waves: int) -> int:
 
 
 def seeds_that_tell(experiment: AssayExperiment, network: Network, population: AssayPopulation) -> tuple[int, float]:
-    """Returns the seeds that would tell, in whole waves, and the budget that they need, in seconds."""
+    """Returns the seeds that would tell, in whole batches, and the budget that they need, in seconds."""
     journal = experiment.journal
     seeds = FEWEST_SEEDS
     if population.outcomes.seeds >= FEWEST_SEEDS and population.outlook is not None:

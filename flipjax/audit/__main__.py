@@ -56,7 +56,7 @@ def _add_models(parser: command.Parser) -> None:
     add = parser.add_argument_group("models and comparisons").add_argument
     add("--model", metavar="FILE", help="a model that flipjax saved, which predicts the photos of --images")
     add("--run", type=Path, metavar="DIR", help="the folder of a sweep, whose --member predicts the photos of --images")
-    add("--member", metavar="NAME", help="of the run, such as m003")
+    add("--member", metavar="NAME", help="a member of --run, such as m003")
     add("--rule", metavar="NAME", help="the selection rule whose weights the member has (default the first)")
     add("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help="two audits of the same images, to be compared")
 

@@ -81,7 +81,7 @@ class _Prepared:
     facts_on_tables: tuple[str, ...]
     """Sentences on the tables that these are from."""
     settled: Settled | None
-    """What depends on the classes; None if their number is not known before counting."""
+    """The parts that depend on the classes; None if their number is not known before counting."""
     clusters: np.ndarray | None
     """The cluster of each image, int64 (n,)."""
 

@@ -1,7 +1,7 @@
-"""Compares two audits of the same images by paired differences, and checks gates (limits on results).
+"""Compares two audits of the same images by paired differences, and checks limits on them.
 
 `compare_audits` reads the counts that both audits stored (`flipjax.audit.comparison.stored`), takes the differences of
-all numbers of their summaries and of each class (`flipjax.audit.comparison.changes`), tries the gates, and writes the
+all numbers of their summaries and of each class (`flipjax.audit.comparison.changes`), tries the limits, and writes the
 files. The intervals of rates and of their means over classes come from a formula (`_rate_intervals`), those of other
 numbers from resamples (`_bootstrap_intervals`).
 """
@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.comparison.changes import Change, changes_table, find_changes, make_document
+from flipjax.audit.comparison.changes import Change, changes_table, find_changes
+from flipjax.audit.comparison.report import make_document
 from flipjax.audit.comparison.stored import ComparedAudits, read_compared
 from flipjax.audit.page import folder as files
 from flipjax.audit.statistics.gates import (
@@ -32,7 +33,7 @@ from flipjax.audit.statistics.objects import SegmentCounts
 from flipjax.metrics.decomposition import Ratio
 from flipjax.metrics.images import Images
 from flipjax.metrics.statistics.draws import draw_images, percentile_ends
-from flipjax.metrics.statistics.intervals import paired_difference, paired_mean_difference
+from flipjax.metrics.statistics.paired import paired_difference, paired_mean_difference
 from flipjax.metrics.summary.evaluate import mean_ratios_of, ratios_of, summary_of, values_of, with_group
 from flipjax.page.document import Document, terminal_text, write_summary
 from flipjax.support.files import make_folder, write_json, write_text
@@ -61,7 +62,7 @@ class Comparison:
     text: str
     """The sentences and the main differences as text."""
     failed: list[str]
-    """A line per failed gate."""
+    """A line for each limit that failed."""
 
 
 def mark_failed(folder: Path, error: str) -> None:
@@ -82,9 +83,9 @@ def compare_audits(
     """Compares two audits of the same images and labels, and writes a page, compare.csv, compare.json and changes.csv.
 
     Intervals are over images, or over the new audit's clusters. Those of rates and of their means over classes have a
-    closed form (`flipjax.metrics.statistics.intervals.paired_difference`), [0, 0] where no image differs. Those of
+    closed form (`flipjax.metrics.statistics.paired.paired_difference`), [0, 0] where no image differs. Those of
     other quantities are 95% bootstrap intervals of paired differences, and missing where all resamples agree. Identical
-    predictions differ by 0 [0, 0] in every number. Gates limit differences, by key of the summary or by `KEY:low` or
+    predictions differ by 0 [0, 0] in every number. Limits are on differences, by key of the summary or by `KEY:low` or
     `KEY:high`; one on an interval that is missing fails.
 
     Args:
@@ -94,7 +95,7 @@ def compare_audits(
         samples: the number of resamples of other quantities than rates.
         fail_above: upper limits by key.
         fail_below: lower limits by key.
-        junit: a file for the gates as JUnit test cases.
+        junit: a file for the limits as JUnit test cases.
 
     Raises:
         AuditError: the folders hold no audits of the same images, or `out` cannot be used.

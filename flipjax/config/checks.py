@@ -15,7 +15,7 @@ from flipjax.config.methods import KNOB_DEFAULTS, METHODS, OWN, Augmentation, Me
 from flipjax.config.names.former import new_names
 from flipjax.config.names.synonyms import IN_PYTHON, meant_key
 from flipjax.config.program import Program, Setting
-from flipjax.config.ranges import functions_of, name_of
+from flipjax.config.ranges import functions_of, is_named_tuple, name_of
 from flipjax.config.sections import AXES, KEYS, PLACES, SECTIONS, WHOLE, Cue, Experiment, ModelSpec, SplitSpec
 from flipjax.config.values import leaves, values_of
 
@@ -53,8 +53,8 @@ def check_name(name: str, *, prefix: str = "config.") -> None:
     if home in KEYS:
         raise ConfigError(field, f"a key that varies; {prefix}{home} is one value for all members")
     if home in SECTIONS:
-        examples = [place for place in PLACES if place.startswith(f"{name}.".replace("grid.", "axes."))]
-        expected = "a key that varies, which this section has none of"
+        examples = _names_in(name.replace("grid.", "axes."))
+        expected = f"a key that varies; each key of {prefix}{home} is one value for all members"
         if examples:
             expected = f"dotted names of its keys, such as {examples[0]!r}"
         raise ConfigError(field, expected, "a section")
@@ -67,6 +67,8 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
     Example:
       >>> nearest("axes.width"), nearest("train.epoch", prefix="--config.")
       ('the nearest is config.axes.model.width', 'the nearest is --config.train.epochs')
+      >>> nearest("axes.intervene.qqq")
+      'valid are intervene.scenes, intervene.scores'
     """
     section = name.split(".")[0]
     field = name.split(".")[-1]
@@ -76,12 +78,31 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
     if key is None and section == "grid":
         return f"{prefix}grid is {prefix}axes or {prefix}members now"
     if key is None:
-        of_section = [place for place in PLACES if place.startswith(f"{section}.")] or list(SECTIONS)
-        return f"valid are {', '.join(of_section)}"
+        return f"valid are {', '.join(_names_beside(name))}"
     place = key.name
     if section in ("axes", "grid") and key.varies:
         place = f"axes.{key.axis}"
     return f"the nearest is {prefix}{place}"
+
+
+def _names_beside(name: str) -> list[str]:
+    """Returns the names of the section of an unknown name; of an axis, those that vary, or else those of its home."""
+    section, _, axis = name.partition(".")
+    of_axis = axis.split(".")[0]
+    if section != "axes":
+        return _names_in(section) or list(SECTIONS)
+    if of_axis in SECTIONS:
+        return _names_in(f"axes.{of_axis}") or _names_in(of_axis)
+    names = [key.name for key in KEYS.values() if key.section == "axes"]
+    for other in SECTIONS:
+        if _names_in(f"axes.{other}"):
+            names.append(f"axes.{other}.KEY")
+    return names
+
+
+def _names_in(section: str) -> list[str]:
+    """Returns the names that begin with that of a section, which may be one of the axes."""
+    return [place for place in PLACES if place.startswith(f"{section}.")]
 
 
 def nearest_key(name: str) -> Key | None:
@@ -170,14 +191,24 @@ def _check_member_name(name: str, field: str) -> None:
     """Raises ConfigError unless an entry of `members` may set a name, with the nearest that it may set."""
     if f"axes.{name}" in PLACES:
         return
+    if name in PLACES and PLACES[name].varies:
+        raise ConfigError(field, f"the name of an axis; the nearest is {PLACES[name].axis}")
     if name in KEYS:
         raise ConfigError(field, f"a key that varies; config.{name} is one value for all members")
     if name in AXES:
         raise ConfigError(field, f"{AXES[name].axis}, as it is called now")
-    key = nearest_key(name)
-    if key is not None and key.varies:
-        raise ConfigError(field, f"the name of an axis; the nearest is {key.axis}")
-    raise ConfigError(field, f"the name of an axis; {nearest(name)}")
+    for spelt in (name, f"axes.{name}"):
+        key = nearest_key(spelt)
+        if key is not None and key.varies:
+            raise ConfigError(field, f"the name of an axis; the nearest is {key.axis}")
+    last_name = name.split(".")[-1]
+    if last_name in IN_PYTHON:
+        raise ConfigError(field, f"the name of an axis; in Python it is {IN_PYTHON[last_name]}")
+    names = [place.removeprefix("axes.") for place in _names_beside(f"axes.{name}")]
+    section = name.split(".")[0]
+    if section in SECTIONS and not _names_in(f"axes.{section}"):
+        raise ConfigError(field, f"a key that varies; each key of config.{section} is one value for all members")
+    raise ConfigError(field, f"the name of an axis; valid are {', '.join(names)}")
 
 
 def check_value(name: str, value: object, *, field: str = "") -> None:
@@ -198,12 +229,24 @@ def check_value(name: str, value: object, *, field: str = "") -> None:
         expected += ", an integer"
     elif _is_several(key, value):
         expected += f"; several go to config.axes.{key.axis}"
-    raise ConfigError(f"config.{field or name}", expected, name_of(value) or repr(value))
+    raise ConfigError(f"config.{field or name}", expected, _shown(value))
+
+
+def _shown(value: object) -> str:
+    """Returns a value as errors show it: functions by their names, and what has named parts by its type."""
+    if is_named_tuple(value):
+        return f"an object of type {type(value).__name__}"
+    functions = functions_of(value)
+    if not functions:
+        return repr(value)
+    return ", ".join(name_of(function) or repr(function) for function in functions)
 
 
 def _is_several(key: Key, value: object) -> bool:
     """Whether a value is a tuple of values of the key, which can be varied."""
-    return key.varies and isinstance(value, tuple | list) and len(value) > 0 and all(map(key.accepts, value))
+    if is_named_tuple(value) or not isinstance(value, tuple | list):
+        return False
+    return key.varies and len(value) > 0 and all(map(key.accepts, value))
 
 
 def check_method_names(config: Config) -> None:

@@ -16,7 +16,7 @@ import numbers
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from flipjax.config.ranges import Range, one_of
+from flipjax.config.ranges import Range, is_named_tuple, one_of
 
 if TYPE_CHECKING:
     import jax
@@ -237,6 +237,8 @@ def as_python(value: object) -> object:
         return float(value)
     if isinstance(value, Mapping):
         return {name: as_python(item) for name, item in value.items()}
+    if is_named_tuple(value):
+        return value
     if isinstance(value, list | tuple | range):
         return tuple(as_python(item) for item in value)
     if hasattr(value, "__array__") and hasattr(value, "tolist"):

@@ -32,31 +32,35 @@ class Knobs:
     """
 
     dice: Scalar = knob(
-        1.0, within(0, 1e3), "weight of the foreground Dice loss; for tuning dice_ce", methods=("dice_ce",)
+        1.0, within(0, 1e3), "weight of the foreground Dice loss. Vary it to tune dice_ce", methods=("dice_ce",)
     )
     dro: Scalar = switch("GroupDRO in place of the plain mean over images", methods=_DRO)
     dro_step: Scalar = knob(
-        0.01, within(0, 1e3), "step size of the group weights' ascent; for tuning group_dro", methods=_DRO
+        0.01, within(0, 1e3), "step size of the group weights' ascent. Vary it to tune group_dro", methods=_DRO
     )
     # In the paper's code a batch zeroes the weights of absent groups, and validation also updates weights.
     dro_reference: Scalar = switch("the rule of the paper's code", methods=("group_dro_reference",))
     balanced: Scalar = switch("every batch is drawn evenly over the groups", methods=("balanced",))
-    cutmix: Scalar = knob(0.5, within(0, 1), "probability of background CutMix; for tuning bg_cutmix", methods=_CUTMIX)
+    cutmix: Scalar = knob(
+        0.5, within(0, 1), "probability of background CutMix. Vary it to tune bg_cutmix", methods=_CUTMIX
+    )
     # It also augments the partner, and fixes the order of the jitter.
     cutmix_reference: Scalar = switch("CutMix as the paper's code has it", methods=("bg_cutmix_reference",))
-    swap: Scalar = knob(0.5, within(0, 1), "probability of background swap; for tuning bg_swap", methods=("bg_swap",))
+    swap: Scalar = knob(
+        0.5, within(0, 1), "probability of background swap. Vary it to tune bg_swap", methods=("bg_swap",)
+    )
     # Averages include the norms' running statistics (Izmailov et al., 2018, recompute them for SWA).
     ema: Scalar = knob(
-        0.99, within(0, 0.99999), "decay per step of the average of the weights; for tuning ema", methods=("ema",)
+        0.99, within(0, 0.99999), "decay per step of the average of the weights. Vary it to tune ema", methods=("ema",)
     )
     swa: Scalar = knob(
-        0.5, within(0, 0.99), "fraction of the epochs before averaging starts; for tuning swa", methods=("swa",)
+        0.5, within(0, 0.99), "fraction of the epochs before averaging starts. Vary it to tune swa", methods=("swa",)
     )
     # The other half of the validation images selects.
     dfr: Scalar = switch("the head is refit on a group-balanced half of the validation images", methods=("dfr",))
-    jtt_epochs: Scalar = knob(4, within(1), "epochs of JTT's first run; for tuning jtt", methods=("jtt",))
+    jtt_epochs: Scalar = knob(4, within(1), "epochs of JTT's first run. Vary it to tune jtt", methods=("jtt",))
     jtt_weight: Scalar = knob(
-        10.0, within(1), "weight of images that JTT's first run flips; for tuning jtt", methods=("jtt",), off=1.0
+        10.0, within(1), "weight of images that JTT's first run flips. Vary it to tune jtt", methods=("jtt",), off=1.0
     )
     # `methods_of` adds the methods of these two, which are named after the user's functions.
     own_loss: Scalar = switch("which of config.train.loss replaces the cross-entropy, from 1; 0: none", methods=())
@@ -72,24 +76,26 @@ class Augmentation:
         (0.5, 1.0)
     """
 
-    hflip: Scalar = traced(0.5, within(0, 1), "probability of the horizontal flip; for symmetric classes")
+    hflip: Scalar = traced(
+        0.5, within(0, 1), "probability that an image is mirrored. Set it to 0 where left and right differ"
+    )
     crop: Scalar = traced(0.0, within(0, 1), "probability of the random resized crop", optional=True)
     jitter: Scalar = traced(0.0, within(0, 1), "probability of the colour jitter", optional=True)
 
 
 MEANINGS = {
-    "ce": "nothing: cross-entropy",
+    "ce": "is plain cross-entropy",
     "dice_ce": "adds the soft Dice loss of the foreground classes",
-    "group_dro": "weighs groups by loss; absent ones keep theirs (Sagawa et al., 2020)",
-    "group_dro_reference": "that of the paper's code (flipjax/PAPER.md)",
+    "group_dro": "weighs groups by their loss; groups that a batch lacks keep their weight (Sagawa et al., 2020)",
+    "group_dro_reference": "GroupDRO as the paper's code has it (flipjax/PAPER.md)",
     "balanced": "draws every batch evenly over the groups",
     "bg_cutmix": "fills rectangles of background from an image of the same class in another scene",
-    "bg_cutmix_reference": "that of the paper's code (flipjax/PAPER.md)",
+    "bg_cutmix_reference": "background CutMix as the paper's code has it (flipjax/PAPER.md)",
     "bg_swap": "pastes the object onto another scene; composite pools only",
     "ema": "evaluates an exponential average of the weights",
     "swa": "evaluates the average of the weights of the last epochs",
-    "dfr": "refits the head on half of validation, once, by ridge (Kirichenko et al., 2023: ten, l1)",
-    "jtt": "restarts; draws images with Flip > 0.5 more (Liu et al., 2021: errors)",
+    "dfr": "refits the head on half of the validation images, once, by ridge (Kirichenko et al., 2023: ten times, l1)",
+    "jtt": "trains twice; the second run draws images with Flip above 0.5 more often (Liu et al., 2021: errors)",
 }
 """How each method differs from plain cross-entropy.
 

@@ -93,8 +93,8 @@ def known_groups(spec: PoolSpec) -> Groups | None:
     return groups_of(classes, scenes, spec.usual)
 
 
-def check_sizes(groups: Groups, split: SplitSpec, rhos: Sequence[float] = ()) -> None:
-    """Raises ConfigError if a split size is not a multiple that the groups require, or rho is out of range."""
+def check_sizes(groups: Groups, split: SplitSpec) -> None:
+    """Raises ConfigError if a split size is not a multiple that the groups require."""
     why = f"{groups.classes} classes x {groups.scenes} scenes"
     of_groups = multiple(groups.count, groups.count)
     ranges = {"n_train": multiple(groups.classes, 0), "n_val": of_groups, "n_test": of_groups}
@@ -102,6 +102,9 @@ def check_sizes(groups: Groups, split: SplitSpec, rhos: Sequence[float] = ()) ->
         value = getattr(split, name)
         if not allowed.accepts(value):
             raise ConfigError(f"config.split.{name}", f"{allowed.text} ({why})", value)
-    for rho in rhos:
-        if not groups.rho_range.accepts(rho):
-            raise ConfigError("config.axes.rho", groups.rho_range.text, rho)
+
+
+def check_rho(groups: Groups, rho: float, *, field: str = "config.axes.rho") -> None:
+    """Raises ConfigError for a level of rho below that of independent classes and scenes; `field` sets the level."""
+    if not groups.rho_range.accepts(rho):
+        raise ConfigError(field, groups.rho_range.text, rho)

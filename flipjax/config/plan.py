@@ -13,9 +13,10 @@ from typing import Any
 from flipjax.config.checks import check, check_folds, check_method_names, check_methods, check_model
 from flipjax.config.config_type import Config
 from flipjax.config.errors import ConfigError
+from flipjax.config.groups import Groups
 from flipjax.config.identity import digest_of, json_of, sources_of
 from flipjax.config.methods import KNOB_DEFAULTS, Augmentation, Method, active_knobs, knobs_of, knobs_set_by, methods_of
-from flipjax.config.naming import check_sizes, known_groups
+from flipjax.config.naming import check_rho, check_sizes, known_groups
 from flipjax.config.program import Program, Setting, Value
 from flipjax.config.ranges import functions_of, name_of
 from flipjax.config.reading import changed, normalised
@@ -186,8 +187,18 @@ def experiment_of(config: Config, point: Mapping[str, object]) -> Experiment:
     if groups is None:
         return experiment
     if not experiment.split.folds:
-        check_sizes(groups, experiment.split, values_of(config, "rho"))
+        check_sizes(groups, experiment.split)
+        _check_rhos(config, groups)
     return dataclasses.replace(experiment, groups=groups)
+
+
+def _check_rhos(config: Config, groups: Groups) -> None:
+    """Raises ConfigError for a level of rho that the groups rule out, and names the place that sets it."""
+    for index, entry in enumerate(config.members):
+        if "rho" in entry:
+            check_rho(groups, entry["rho"], field=f"config.members[{index}].rho")
+    for rho in values_of(config, "rho"):
+        check_rho(groups, rho)
 
 
 def _check_together(config: Config, experiment: Experiment) -> None:

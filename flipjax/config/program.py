@@ -131,7 +131,7 @@ def restrict(program: Program, names: Collection[str]) -> Program:
 
 
 def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set[str]:
-    """Returns the names of the members of shard `index` (from 0) of `count`, dealt in the order of their contents.
+    """Returns the names of the members of shard `index` (from 0) of `count`, in turn, in the order of their contents.
 
     The result does not depend on the order of the grid, and shard sizes differ by at most one.
 
@@ -143,12 +143,12 @@ def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set
         >>> [len(shard) for shard in shards], sorted(set.union(*shards))
         ([2, 1, 1], ['m000', 'm001', 'm002', 'm003'])
     """
-    dealt = []
+    ordered = []
     for program in programs:
         for setting in program.settings:
             content = json.dumps(dict(setting.axes), sort_keys=True, default=str)
-            dealt.append((sha256(content), setting.name))
-    return {name for _, name in sorted(dealt)[index::count]}
+            ordered.append((sha256(content), setting.name))
+    return {name for _, name in sorted(ordered)[index::count]}
 
 
 def gallery_member(program: Program) -> str:

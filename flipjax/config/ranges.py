@@ -84,11 +84,18 @@ def _named_function(takes: str, returns: str) -> str:
 
 def functions_of(value: object) -> tuple[Callable, ...]:
     """Returns the functions or classes in a key's value, itself or the items of a tuple; else none."""
+    if is_named_tuple(value):
+        return ()
     values = tuple(value) if isinstance(value, tuple | list) else (value,)
     functions = tuple(item for item in values if callable(item))
     if len(functions) < len(values):
         return ()
     return functions
+
+
+def is_named_tuple(value: object) -> bool:
+    """Whether a value is a tuple with names, which is one thing and not several, such as an optimiser of optax."""
+    return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
 def name_of(function: object) -> str:

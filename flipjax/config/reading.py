@@ -19,7 +19,7 @@ from flipjax.config.default import default_config
 from flipjax.config.errors import ConfigError
 from flipjax.config.keys import Key, as_python
 from flipjax.config.methods import MEANINGS
-from flipjax.config.ranges import functions_of, name_of
+from flipjax.config.ranges import functions_of, is_named_tuple, name_of
 from flipjax.config.sections import KEYS, PLACES, SECTIONS
 from flipjax.config.values import leaves
 from flipjax.support.process import Process
@@ -145,7 +145,7 @@ def _as_stored(name: str, value: object) -> object:
     key = PLACES.get(name)
     if key is None or not name.startswith("axes."):
         return value
-    is_one = not isinstance(value, tuple)
+    is_one = not isinstance(value, tuple) or is_named_tuple(value)
     if isinstance(key.default, tuple):
         # Of keys that hold tuples, such as `pool.classes`.
         is_one = value != () and key.accepts(value)
@@ -175,12 +175,12 @@ def parse_value(name: str, text: str) -> object:
     check_name(name, prefix="--config.")
     key = PLACES.get(name)
     takes_several = name not in KEYS or name.startswith("axes.") or isinstance(KEYS[name].default, tuple)
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        value = text
-        if takes_several:
-            value = tuple(part.strip() for part in text.split(",") if part.strip())
+    value = _parse_literal(text)
+    if value is text and takes_several:
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        value = tuple(parts)
+        if key is not None and isinstance(key.default, int | float):
+            value = tuple(map(_parse_literal, parts))
     if takes_several:
         if isinstance(value, list | tuple):
             return tuple(value)
@@ -188,6 +188,14 @@ def parse_value(name: str, text: str) -> object:
     if key is not None and isinstance(key.default, str) and not isinstance(value, str):
         return text
     return value
+
+
+def _parse_literal(text: str) -> object:
+    """Returns the value of a Python literal, and text that is none as it is."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
 
 
 def shipped_configs() -> dict[str, Path]:

@@ -54,22 +54,47 @@ class PoolSpec:
     """
 
     name: str = static("synthetic", one_of(*POOL_NAMES), "source of the images")
-    size: int = static(48, multiple(8, 16, 2**14), "image size in pixels (one side)")
-    seed: int = static(0, SEED, "synthetic: seed of the drawings; for repeats")
-    objects: int = static(400, within(4), "synthetic: objects per class")
-    scenes: int = static(240, within(3), "synthetic: scenes per kind")
-    scene_column: str = static("scene", COLUMN, "folder: column of metadata.csv that holds the scenes; for an assay")
-    cluster_column: str = static("", ANY, "folder: column whose equal values stay in one part; for patients")
-    root: str = static("", ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)")
-    classes: tuple[str, ...] = static((), NAMES, "classes in order (empty: as found; synthetic: the first two)")
-    scene_kinds: tuple[str, ...] = static((), NAMES, "scenes in order (empty: as found; synthetic: the first two)")
-    cue: str = static("scene", CUES, "synthetic: what correlates with the class; for other cues")
-    usual: tuple[str | tuple[str, ...], ...] = static(
-        (), USUAL, "usual scene or scenes of each class (empty: scene i mod S of class i)"
+    size: int = static(48, multiple(8, 16, 2**14), "side of the square images in pixels")
+    seed: int = static(
+        0, SEED, "seed of the drawings. Vary it to repeat a sweep on other images. Only for the synthetic pool"
     )
-    attribute: str = static("scene", ANY, "what a scene is, such as site or scanner; for pages", same_run=True)
-    data_dir: str = static("", ANY, "where TFDS keeps its data sets (empty: TFDS's own)")
-    features: tuple[str, ...] = static(("image", "mask", "class", "scene"), FEATURES, "tfds: names; for other data")
+    objects: int = static(400, within(4), "objects that are drawn of each class. Only for the synthetic pool")
+    scenes: int = static(240, within(3), "scenes that are drawn of each kind. Only for the synthetic pool")
+    scene_column: str = static(
+        "scene",
+        COLUMN,
+        "column of metadata.csv that holds the scenes. Set it to another attribute, such as site. Only for folders",
+    )
+    cluster_column: str = static(
+        "", ANY, "column of metadata.csv whose equal values stay in one part. Set it to the patient. Only for folders"
+    )
+    root: str = static("", ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION. Empty: the pool's own")
+    classes: tuple[str, ...] = static(
+        (), NAMES, "names of the classes in order. Empty: as found, or the first two of the synthetic pool"
+    )
+    scene_kinds: tuple[str, ...] = static(
+        (), NAMES, "names of the scenes in order. Empty: as found, or the first two of the synthetic pool"
+    )
+    cue: str = static(
+        "scene",
+        CUES,
+        "what correlates with the class. Set it to study a cue other than the scene. Only for the synthetic pool",
+    )
+    usual: tuple[str | tuple[str, ...], ...] = static(
+        (), USUAL, "usual scene or scenes of each class. Empty: scene i mod S of class i, for S scenes"
+    )
+    attribute: str = static(
+        "scene",
+        ANY,
+        "word that pages print for a scene, such as site. Set it for readers; it changes no result",
+        same_run=True,
+    )
+    data_dir: str = static("", ANY, "folder in which TFDS keeps its data sets. Empty: TFDS's own")
+    features: tuple[str, ...] = static(
+        ("image", "mask", "class", "scene"),
+        FEATURES,
+        "names of a data set's features. Set it for data that names them otherwise. Only for TFDS",
+    )
     blended: bool = False
 
 
@@ -82,7 +107,13 @@ class Cue:
         (1.0, ['pool.cue_strength', 'axes.pool.cue_strength'])
     """
 
-    cue_strength: Scalar = traced(1.0, within(0, 1), "synthetic: weight of the cue; for doses", optional=True)
+    cue_strength: Scalar = traced(
+        1.0,
+        within(0, 1),
+        "how strongly the drawn images show the cue, from 0 to 1. Vary it to measure a dose response. "
+        "Only for the synthetic pool",
+        optional=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +125,23 @@ class SplitSpec:
         400
     """
 
-    n_train: int = static(512, within(0), "training images; 0: the largest number that every rho allows")
+    n_train: int = static(512, within(0), "training images. 0: the largest number that every rho allows")
     n_val: int = static(128, within(4), "validation images, balanced over groups")
     n_test: int = static(400, within(4), "test images, balanced over groups")
-    seed: int = static(0, SEED, "seed of the train/val/test split; for repeats")
-    folds: int = static(0, FOLDS, "folds of the images as found (0: balanced val and test); for an assay")
-    fold: int = static(0, within(0), "the tested fold, from 0; for an assay")
+    seed: int = static(
+        0,
+        SEED,
+        "seed of the split into training, validation and test images. Vary it to repeat a sweep on another split",
+    )
+    folds: int = static(
+        0,
+        FOLDS,
+        "folds, each of which is tested once, as found. Set it where images are few. "
+        "0: balanced validation and test images",
+    )
+    fold: int = static(
+        0, within(0), "number of the tested fold, from 0. Vary it to test every image once. Only with split.folds"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +153,11 @@ class Thinning:
         (Thinning(rare_kept=0.5), 'a number in [0, 1]')
     """
 
-    rare_kept: Scalar = traced(1.0, within(0, 1), "with folds: fraction of the rare training images; for doses")
+    rare_kept: Scalar = traced(
+        1.0,
+        within(0, 1),
+        "fraction of the rare training images that is kept. Vary it to measure a dose response. Only with split.folds",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,17 +171,26 @@ class ModelSpec:
 
     name: str = static("unet", one_of(*MODEL_NAMES), "network")
     width: int = static(
-        8, within(1, 2**14), "unet: channels at full resolution, doubled at each further level", networks=SMALL
+        8,
+        within(1, 2**14),
+        "channels at full resolution, doubled at each further level. Vary it to compare sizes. Only for unet",
+        networks=SMALL,
     )
-    depth: int = static(3, within(1, 6), "unet: levels; for larger images", networks=SMALL)
+    depth: int = static(3, within(1, 6), "levels. Set it higher for larger images. Only for unet", networks=SMALL)
     norm: str = static(
-        "batch", one_of("batch", "none"), "unet: normalisation, or none; for small batches", networks=SMALL
+        "batch",
+        one_of("batch", "none"),
+        "normalisation. Set it to none for small batches. Only for unet",
+        networks=SMALL,
     )
     dtype: str = static("float32", one_of(*DTYPES), "type that the network computes in; parameters are float32")
     weights: str = static(
-        "", ANY, "smp_*: file from flipjax convert to start from (empty: drawn afresh)", networks=LARGE
+        "",
+        ANY,
+        "file from flipjax convert to start from. Empty: weights are drawn afresh. Only for smp_* networks",
+        networks=LARGE,
     )
-    build: Callable | None = static(None, BUILD, "own network, which takes the place of name (None: none)")
+    build: Callable | None = static(None, BUILD, "your own network, which takes the place of model.name")
 
     @property
     def title(self) -> str:
@@ -171,27 +226,31 @@ class TrainSpec:
     epochs: int = static(15, within(1), "largest number of epochs")
     batch_size: int = static(16, within(1), "batch size")
     optimizer: str | Callable = static(
-        "adam", OPTIMIZER, "optimiser: Adam, SGD (with momentum) or one of optax; for the recipe of a paper"
+        "adam", OPTIMIZER, "optimiser: Adam, SGD or one of optax. Set it to follow the recipe of a paper"
     )
     patience: int = static(8, within(1), "epochs without improvement of the first rule after which a member stops")
     # Rules are common to all programs; own losses and augmentations are methods, which are an axis.
     selection: tuple[str, ...] = static(
         SELECTIONS[:1],
         RULES,
-        "rules that choose the epoch; val_loss and val_loss_at_rho are of each method's own loss",
+        "rules that choose the epoch. val_loss and val_loss_at_rho compare by each method's own loss",
         varies=False,
     )
     mirror_labels: str = static(
         "exchange",
         one_of("exchange", "keep"),
-        "labels of left and right in a mirrored image; for comparing, keep",
+        "labels of left and right in a mirrored image. Set it to keep to compare with wrong labels",
     )
-    crop_in: str = static("square", one_of("square", "photo"), "crops of the pool's squares or of the photos")
+    crop_in: str = static(
+        "square",
+        one_of("square", "photo"),
+        "what is cropped: the pool's squares, or the photos before they become square",
+    )
     loss: Callable | tuple[Callable, ...] | None = static(
-        None, LOSS, "own losses, each a method by its name", varies=False
+        None, LOSS, "your own losses. Each is a method by its name", varies=False
     )
     augment: Callable | tuple[Callable, ...] | None = static(
-        None, AUGMENT, "own augmentations, each a method by its name", varies=False
+        None, AUGMENT, "your own augmentations. Each is a method by its name", varies=False
     )
 
 
@@ -199,26 +258,43 @@ class TrainSpec:
 class PopulationSpec:
     """How members run on the machine: in a loop, under vmap, or packed side by side in channels (unet).
 
-    "auto" is the loop on a CPU; elsewhere packed, or vmap for the large U-Nets. Members that do not fit in a device's
-    memory wait.
+    "auto" is the loop on a CPU. On an accelerator a run's first start times a few steps of its own members in each form
+    and keeps the fastest in the run folder, unless the run is so short that it takes vmap. "measured" does so on any
+    machine and for any run. Members that do not fit in a device's memory wait.
 
     Example:
         >>> PopulationSpec(map="packed", width=8).map, PopulationSpec().keep
         ('packed', 'first')
     """
 
-    map: str = option("auto", one_of("auto", "loop", "vmap", "packed"), "members on a device; for comparing maps")
-    width: int = option(0, within(0), "members trained at once on a device (0: chosen by map)")
-    devices: int = option(0, within(0), "number of devices (0: all; on a CPU, its cores); for shared machines")
-    batch_devices: int = option(0, within(0), "devices per batch (0: the idle ones; on a CPU 1); for few members")
+    map: str = option(
+        "auto",
+        one_of("auto", "measured", "loop", "vmap", "packed"),
+        "how members share a device. Set it to compare the maps. auto: a loop on a CPU, else the fastest as measured",
+    )
+    width: int = option(0, within(0), "members trained at once on a device. 0: chosen by population.map")
+    devices: int = option(
+        0, within(0), "number of devices. Set it on a shared machine. 0: all; on a CPU, a device a core"
+    )
+    batch_devices: int = option(
+        0, within(0), "devices that share a batch. Set it for few members. 0: the idle ones; on a CPU 1"
+    )
     convolutions: str = option(
-        "auto", one_of("auto", "onednn", "xla"), "library of convolutions on a CPU (auto: the faster); for speed"
+        "auto",
+        one_of("auto", "onednn", "xla"),
+        "library of convolutions on a CPU. Set it to compare speed; auto takes the faster one",
     )
     memory_gb: float = option(
-        0.0, within(0, 1e9), "memory of a device in GB (0: as reported); for shared devices", same_run=True
+        0.0,
+        within(0, 1e9),
+        "memory of a device in GB. Set it on a shared device. 0: as the device reports",
+        same_run=True,
     )
     keep: str = option(
-        "first", one_of("first", "all", "none"), "rules whose weights are kept; for all models", same_run=True
+        "first",
+        one_of("first", "all", "none"),
+        "rules whose weights are kept. Set it to all to get a model of each rule",
+        same_run=True,
     )
 
 
@@ -235,9 +311,11 @@ class InterveneSpec:
     """
 
     scenes: Literal["mean", "sampled", "both", "none"] = option(
-        "mean", SCENES_OF_SWAPS, "scenes behind pasted regions; for real scenes"
+        "mean",
+        SCENES_OF_SWAPS,
+        "scenes onto which predicted regions are pasted. Set it to sampled for real scenes in place of their mean",
     )
-    scores: str = option("all", one_of("all", "logits", "none"), "scores besides flip-risk; for speed, logits")
+    scores: str = option("all", one_of("all", "logits", "none"), "scores besides flip-risk. Set it to logits for speed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,14 +349,20 @@ class Recipe:
 
     learning_rate: Scalar = traced(2e-3, within(1e-30, 1e30), "learning rate", shown=True)
     weight_decay: Scalar = traced(
-        0.0, within(0, 1e3), "decoupled (above 0, Adam is AdamW); for transformers", shown=True
+        0.0, within(0, 1e3), "decoupled weight decay. Set it for transformers; above 0, Adam is AdamW", shown=True
     )
     warmup: Scalar = traced(
-        0.0, within(0, 1), "fraction of the steps with a rising learning rate; for transformers", shown=True
+        0.0, within(0, 1), "fraction of the steps in which the learning rate rises. Set it for transformers", shown=True
     )
-    schedule: Scalar = traced_choice(("constant", "cosine"), "learning-rate schedule; for long training", shown=True)
-    clip_norm: Scalar = traced(0.0, within(0, 1e9), "gradient-norm clipping (0: none); for divergence", shown=True)
-    momentum: Scalar = traced(0.0, within(0, 1), "momentum of train.optimizer sgd; for the recipe of a paper")
+    schedule: Scalar = traced_choice(
+        ("constant", "cosine"), "schedule of the learning rate. Set it to cosine for long training", shown=True
+    )
+    clip_norm: Scalar = traced(
+        0.0, within(0, 1e9), "largest norm of the gradient. Set it where members diverge. 0: no limit", shown=True
+    )
+    momentum: Scalar = traced(
+        0.0, within(0, 1), "momentum of SGD. Set it to follow the recipe of a paper. Only for train.optimizer sgd"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

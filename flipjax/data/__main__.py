@@ -114,7 +114,7 @@ def _add_archives(parser: argparse.ArgumentParser, *, required: bool = True) -> 
 def _prepare(make: Callable[..., str], *, size: int, data_dir: str, **options: object) -> int:
     if size:
         check_value("pool.size", size)
-    from flipjax.data.sources.tfds import data_dir_of
+    from flipjax.data.sources.tfds_folders import data_dir_of
 
     return _print(make, size=size, data_dir=data_dir_of(data_dir), **options)
 

@@ -1,6 +1,6 @@
 """Draws the index table of a correlation level: the objects and scenes of a training or evaluation set.
 
-A seed orders the training images, and a training set of any rho is dealt from this deck (`flipjax.data.deck`).
+A seed orders the training images, and a training set of any rho follows from this order (`flipjax.data.deck`).
 """
 
 import dataclasses

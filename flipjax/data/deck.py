@@ -1,4 +1,4 @@
-"""The deck of a training set: a seed orders objects and photos, and a correlation level deals them.
+"""The order of a training set: a seed orders objects and photos, and a correlation level assigns them scenes.
 
 Uses NumPy, or JAX if the seed or the level is a JAX array, which may be traced. For a traced seed NumPy draws on the
 host while the program runs, so that all orders are those of `flipjax.data.split.shuffle`.
@@ -43,7 +43,7 @@ class Deck(NamedTuple):
 
 
 def draw_deck(catalog: Catalog, split: Split, *, seed: Integer, n_train: int) -> Deck:
-    """Draws the deck of a seed.
+    """Draws the order of a seed.
 
     Args:
         catalog: the pool's catalog.
@@ -99,7 +99,7 @@ def draw_deck(catalog: Catalog, split: Split, *, seed: Integer, n_train: int) ->
 
 
 def deal(groups: Groups, deck: Deck, common: Integer, *, n: int) -> tuple[Array, Array]:
-    """Deals a training set: n images of each class, the first `common` ranks in usual scenes.
+    """Assigns the scenes of a training set: n images of each class, the first `common` ranks in usual scenes.
 
     Common ranks take the usual scenes of their class in turn, from the first; rare ranks take the other scenes in turn,
     from the last. In a composite pool, slot i of a scene shows photo i modulo the number of its photos; common slots
@@ -108,7 +108,7 @@ def deal(groups: Groups, deck: Deck, common: Integer, *, n: int) -> tuple[Array,
 
     Args:
         groups: F classes in S scenes.
-        deck: deck of the member's seed.
+        deck: the order of the member's seed.
         common: integer in 0..n, or an integer JAX array, which may be traced.
         n: images per class.
 

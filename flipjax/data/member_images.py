@@ -12,7 +12,7 @@ import numpy as np
 from flipjax.config import Config
 from flipjax.config.checks import check_value
 from flipjax.config.groups import Groups
-from flipjax.config.naming import check_sizes, known_groups
+from flipjax.config.naming import check_rho, check_sizes, known_groups
 from flipjax.config.plan import plan_images
 from flipjax.config.reading import configure
 from flipjax.data import POOLS
@@ -120,7 +120,9 @@ def benchmark(
     pool = at_strength(jax.tree.map(jnp.asarray, pool), strength)
     rhos = (*planned.rhos, rho)
     if not sizes.folds:
-        check_sizes(catalog.groups, sizes, rhos)
+        check_sizes(catalog.groups, sizes)
+        for level in rhos:
+            check_rho(catalog.groups, level)
     parts = make_parts(catalog, sizes, rho=rhos[0])
     n_train = parts.training_size(rhos)
     table = parts.training_table(rho=rho, rare_kept=rare_kept, seed=seed, n_train=n_train, rhos=rhos)

@@ -59,9 +59,13 @@ def decompose(
     Outside jit, host arrays are padded to a few block sizes, so that new image sizes compile nothing. Counts are exact;
     only the rounding of `risk_sum` depends on the blocks.
 
+    Arrays of JAX are reduced on their device, to which labels of NumPy are copied. Tensors of PyTorch are read in host
+    memory: one on a CPU as it is, and one on a GPU is copied there with all of its pixels. In bfloat16 either is copied
+    to float32. `FlipMetric` and `TorchFlipMetric` reduce a tensor on the device where it is.
+
     Args:
         logits: (..., *spatial, C) floating point of any precision, with two classes or more beside the background;
-            computed in float32. NumPy, JAX or PyTorch (CPU). For `kind="masks"` class indices (..., *spatial).
+            computed in float32. NumPy, JAX or PyTorch. For `kind="masks"` class indices (..., *spatial).
         labels: (..., *spatial) integers in 0..C-1, or `ignore_index`.
         background: the background class, a tuple of them, or None: then there is no miss or spill, and flip-risk is
             over all pixels.
@@ -115,7 +119,8 @@ def flip_risk(logits: ArrayLike, **options: Unpack[LabelOptions]) -> jax.Array:
     `Decomposition.flip_risk` differs where `ignore_index` leaves pixels out.
 
     Args:
-        logits: (..., *spatial, C) floating point of any precision; computed in float32.
+        logits: (..., *spatial, C) floating point of any precision, read as `decompose` reads them; computed in
+            float32.
         **options: `background`, `spatial_ndim`, `kind` and `channels` of `LabelSpec`.
 
     Returns:
@@ -211,7 +216,8 @@ def logit_scores(logits: ArrayLike, *, p: int = NORM, **options: Unpack[LabelOpt
       2305.15508).
 
     Args:
-        logits: (..., *spatial, C) floating point of any precision; computed in float32.
+        logits: (..., *spatial, C) floating point of any precision, read as `decompose` reads them; computed in
+            float32.
         p: of the norm, an integer above 0.
         **options: `background`, `spatial_ndim`, `kind` and `channels` of `LabelSpec`.
 

@@ -138,9 +138,8 @@ class DriftTest:
         equal = position - bisect_left(self._ordered_scores, score) + 1
         rank = (higher + self._generator.random() * equal) / (len(self._ordered_scores) + 1)
         self._ordered_scores.insert(position, score)
-        # A change may come at any image t: 1 / (t (t + 1)) of the capital is reserved for it, split over the bets.
-        self._bets = (self._bets + 1 / (t * (t + 1) * len(BETS))) * _densities(rank)
-        self.evidence = 1 / (t + 1) + float(self._bets.sum())
+        self._bets = _next_bets(self._bets, min(max(rank, LEAST_RANK), 1 - LEAST_RANK), t)
+        self.evidence = float(_evidence(self._bets, t))
         self.largest = max(self.largest, self.evidence)
 
 
@@ -206,13 +205,6 @@ def judge(monitor: Monitor, test: DriftTest, score: float, cluster: object = Non
     return Verdict(score, flagged, test.evidence, 1 / test.largest, test.alarm)
 
 
-def _densities(rank: float) -> np.ndarray:
-    """Returns the density of each bet at a rank in (0, 1), which is near 0 for a score higher than those before it."""
-    p = min(max(rank, LEAST_RANK), 1 - LEAST_RANK)
-    a, b = BETS.T
-    return np.exp((a - 1) * np.log(p) + (b - 1) * np.log1p(-p) - LOG_NORMALIZERS)
-
-
 def alarm_delay(monitor: Monitor, scores: ArrayLike, *, before: int = 0, longest: int = LONGEST_DELAY) -> float:
     """Returns the median number of images from a change until the drift alarm, on STREAMS drawn with replacement.
 
@@ -242,24 +234,57 @@ def alarm_delay(monitor: Monitor, scores: ArrayLike, *, before: int = 0, longest
         raise ValueError("scores: expected at least one, found none.")
     normal = generator.choice(monitor.scores, (STREAMS, before))
     changed = generator.choice(values, (STREAMS, longest))
-    delays = []
-    for normal_scores, changed_scores in zip(normal.tolist(), changed.tolist(), strict=True):
-        delays.append(_delay(monitor, normal_scores, changed_scores))
-    after_change = [delay for delay in delays if delay > 0]
-    if not after_change:
+    delays = _first_alarms(monitor, np.concatenate([normal, changed], axis=1)) - before
+    after_change = delays[delays > 0]
+    if not len(after_change):
         return math.nan
     return float(np.median(after_change))
 
 
-def _delay(monitor: Monitor, normal: list[float], changed: list[float]) -> float:
-    """Returns how many changed scores come until the alarm: 0 if it comes before them, infinite without one."""
-    test = DriftTest(monitor)
-    for score in normal:
-        test.add(score)
-    if test.alarm:
-        return 0.0
-    for number, score in enumerate(changed, 1):
-        test.add(score)
-        if test.alarm:
-            return float(number)
-    return math.inf
+def _first_alarms(monitor: Monitor, streams: np.ndarray) -> np.ndarray:
+    """Returns the image, counted from 1, at which a `DriftTest` of each stream alarms: infinite without an alarm.
+
+    Args:
+        monitor: of `fit`.
+        streams: (S, T), scores; NaN without predicted foreground.
+    """
+    scores = np.where(np.isnan(streams), math.inf, streams)
+    reference = np.array([*monitor.scores, *[math.inf] * monitor.without_region])
+    # The test of each stream orders its equal scores by the same numbers.
+    draws = np.random.default_rng(0).random(scores.shape[1])
+    bets = np.zeros((len(scores), len(BETS)))
+    # The streams without an alarm so far.
+    silent = np.arange(len(scores))
+    first_alarms = np.full(len(scores), math.inf)
+    for t, draw in enumerate(draws, 1):
+        score = scores[:, t - 1]
+        earlier = scores[:, : t - 1]
+        position = np.searchsorted(reference, score, side="right")
+        higher = len(reference) - position + np.sum(earlier > score[:, None], axis=1)
+        equal_references = position - np.searchsorted(reference, score, side="left")
+        # With this image.
+        equal = equal_references + np.sum(earlier == score[:, None], axis=1) + 1
+        ranks = (higher + draw * equal) / (len(reference) + t)
+        bets = _next_bets(bets, np.clip(ranks, LEAST_RANK, 1 - LEAST_RANK), t)
+        alarm = _evidence(bets, t) * monitor.false_alarm >= 1
+        if alarm.any():
+            first_alarms[silent[alarm]] = t
+            scores, bets, silent = scores[~alarm], bets[~alarm], silent[~alarm]
+    return first_alarms
+
+
+def _next_bets(bets: np.ndarray, rank: ArrayLike, t: int) -> np.ndarray:
+    """Returns the capital of each bet, (..., bets), after the rank, (...), of image t."""
+    # A change may come at any image t: 1 / (t (t + 1)) of the capital is reserved for it, split over the bets.
+    return (bets + 1 / (t * (t + 1) * len(BETS))) * _densities(np.asarray(rank)[..., None])
+
+
+def _evidence(bets: np.ndarray, t: int) -> np.ndarray:
+    """Returns the capital, (...), after image t: that of the bets and what is reserved for later changes."""
+    return 1 / (t + 1) + bets.sum(axis=-1)
+
+
+def _densities(p: np.ndarray) -> np.ndarray:
+    """Returns the density of each bet at a rank in (0, 1), which is near 0 for a score higher than those before it."""
+    a, b = BETS.T
+    return np.exp((a - 1) * np.log(p) + (b - 1) * np.log1p(-p) - LOG_NORMALIZERS)

@@ -1,7 +1,7 @@
 """Compares two runs on one page, with differences paired by seed.
 
 The rows of both runs become one table with a further axis, `run` (`_rows_of_both`), so that runs are compared and
-judged as methods of one run are. Members and cells are named after their run, as `run/member`. Of each run
+judged as methods of one run are. Members and result files are named after their run, as `run/member`. Of each run
 the rows are those under its first selection rule; both rules get one name, so that their rows pair.
 """
 
@@ -158,7 +158,7 @@ def _varies(table: pd.DataFrame, axis: str) -> bool:
 
 
 def _cells_of_both(runs: Mapping[str, StoredRun]) -> dict[str, Cell]:
-    """Returns the cells of both runs, with the names of members and of the first rule as in `_rows_of_both`."""
+    """Returns the result files of both runs, with the names of members and of the first rule as in `_rows_of_both`."""
     cells = {}
     for run_name, run in runs.items():
         for cell_name, cell in run.cells.items():
@@ -219,7 +219,7 @@ def _same_images(runs: Mapping[str, StoredRun]) -> list[str]:
 def _test_rows(run: StoredRun) -> np.ndarray:
     """Returns the pool rows of a run's test images, int (n, 2).
 
-    They are those of its first cell; the others have the same unless an axis varies the pool or the split.
+    They are those of its first result file; the others have the same unless an axis varies the pool or the split.
     """
     images = run.example.images
     return np.stack([images.object_row, images.scene_row], axis=1)[images.inside("test")]

@@ -167,7 +167,7 @@ def notes_on_missing(run: StoredRun) -> list[str]:
     """Returns a line for each file, member or table that a run lacks."""
     notes = []
     if not (run.folder / "results.csv").is_file():
-        notes.append("results.csv: the run has not ended; these are the results of the cells that have")
+        notes.append("results.csv: the run has not ended; these are the results of the programs that have")
     if not run.config_record:
         notes.append(f"{RECORD}: cannot be read; how the run was made is not known")
     members = run.first_rule.members

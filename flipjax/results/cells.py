@@ -1,4 +1,4 @@
-"""Cells: the results of a program's members, of which images are read when they are asked for."""
+"""Result files: the results of a program's members, of which images are read when they are asked for."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _foreground_shares(cells: Mapping[str, Cell]) -> dict[str, float]:
     """Returns the foreground's share of the true test pixels of each member."""
     shares: dict[str, float] = {}
     for cell in cells.values():
-        # The members of a cell share their test images, and so the true pixels.
+        # The members of a result file share their test images, and so the true pixels.
         confusion = cell.images_of(cell.members[0], "test").confusion
         images_axis = 0
         predicted_axis = 2

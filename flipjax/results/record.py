@@ -1,7 +1,8 @@
-"""The record of a run, config.json: what was asked for, and what made it.
+"""Reads the record of a run, config.json: its configuration, and the versions and devices that trained it.
 
-A sweep writes the record (`flipjax.sweep.folder.record`). Readers that need it call `read_record`, which says what is
-wrong with it. Readers that only show it call `known_record`, because results are complete without it.
+A sweep writes the record (`flipjax.sweep.folder.record`). `read_record` raises an error where the record is missing or
+damaged, for callers that cannot go on without it. `known_record` returns an empty one instead, for pages, whose results
+can be shown without it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A run folder as one labelled data set: its cells, and the tables that follow from them."""
+"""A run folder as one labelled data set: its result files, and the tables that follow from them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class StoredRun:
                 self._results_of_missing.append(read_arrays(path, MemberResults))
             self._require_complete()
         self.unfinished: Unfinished | None = None
-        """What is known of members that have no results yet; None if the run has ended."""
+        """The members without results, if the run still trains or was interrupted; None if it has ended."""
         if not training:
             self.unfinished = read_unfinished(folder, [name for cell in self.cells.values() for name in cell.members])
         if not self.cells and self.unfinished is None:
@@ -93,7 +93,7 @@ class StoredRun:
 
     @property
     def _results_of_programs(self) -> list[MemberResults]:
-        """The results of the members of each program: first those of the cells, then those of missing members."""
+        """The results of the members of each program: first the stored ones, then those of missing members."""
         return [*(cell.results for cell in self.cells.values()), *self._results_of_missing]
 
     @property
@@ -252,7 +252,7 @@ def load(run: str | Path) -> StoredRun:
 
 
 def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
-    """Yields each cell of a run folder with its path below `cells/`; of one not merged yet, each stored part."""
+    """Yields each result file of a run folder with its path below `cells/`; of one not merged yet, each stored part."""
     for cell_folder in sorted(folder.glob("cells/*/")):
         merged = cell_folder / STORED
         if merged.exists():
@@ -265,7 +265,7 @@ def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
 
 
 def _require_same_config(cell: Cell, config_record: Mapping[str, object]) -> None:
-    """Raises DamagedError if a cell belongs to another configuration than that of config.json."""
+    """Raises DamagedError if a result file belongs to another configuration than that of config.json."""
     # The identity of a program begins with the digest of its configuration. Results that no sweep made have none.
     identity = str(cell.results.program)
     config = config_record.get("config")
@@ -317,5 +317,5 @@ def write_images(run: StoredRun) -> Path | None:
 
 
 def count_image_rows(cell: Cell) -> int:
-    """Returns the number of rows of a cell's images, one per selection rule, member and image."""
+    """Returns the number of rows of a result file's images, one per selection rule, member and image."""
     return len(cell.rules) * len(cell.members) * len(cell.images.image_part)

@@ -131,7 +131,8 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
         difference = f"{title_of(row['quantity'])} {difference_text(row)}"
         judgement = row["verdict"] or row["reason"]
         if row["verdict"] and row["unlearnt"]:
-            judgement += f", but {row['unlearnt']} of its members have not learnt the classes"
+            verb = "has" if row["unlearnt"] == 1 else "have"
+            judgement += f", but {row['unlearnt']} of its members {verb} not learnt the classes"
         sentences.append(f"{compared}: {difference}, {_seeds(row['n'])}: {judgement}.")
     return sentences
 

@@ -1,4 +1,7 @@
-"""The members of a run that have no results yet: those that train, or whose run was interrupted."""
+"""Reads the members of a run that have no results yet, because they still train or the run was interrupted.
+
+Their training curves are on disk after every epoch, so a page, a tracker or a notebook can show them.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +27,23 @@ STATUS = "unfinished"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Unfinished:
-    """The members of a run that is not at its end, or was interrupted."""
+    """The members without results of a run that still trains, or was interrupted."""
 
     history: pd.DataFrame
-    """Their rows of history.csv."""
+    """The rows of history.csv of these members: a row for each member and epoch."""
     programs: tuple[Program, ...]
-    """Their programs, without other members; none if the configuration holds functions that are not at hand."""
+    """The programs of these members, restricted to them. Empty if the configuration holds the user's own functions,
+    which cannot be read from the folder."""
     done: int
     """How many members have results."""
     planned: int
-    """How many members the run is to have."""
+    """How many members the run will have."""
 
     def __str__(self) -> str:
-        """Says how far the run is."""
-        last = self.history["epoch"].max() if len(self.history) else 0
+        """Returns how far the run is, and that the same command continues it."""
+        last = 0
+        if len(self.history):
+            last = self.history["epoch"].max()
         epochs = f"{last} epochs"
         if self.programs:
             epochs = f"{last} of {max(max(program.epochs) for program in self.programs)} epochs"
@@ -75,7 +81,7 @@ class Unfinished:
 
 
 def read_unfinished(folder: Path, done: Collection[str]) -> Unfinished | None:
-    """Reads what is known of the members of a run that have no results; None if the run has ended or not begun.
+    """Reads the members of a run that have no results; None if the run has ended or not begun.
 
     Args:
         folder: of the run.
@@ -87,16 +93,12 @@ def read_unfinished(folder: Path, done: Collection[str]) -> Unfinished | None:
     path = folder / HISTORY
     if (folder / "results.csv").is_file() or not path.is_file() or not (folder / RECORD).is_file():
         return None
-    try:
-        history = read_csv(path)
-        history = history[~history["member"].isin(done)].reset_index(drop=True)
-        history["epoch"].max()
-    except (KeyError, ValueError) as error:
-        raise DamagedError(f"{path}: expected training curves ({error}); the run's command makes them again") from error
+    history = _read_curves(path)
+    history = history[~history["member"].isin(done)].reset_index(drop=True)
     try:
         programs = plan(recorded_config(folder)).programs
     except (ConfigError, DamagedError):
-        # Of the user's functions config.json holds names alone.
+        # config.json holds only the names of the user's functions.
         programs = ()
     without_results = []
     for program in programs:
@@ -107,3 +109,15 @@ def read_unfinished(folder: Path, done: Collection[str]) -> Unfinished | None:
     if len(done) >= planned:
         return None
     return Unfinished(history, tuple(without_results), len(done), planned)
+
+
+def _read_curves(path: Path) -> pd.DataFrame:
+    """Reads the training curves of a run; raises DamagedError if the file is no table of them."""
+    problem = "no columns member and epoch"
+    try:
+        history = read_csv(path)
+        if {"member", "epoch"} <= {*history}:
+            return history
+    except ValueError as error:
+        problem = str(error)
+    raise DamagedError(f"{path}: expected training curves ({problem}); the run's command makes them again")

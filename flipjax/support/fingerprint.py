@@ -34,8 +34,8 @@ PLAIN = (bool, int, float, complex, str, bytes, range, types.NoneType, types.Ell
 ENUMERATION_STATE = {name for name in vars(enum.Flag("Empty", ())) if name[:2] != "__"} - {"_boundary_"}
 """Attributes that Python gives each enumeration. They follow from the members, and some grow with use: a flag remembers
 each combination of its members that was asked for."""
-MEMBER_STATE = {"_name_", "_value_", "_sort_order_", "__objclass__"}
-"""Attributes that Python gives each member of an enumeration."""
+MEMBER_STATE = {"_name_", "_value_", "_sort_order_", "_inverted_", "__objclass__"}
+"""Attributes that Python gives a member of an enumeration. A flag remembers its inverse once somebody asked for it."""
 SHORT = 80
 """Most characters of a value that is shown beside the sources."""
 
@@ -136,6 +136,8 @@ class Walk:
             return [value.__name__, *self._files(vars(value))]
         if isinstance(value, property):
             return [self.digest(value.fget, name)]
+        if isinstance(value, functools.cached_property):
+            return [self.digest(value.func, name)]
         if isinstance(value, Path):
             return [str(value)]
         if isinstance(value, re.Pattern):
@@ -150,7 +152,7 @@ class Walk:
             return [str(getattr(value, "__module__", "")), value.__name__, self.digest(bound, f"{name}.__self__")]
         if isinstance(value, Iterator) or not hasattr(value, "__dict__"):
             raise UnhashableError(name, f"an object of {_title(type(value))}")
-        return [self.digest(type(value), name), *self._values(vars(value), name)]
+        return [self.digest(type(value), name), *self._values(_given(value), name)]
 
     def _values(self, values: Mapping[str, object], name: str, *, lenient: bool = False) -> list[str | bytes]:
         """Returns the digests of named values; if lenient, the type of a value whose content cannot be digested."""
@@ -207,12 +209,11 @@ class Walk:
     def _class(self, value: type, name: str) -> list[str | bytes]:
         """Returns the name of a class, and unless it is of a library its files, bases and attributes."""
         parts: list[str | bytes] = [value.__module__, value.__qualname__]
-        module: Mapping[str, object] = {}
-        if value.__module__ in sys.modules:
-            module = vars(sys.modules[value.__module__])
-        if _is_library(module):
-            return parts
-        parts += self._files(module)
+        module = sys.modules.get(value.__module__)
+        if module is not None:
+            if _is_library(vars(module)):
+                return parts
+            parts += self._files(vars(module))
         parts += [self.digest(base, name) for base in value.__bases__]
         # Without the texts that Python itself adds, such as `__doc__`.
         attributes = {key: content for key, content in vars(value).items() if callable(content) or key[:2] != "__"}
@@ -222,7 +223,7 @@ class Walk:
 
     def _member(self, member: enum.Enum, name: str) -> list[str | bytes]:
         """Returns the enumeration of a member, the member's name and value, and the attributes that it was given."""
-        given = {key: content for key, content in vars(member).items() if key not in MEMBER_STATE}
+        given = {key: content for key, content in _given(member).items() if key not in MEMBER_STATE}
         parts = [self.digest(type(member), name), str(member._name_), self.digest(member._value_, f"{name}.value")]
         return [*parts, *self._values(given, name)]
 
@@ -242,6 +243,15 @@ class Walk:
             if reached is not None:
                 parts += self._files(vars(reached))
         return parts
+
+
+def _given(value: object) -> dict[str, object]:
+    """Returns the attributes that an object was given, without those that it computed when they were first read."""
+    given: dict[str, object] = {}
+    for key, content in vars(value).items():
+        if not isinstance(inspect.getattr_static(type(value), key, None), functools.cached_property):
+            given[key] = content
+    return given
 
 
 def _written_in_enumeration(value: type[enum.Enum], attributes: Mapping[str, object]) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""What imports and calls of other libraries change of the process, and how it is restored.
+"""Contexts that undo what other libraries change in the process: random generators, filters of warnings, logging.
 
-Each context is as short as what it surrounds: a state restored at the end of a whole run would take back what other
-threads and the user's own functions have drawn or set meanwhile.
+Put one around a single import or call, never around a whole run: on leaving, it would also undo what other threads and
+the user's own functions have drawn or set meanwhile.
 """
 
 import contextlib

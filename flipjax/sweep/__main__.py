@@ -4,7 +4,7 @@ Exit codes: 0 all members done, 1 some failed or diverged, 2 usage, 75 interrupt
 """
 
 from flipjax.support.process import begin_process
-from flipjax.support.terminal import Signals, printable, say
+from flipjax.support.terminal import Signals, clock, printable, say
 
 if __name__ == "__main__":
     begin_process()
@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING
 
 from flipjax import command
 from flipjax.backend.start import start_backend
-from flipjax.config import ConfigError
+from flipjax.config import ConfigError, PopulationSpec
 from flipjax.config.plan import Plan, plan
+from flipjax.config.program import Program
 from flipjax.sweep.launchers import LAUNCHERS, ShardPlan, launch, shard_commands
 from flipjax.sweep.lock import read_shard
 
 if TYPE_CHECKING:
     from flipjax.results.tracking.follow import Tracking
+    from flipjax.training.task import Task
 
 ADVICE = "; what is done is safe, and the same command continues"
 
@@ -118,39 +120,46 @@ def _dry_run(planned: Plan, options: argparse.Namespace) -> int:
 
     print(*describe_plan(planned), sep="\n", flush=True)
     check_pools(planned.programs)
-    code = command.DONE
     if options.time or options.dry_run == "compiled":
-        print(start_backend(planned.population, max(len(program.names) for program in planned.programs)))
-        if options.time:
-            _print_time(planned)
-        if options.dry_run == "compiled":
-            code = _print_memory(planned)
-    return code
+        return _try_programs(planned, time=options.time, compiled=options.dry_run == "compiled")
+    return command.DONE
 
 
-def _print_time(planned: Plan) -> None:
-    """Prints the time that training and evaluation take, from an epoch of each program."""
-    from flipjax.sweep.duration import time_plan
-
-    print(*time_plan(planned), sep="\n", flush=True)
-
-
-def _print_memory(planned: Plan) -> int:
-    """Prints the memory that training takes, by the compiler; returns the exit code."""
-    from flipjax.sweep.memory import TooLargeError, describe_use, fit
-    from flipjax.sweep.programs import with_library
+def _try_programs(planned: Plan, *, time: bool, compiled: bool) -> int:
+    """Prints how members of each program run here, the time that they need and the memory; returns the exit code."""
+    from flipjax.sweep.duration import time_program
+    from flipjax.sweep.programs import with_form, with_library
     from flipjax.training.task import make_task
 
+    print(start_backend(planned.population, max(len(program.names) for program in planned.programs)))
     code = command.DONE
+    seconds = 0.0
     for program in planned.programs:
-        try:
-            loaded, task = make_task(program)
-            spec = with_library(planned.population, program, task)
-            print(describe_use(loaded, spec, fit(loaded, spec, task)), flush=True)
-        except TooLargeError as error:
-            say(printable(f"flipjax sweep: program {program.name}: {error}"))
+        loaded, task = make_task(program)
+        spec = with_library(planned.population, program, task)
+        spec = with_form(spec, loaded, task, say=functools.partial(print, flush=True))
+        if time:
+            needed = time_program(loaded, planned.intervene, spec, task)
+            line = f"{needed.epoch:.3f} s for an epoch of a member, {clock(needed.total)} for all"
+            print(f"program {program.name}: {line}", flush=True)
+            seconds += needed.total
+        if compiled and not _print_memory(loaded, spec, task):
             code = command.USAGE
+    if time:
+        print(f"time: {clock(seconds)} at most for training and evaluation, without compilation and the page")
     return code
+
+
+def _print_memory(program: Program, spec: PopulationSpec, task: "Task") -> bool:
+    """Prints the memory that training takes, by the compiler; returns whether a device has as much."""
+    from flipjax.sweep.memory import TooLargeError, describe_use, fit
+
+    try:
+        print(describe_use(program, spec, fit(program, spec, task)), flush=True)
+    except TooLargeError as error:
+        say(printable(f"flipjax sweep: program {program.name}: {error}"))
+        return False
+    return True
 
 
 def _check_shard_options(options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from flipjax.config.methods import Knobs
 from flipjax.config.plan import Plan
 from flipjax.config.program import Program, Value
 from flipjax.data import store
-from flipjax.data.sources import flips, tfds
+from flipjax.data.sources import flips, tfds_folders
 from flipjax.models.weights.files import file_of
 from flipjax.sweep.memory import megabytes
 from flipjax.training.member import Member, State, init_state
@@ -114,7 +114,7 @@ def _pool_memory(pool: PoolSpec, groups: Groups) -> str:
     if pool.name == flips.NAME:
         shapes = store.shapes_of(groups.classes * flips.OBJECTS, groups.scenes * flips.GROUNDS, pool.size)
         return f"{megabytes(sum(map(math.prod, shapes.values())))}, shared"
-    size = tfds.stored_bytes(pool)
+    size = tfds_folders.stored_bytes(pool)
     if size is not None:
         return f"{megabytes(size)}, shared"
     if pool.name == "folder":

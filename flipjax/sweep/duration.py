@@ -1,17 +1,15 @@
 """The time of training and evaluation, from the work of an epoch or from one that is timed."""
 
+import dataclasses
 import time
-from collections.abc import Iterator
 
 from flipjax.config import InterveneSpec, PopulationSpec
-from flipjax.config.plan import Plan
 from flipjax.config.program import Program, restrict
-from flipjax.support.terminal import clock
-from flipjax.sweep.programs import layout_of, with_library
+from flipjax.sweep.programs import layout_of
 from flipjax.training.population import devices
 from flipjax.training.population import epochs as population_run
 from flipjax.training.population import members as population
-from flipjax.training.task import Task, make_members, make_task, starting_weights, training_size
+from flipjax.training.task import Task, make_members, starting_weights, training_size
 
 SCENE_DRAWS = {"none": 0, "mean": 1, "sampled": 1, "both": 2}
 """Sets of scenes behind pasted regions, by `config.intervene.scenes`."""
@@ -38,18 +36,22 @@ def evaluation_epochs(program: Program, intervene: InterveneSpec, n_train: int) 
     return passes * images / (TRAINING_PASSES * n_train + experiment.split.n_val)
 
 
-def time_plan(plan: Plan) -> Iterator[str]:
-    """Trains an epoch of each program on as many members as run at once; yields lines with the time of all."""
-    total = 0.0
-    for program in plan.programs:
-        loaded, task = make_task(program)
-        seconds = epoch_seconds(loaded, with_library(plan.population, program, task), task)
-        n_train = training_size(loaded, task.parts)
-        epochs = sum(program.epochs) + len(program.names) * evaluation_epochs(loaded, plan.intervene, n_train)
-        needed = seconds * epochs
-        yield f"program {program.name}: {seconds:.3f} s for an epoch of a member, {clock(needed)} for all"
-        total += needed
-    yield f"time: {clock(total)} at most for training and evaluation, without compilation and the page"
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """The seconds that a program needs, without compilation."""
+
+    epoch: float
+    """An epoch of one member."""
+    total: float
+    """Training and evaluation of all members, at most."""
+
+
+def time_program(program: Program, intervene: InterveneSpec, spec: PopulationSpec, task: Task) -> Duration:
+    """Trains an epoch of as many members of a program as run at once, and returns the time of all."""
+    seconds = epoch_seconds(program, spec, task)
+    n_train = training_size(program, task.parts)
+    epochs = sum(program.epochs) + len(program.names) * evaluation_epochs(program, intervene, n_train)
+    return Duration(seconds, seconds * epochs)
 
 
 def epoch_seconds(program: Program, spec: PopulationSpec, task: Task) -> float:

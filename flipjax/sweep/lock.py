@@ -98,7 +98,7 @@ def _free(path: Path) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One of the parts into which launchers deal the members of a run."""
+    """One of the parts into which launchers divide the members of a run."""
 
     index: int
     """The number of the part, from 0."""

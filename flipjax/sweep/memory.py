@@ -1,18 +1,13 @@
 """Memory that training takes, by the compiler, and how many members of a program a device has room for."""
 
 import dataclasses
-import os
-
-import jax
 
 from flipjax.backend.random import random_bits
 from flipjax.config import PopulationSpec
 from flipjax.config.program import Program
 from flipjax.sweep.programs import compile_epoch, layout_of
+from flipjax.training.population.memory import USED, device_bytes, memory_of
 from flipjax.training.task import Task
-
-USED = 0.9
-"""Fraction of a device's memory to plan for; the rest is left to the runtime."""
 
 
 class TooLargeError(ValueError):
@@ -40,27 +35,9 @@ class MemoryUse:
 
 def compiled_memory(program: Program, spec: PopulationSpec, task: Task, *, members: int) -> MemoryUse:
     """Compiles an epoch of `members` members, without allocating arrays, and returns its memory use."""
-    analysis = compile_epoch(program, spec, task, members=members).memory_analysis()
-    assert analysis is not None, "XLA counts the memory of programs on every device that flipjax runs on"
-    held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    memory = memory_of(compile_epoch(program, spec, task, members=members))
     devices = layout_of(program, spec, members=members).mesh.size
-    return MemoryUse(members, devices, held=held, working=analysis.temp_size_in_bytes)
-
-
-def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
-    """Returns a device's memory, from `spec` or the device; for a CPU its share of the machine's.
-
-    Args:
-        spec: of the population.
-        devices: number in use; None: all.
-    """
-    if spec.memory_gb:
-        return int(spec.memory_gb * 1e9)
-    reported = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 0)
-    if reported:
-        return reported
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return machine // (devices or jax.device_count())
+    return MemoryUse(members, devices, held=memory.held, working=memory.working)
 
 
 @random_bits()

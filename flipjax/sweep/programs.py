@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 
 from flipjax.config import PopulationSpec
 from flipjax.config.program import Program, restrict
 from flipjax.training.member import init_state
-from flipjax.training.population import devices
+from flipjax.training.population import devices, fastest
 from flipjax.training.population import epochs as population_run
 from flipjax.training.population import members as population
 from flipjax.training.task import Task, make_members, starting_weights
@@ -35,6 +36,30 @@ def with_library(spec: PopulationSpec, program: Program, task: Task) -> Populati
     """
     n_train = task.parts.training_size(program.rhos)
     return dataclasses.replace(spec, convolutions=devices.library_of(program, spec, n_train=n_train))
+
+
+def with_form(spec: PopulationSpec, program: Program, task: Task, *, say: Callable[[str], object]) -> PopulationSpec:
+    """Returns `spec` with the form in which members train in place of one that is to be measured here.
+
+    Args:
+        spec: of the population, with a library of convolutions.
+        program: with the members that this process trains.
+        task: of the program.
+        say: takes the line on what was measured, if anything was.
+
+    Raises:
+        ConfigError: the model has no packed form.
+    """
+    form = devices.known_form(spec, model=program.experiment.model.title)
+    if form is None:
+        start = starting_weights(program.experiment, task.pool)
+        members = make_members(program, task)
+        choice = fastest.fastest_form(
+            program.experiment, members, spec, pool=task.pool, table=task.tables["val"], start=start
+        )
+        say(f"program {program.name}: {choice.line}")
+        form = choice.form
+    return dataclasses.replace(spec, map=form)
 
 
 def compile_epoch(program: Program, spec: PopulationSpec, task: Task, *, members: int) -> jax.stages.Compiled:

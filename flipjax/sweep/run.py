@@ -1,8 +1,8 @@
 """Runs a sweep: trains the folder's missing members program by program, then writes tables and a report.
 
 `run_sweep` locks the folder and makes a `Sweep`, which reads what is stored, trains the rest (`Sweep.train`) and writes
-tables and page (`Sweep.conclude`). A program's members train in waves, each of as many as fit on the devices. When a
-wave ends its results are stored, so that a later run goes on from there.
+tables and page (`Sweep.conclude`). A program's members train in batches, each of as many as fit on the devices. When a
+batch ends its results are stored, so that a later run goes on from there.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ from flipjax.sweep.folder.workdir import Workdir
 from flipjax.sweep.followers import Finished, Followers
 from flipjax.sweep.lock import Lock, Shard
 from flipjax.sweep.memory import describe_use, fit, halve
-from flipjax.sweep.programs import compile_start, with_library
+from flipjax.sweep.programs import compile_start, with_form, with_library
 from flipjax.sweep.train import InterruptedRunError, train_members
 from flipjax.training import task as tasks
 from flipjax.training.network.own import check_own, check_quantities
@@ -153,13 +153,15 @@ class Sweep:
             fitting = None
             # Of a drawn pool, the shapes are known before it is drawn.
             outline = tasks.outline_task(program)
-            if outline is not None:
+            form = self._known_form(program)
+            if outline is not None and form is not None:
                 outlined, shapes = outline
-                fitting = threads.submit(fit, outlined, self._with_library(whole, shapes), shapes)
+                spec = dataclasses.replace(self._with_library(whole, shapes), map=form)
+                fitting = threads.submit(fit, outlined, spec, shapes)
             loaded, task = tasks.make_task(program, self.data)
             self._check_loaded(loaded, task)
             bar.say(f"program {program.name}: compiling, then training {len(program.names)} members")
-            spec = self._with_library(whole, task)
+            spec = self._with_form(self._with_library(whole, task), loaded, task, bar)
             evaluation = threads.submit(compile_evaluation, loaded, self.plan, spec, task)
             if fitting is None:
                 fitting = threads.submit(fit, loaded, spec, task)
@@ -209,6 +211,22 @@ class Sweep:
             )
             raise ConfigError("--workdir", "a run of a library that is here", other_library)
         return dataclasses.replace(spec, convolutions=library)
+
+    def _known_form(self, program: Program) -> str | None:
+        """Returns the form that the run's first start chose for a program, or that is known; None: to be measured."""
+        recorded = self.workdir.record.form_of(program)
+        return recorded or devices.known_form(self.plan.population, model=program.experiment.model.title)
+
+    def _with_form(self, spec: PopulationSpec, program: Program, task: tasks.Task, bar: Bar) -> PopulationSpec:
+        """Returns how a program's members run, in the form that the run's first start chose, which measures it."""
+        spec = with_form(
+            dataclasses.replace(spec, map=self._known_form(program) or spec.map), program, task, say=bar.say
+        )
+        # Another shard may have measured meanwhile.
+        form = self.workdir.record.settle_form(program, spec.map)
+        if form != spec.map:
+            bar.say(f"program {program.name}: taken, as by the shard that was first: {form}")
+        return dataclasses.replace(spec, map=form)
 
     def _train_wave(
         self, wave: Program, spec: PopulationSpec, task: tasks.Task, bar: Bar, evaluation: Future[None]

@@ -47,6 +47,7 @@ class Model:
     """A network and its weights: a pytree whose leaves are the weights, callable as a pure function.
 
     Example:
+        >>> from flipjax.models.weights.initial import draw_weights
         >>> spec = ModelSpec(width=4, depth=1)
         >>> model = Model(draw_weights(jax.random.key(0), spec, 3), spec, ("background", "cat", "dog"), 16)
         >>> model(jnp.zeros((2, 16, 24, 3))).shape, model.predict(np.zeros((5, 16, 16, 3), np.uint8)).shape
@@ -84,6 +85,7 @@ class Model:
             WeightsError: arrays are missing, unused or misshapen, or hold numbers that are not finite.
 
         Example:
+            >>> from flipjax.models.weights.initial import draw_weights
             >>> spec = ModelSpec(width=4, depth=1)
             >>> names = ("background", "cat", "dog")
             >>> model = Model(draw_weights(jax.random.key(0), spec, 3), spec, names, 16)
@@ -239,6 +241,7 @@ def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = No
 
     Example:
         >>> import tempfile
+        >>> from flipjax.models.weights.initial import draw_weights
         >>> spec = ModelSpec(width=4, depth=1)
         >>> model = Model(draw_weights(jax.random.key(0), spec, 3), spec, ("background", "cat", "dog"), 16)
         >>> with tempfile.TemporaryDirectory() as folder:

@@ -6,8 +6,8 @@ In three lines::
     trained = jax.jit(train)(train.member(rho=0.9, seed=0))
     grid = train.map(train.members(rho=(0.5, 0.95), seed=range(4)))
 
-`train.map` compiles as a sweep does, so that its weights and counts are those of the sweep. A traced *seed* goes
-through a callback on the host, one member after the other; rho and all other numbers do not.
+`train.map` trains as a sweep does, in the form that is fastest here (a loop on a CPU). A traced *seed* goes through a
+callback on the host, one member after the other; rho and all other numbers do not.
 """
 
 import dataclasses
@@ -20,11 +20,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from flipjax.backend.compiler import Jitted, fast_jit
 from flipjax.backend.random import random_bits
 from flipjax.backend.start import check_mesh, check_settings
-from flipjax.config import AXES, Config, ConfigError, Experiment
+from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec
 from flipjax.config.checks import check_setting, check_value, nearest_key
 from flipjax.config.keys import Scalar, as_python
 from flipjax.config.plan import Plan, plan, setting_of
@@ -37,7 +38,9 @@ from flipjax.training.member import Member
 from flipjax.training.model import Model
 from flipjax.training.network.forward import NO_WEIGHTS, Weights, first_weights
 from flipjax.training.network.own import check_own
-from flipjax.training.population.devices import form_of, library_of
+from flipjax.training.population.devices import known_form, library_of, make_layout
+from flipjax.training.population.fastest import fastest_form
+from flipjax.training.population.stacks import take_member
 from flipjax.training.task import Task, check_sizes, make_member, make_task, starting_weights, training_size
 
 
@@ -100,8 +103,9 @@ class Train:
     It is also a pytree of the pool, the tables and the starting weights. When closed over, these are constants of the
     program; pass a large pool as an argument instead: `jax.jit(lambda train, member: train(member))`.
 
-    On a CPU `map` is faster than vmap, as a note says once a process, and its weights and counts equal a sweep's in
-    bits. Losses and entropies agree to rounding, and so do members that vmap trains side by side on accelerators.
+    `map` trains several members in the form that is fastest here. On a CPU this is a loop, whose weights and counts
+    equal a sweep's in bits; vmap is slower there, as a note says once a process. Losses and entropies agree to
+    rounding, and so do members that train side by side on accelerators.
 
     Attributes:
         data: pool and tables.
@@ -122,16 +126,24 @@ class Train:
         Raises:
             ConfigError: a mesh axis has type Explicit, or a setting of JAX does not let it train.
         """
+        # Its result is not needed, so that no program changes.
+        _notice_vmap(member.rows, member.recipe.learning_rate)
+        return self._train_quietly(member)
+
+    def _train_quietly(self, member: Member) -> Trained:
+        """Trains a member, which vmap may map without a note."""
         check_settings()
         shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(member)]
         check_mesh([jax.sharding.get_abstract_mesh(), *(sharding.mesh for sharding in shardings)])
-        # Its result is not needed, so that no program changes.
-        _notice_vmap(member.rows, member.recipe.learning_rate)
         return train_member(self.experiment, member, self.data, self.start)
 
     @random_bits()
     def map(self, members: Member) -> Trained:
-        """Trains stacked members one after another, compiled as a sweep is: its weights and counts, bit by bit.
+        """Trains stacked members as a sweep does, compiled as it is.
+
+        On a CPU they train one after another, with the weights and counts of the sweep, bit by bit. Elsewhere they
+        train in the form that is fastest here, a loop, vmap or packed, as `config.population.map` says: the first call
+        for a number of members measures it, and prints what it took. Members in other forms agree to rounding.
 
         Each train compiles once for each number of members. `jax.jit` of `lax.map` compiles with other options, and
         from JAX 0.11 on its trained weights differ from a sweep's.
@@ -145,11 +157,50 @@ class Train:
         Raises:
             ConfigError: as a call of `train`.
         """
-        return self._mapped(members)
+        return self._mapped(members, form=self._form_for(members))
 
     @functools.cached_property
     def _mapped(self) -> Jitted:
-        return fast_jit(functools.partial(jax.lax.map, self), convolutions=self.convolutions)
+        return fast_jit(self._map_in_form, convolutions=self.convolutions, static_argnames="form")
+
+    def _map_in_form(self, members: Member, *, form: str) -> Trained:
+        """Trains stacked members in a form, as many at once as on one device of a sweep."""
+        experiment = dataclasses.replace(self.experiment, packed=form == "packed")
+        train = dataclasses.replace(self, experiment=experiment)
+        spec = dataclasses.replace(self._population_of_one_device, map=form)
+        count = len(members.rows)
+        width = min(count, make_layout(spec, members=count, model=experiment.model.title).width)
+        if width == 1:
+            return jax.lax.map(train, members)
+        return jax.lax.map(train._train_quietly, members, batch_size=width)
+
+    def _form_for(self, members: Member) -> str:
+        """Returns the form in which stacked members train: loop, vmap or packed."""
+        spec = self._population_of_one_device
+        form = known_form(spec, model=self.experiment.model.title)
+        if form is not None:
+            return form
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(members)):
+            # There is nothing to time while a program is traced.
+            return "vmap"
+        count = len(members.rows)
+        if count not in self._measured_forms:
+            listed = [take_member(members, position) for position in range(count)]
+            data = self.data
+            choice = fastest_form(self.experiment, listed, spec, pool=data.pool, table=data.val, start=self.start)
+            say(f"train.map of {count} members: {choice.line}")
+            self._measured_forms[count] = choice.form
+        return self._measured_forms[count]
+
+    @functools.cached_property
+    def _measured_forms(self) -> dict[int, str]:
+        """The fastest form by number of members, as measured."""
+        return {}
+
+    @property
+    def _population_of_one_device(self) -> PopulationSpec:
+        population = self.setup.plan.population
+        return dataclasses.replace(population, devices=1, batch_devices=1, convolutions=self.convolutions)
 
     @property
     def convolutions(self) -> str:
@@ -288,7 +339,7 @@ def make_train(
     program, task = make_task(planned.programs[0], data)
     check_sizes(program, task.catalog)
     check_own(program.experiment)
-    packed = form_of(planned.population, model=program.experiment.model.title) == "packed"
+    packed = known_form(planned.population, model=program.experiment.model.title) == "packed"
     experiment = dataclasses.replace(program.experiment, packed=packed)
     n_train = training_size(program, task.parts)
     val = task.tables["val"]

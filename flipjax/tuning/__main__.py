@@ -57,7 +57,7 @@ def _parser() -> command.ConfigParser:
     add("--rules", type=command.read_names, default=default.rules, metavar="A,B", help=rules)
     seeds = "seeds of the tested networks (default 10,11,12,13,14)"
     add("--fresh", type=read_seeds, default=default.fresh, metavar="SEEDS", help=seeds)
-    add("--seed", type=int, default=default.seed, metavar="N", help="of the draws (default %(default)s)")
+    add("--seed", type=int, default=default.seed, metavar="N", help="seed of the draws (default %(default)s)")
     add("--workdir", type=Path, metavar="DIR", help="folder (default runs/NAME-tuned)")
     add("--dry_run", action="store_true", help="say the networks and the time that they need, from one epoch, and stop")
     return parser

@@ -26,6 +26,8 @@ LEAST_FLIP = "group/rare/fg_flip"
 """The quantity whose least means are the best."""
 DRAW_NAMES = ("method", "rho", "rule", "draw")
 """The first columns of draws, which name a row."""
+CHOSEN = {True: "yes", False: ""}
+"""How a row of all draws says whether validation chose it."""
 
 
 def write_page(tuned: Tuned) -> str:
@@ -76,6 +78,21 @@ def make_document(tuned: Tuned) -> Document:
         glossary=GLOSSARY,
         config=tuned.fresh.config_record.get("config", {}),
     )
+
+
+def draw_cells(draws: pd.DataFrame, *, mark_chosen: bool) -> TextTable:
+    """Returns draws with their numbers and their score in validation, and maybe whether each was chosen."""
+    columns = [str(name) for name in draws if name not in ("chosen", "score")]
+    titles = [*columns, "validation"]
+    if mark_chosen:
+        titles.append("chosen")
+    rows = []
+    for row in records_of(draws):
+        cells = [*(value_text(name, row[name]) for name in columns), number(row["score"], ".4f")]
+        if mark_chosen:
+            cells.append(CHOSEN[bool(row["chosen"])])
+        rows.append(cells)
+    return TextTable(titles, rows, name_columns=len(DRAW_NAMES))
 
 
 def _charts(tuned: Tuned) -> list[Chart]:
@@ -153,24 +170,12 @@ def _lost(draws: pd.DataFrame) -> list[str]:
 
 def _chosen_table(chosen: pd.DataFrame) -> Numbers:
     """Returns the table of the chosen draws."""
-    return Numbers("The best draw by validation, a mean over its seeds", _draw_cells(chosen, mark_chosen=False))
+    return Numbers("The best draw by validation, a mean over its seeds", draw_cells(chosen, mark_chosen=False))
 
 
 def _all_draws_table(draws: pd.DataFrame) -> Numbers:
     """Returns the table of all draws, which is long: it is folded, and its rows can be searched."""
-    return Numbers("All draws; * chosen", _draw_cells(draws, mark_chosen=True), folded=True, searched=True)
-
-
-def _draw_cells(draws: pd.DataFrame, *, mark_chosen: bool) -> TextTable:
-    """Returns draws with their numbers and their score in validation, which has a star if the draw was chosen."""
-    columns = [str(name) for name in draws if name not in ("chosen", "score")]
-    rows = []
-    for row in records_of(draws):
-        validation = number(row["score"], ".4f")
-        if mark_chosen and row["chosen"]:
-            validation += "*"
-        rows.append([*(value_text(name, row[name]) for name in columns), validation])
-    return TextTable([*columns, "validation"], rows, name_columns=len(DRAW_NAMES))
+    return Numbers("All draws", draw_cells(draws, mark_chosen=True), folded=True, searched=True)
 
 
 def _ranges_table(ranges: Mapping[str, DrawRange]) -> Numbers:

@@ -16,9 +16,9 @@ from flipjax.config.values import leaves
 from flipjax.data.sources.arrays import ArrayData
 from flipjax.results.run import StoredRun
 from flipjax.support.frames import records_of
-from flipjax.support.terminal import clock, listed
+from flipjax.support.terminal import clock, listed, say
 from flipjax.sweep.duration import epoch_seconds, evaluation_epochs
-from flipjax.sweep.programs import with_library
+from flipjax.sweep.programs import with_form, with_library
 from flipjax.training.task import make_task, training_size
 from flipjax.tuning.draws import TuneOptions, draw_settings
 
@@ -148,7 +148,8 @@ def time_of(protocol: Protocol, data: ArrayData | None = None) -> str:
     (program,) = planned.programs
     start_backend(planned.population, len(program.names))
     loaded, task = make_task(program, data)
-    seconds = epoch_seconds(loaded, with_library(planned.population, program, task), task)
+    spec = with_form(with_library(planned.population, program, task), loaded, task, say=say)
+    seconds = epoch_seconds(loaded, spec, task)
     evaluation = evaluation_epochs(loaded, planned.intervene, training_size(loaded, task.parts))
     of_draws = seconds * (sum(program.epochs) + len(program.names) * evaluation)
     of_fresh = seconds * protocol.fresh_networks * (max(program.epochs) + evaluation)

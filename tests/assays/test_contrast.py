@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from flipjax.assays.statistics.association import usual_mask, usual_values
-from flipjax.assays.statistics.contrast import Outcomes, contrast_weights, estimate_flip, group_flips, measure_contrast
-from flipjax.assays.statistics.looks import level_of_look, p_over_looks, spent_level
+from flipjax.assays.statistics.contrast import contrast_weights, measure_contrast
+from flipjax.assays.statistics.estimates import estimate_flip
+from flipjax.assays.statistics.interim import level_of_analysis, p_over_analyses, spent_level
+from flipjax.assays.statistics.outcomes import Outcomes, group_shares
 from flipjax.assays.statistics.units import AssayUnits, permuted_values
 
 TWO = ((0,), (1,))
@@ -75,14 +77,14 @@ def test_a_value_that_is_harder_for_every_class_has_no_contrast():
     assert measure_contrast(units, TWO, outcomes(flips), permutations=50).estimate.value == pytest.approx(0, abs=1e-9)
 
 
-def test_group_flips_equal_a_loop():
+def test_group_shares_equal_a_loop():
     random = np.random.default_rng(0)
     units = images([[7, 3], [2, 8]])
     pixels = random.integers(1, 50, 20).astype(float)
     flips = random.random((3, 20)) * pixels
     flips[1, 4] = np.nan
     tested = Outcomes(pixels - flips, flips, np.zeros((3, 20)), pixels)
-    shares = group_flips(units, tested, tested.flip)
+    shares = group_shares(units, pixels, tested.flip)
     for seed in range(3):
         for y in range(2):
             for value in range(2):
@@ -231,42 +233,42 @@ def null_of(seeds, *, key, images=60, permutations=199):
     return means @ labels, null
 
 
-def test_p_over_looks_counts_what_an_earlier_look_would_have_stopped():
+def test_p_over_analyses_counts_what_an_earlier_look_would_have_stopped():
     # By hand: of 99 permutations and the data, 2.26% is spent by four seeds: the one largest stops there.
     first = np.arange(99.0)
     last = -np.arange(99.0)
     null = np.stack([first, last], axis=1)
     # At the last look 0, -1 and -2 are as large as -2; the one that stopped is counted, too.
-    assert p_over_looks(null, -2.0, [4, 8]) == pytest.approx((1 + 1 + 3) / 100)
+    assert p_over_analyses(null, -2.0, [4, 8]) == pytest.approx((1 + 1 + 3) / 100)
 
 
-def test_one_look_is_an_ordinary_permutation_test():
+def test_one_analysis_is_an_ordinary_permutation_test():
     observed, null = null_of([4], key=0)
-    assert p_over_looks(null, observed[0], [4]) == (1 + (null[:, 0] >= observed[0]).sum()) / 200
+    assert p_over_analyses(null, observed[0], [4]) == (1 + (null[:, 0] >= observed[0]).sum()) / 200
 
 
-def test_looks_do_not_accuse_more_often_than_their_level():
+def test_interim_analyses_do_not_accuse_more_often_than_their_level():
     seeds = [4, 6, 8, 12, 16]
     accused = 0
     for key in range(400):
         observed, null = null_of(seeds, key=key)
         for look in range(len(seeds)):
             so_far = seeds[: look + 1]
-            if p_over_looks(null[:, : look + 1], observed[look], so_far) <= spent_level(so_far[-1]):
+            if p_over_analyses(null[:, : look + 1], observed[look], so_far) <= spent_level(so_far[-1]):
                 accused += 1
                 break
     # 17 are expected at 0.0433, and 31 or more have a probability of 0.002.
     assert accused <= 30
 
 
-def test_the_levels_of_looks_spend_what_they_may():
+def test_the_levels_of_analyses_spend_what_they_may():
     seeds = [4, 6, 8, 16]
     random = np.random.default_rng(0)
     sums = np.cumsum(random.normal(size=(200_000, 16)), axis=1)[:, [count - 1 for count in seeds]]
     z = sums / np.sqrt(seeds)
     stopped = np.zeros(len(z), bool)
     for look, count in enumerate(seeds):
-        stopped |= stats.norm.sf(z[:, look]) <= level_of_look(seeds[: look + 1])
+        stopped |= stats.norm.sf(z[:, look]) <= level_of_analysis(seeds[: look + 1])
         assert stopped.mean() == pytest.approx(spent_level(count), abs=0.0012)
 
 
@@ -279,7 +281,7 @@ def test_the_spread_is_told_by_its_parts():
     weights = contrast_weights(units.counts, TWO)
     of_images = estimate_flip(units, alike, weights).spread
     of_seeds = estimate_flip(units, differing, weights).spread
-    assert of_images.seeds.value == pytest.approx(0, abs=1e-12) and of_images.images.value > 1e-4
-    assert of_seeds.seeds.value == pytest.approx(np.var([-0.3, -0.1, 0.1, 0.3], ddof=1) / 4)
-    assert of_seeds.images.value == pytest.approx(0, abs=1e-12)
-    assert of_images.of_groups.sum() == pytest.approx(of_images.images.value)
+    assert of_images.over_seeds == pytest.approx(0, abs=1e-12) and of_images.over_images > 1e-4
+    assert of_seeds.over_seeds == pytest.approx(np.var([-0.3, -0.1, 0.1, 0.3], ddof=1) / 4)
+    assert of_seeds.over_images == pytest.approx(0, abs=1e-12)
+    assert of_images.of_groups.sum() == pytest.approx(of_images.over_images)

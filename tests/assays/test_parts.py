@@ -12,7 +12,8 @@ from flipjax.assays.remedy import Level, count_counter_examples
 from flipjax.assays.results import to_plain
 from flipjax.assays.sentences import duration
 from flipjax.assays.statistics.association import associate
-from flipjax.assays.statistics.contrast import Contrast, FlipEstimate, Spread, Variance
+from flipjax.assays.statistics.contrast import Contrast
+from flipjax.assays.statistics.estimates import FlipEstimate, Spread
 from flipjax.assays.statistics.units import AssayUnits
 from flipjax.assays.statistics.verdict import (
     NOT_USED,
@@ -85,7 +86,7 @@ def test_cues_of_bytes_and_floats_are_alike(dtype):
         np.testing.assert_allclose(values, plain[name], rtol=1e-5, atol=1e-6)
 
 
-SPREAD = Spread(Variance(1e-5, 3), Variance(1e-4, 90), np.array([[0.0, 5e-5], [5e-5, 0.0]]))
+SPREAD = Spread(1e-5, 3, 1e-4, 90, np.array([[0.0, 5e-5], [5e-5, 0.0]]))
 
 
 def flip(value):
@@ -152,7 +153,7 @@ def test_a_duration_that_is_written_is_read(text):
 
 def contrast(value, *, seeds=0.0, images=0.02, p=0.001, count=4):
     """A contrast with these standard errors over seeds and images, after one look."""
-    spread = Spread(Variance(seeds**2, count - 1), Variance(images**2, 200), np.array([[0, 1], [1, 0]]) * images**2 / 2)
+    spread = Spread(seeds**2, count - 1, images**2, 200, np.array([[0, 1], [1, 0]]) * images**2 / 2)
     half = 2.0 * math.hypot(seeds, images)
     estimate = FlipEstimate(value, np.full(count, value), value - half, value + half, spread)
     return Contrast(estimate, p, 0.02, "images", (count,))

@@ -11,7 +11,7 @@ from flipjax.audit.__main__ import main
 from flipjax.audit.compare import compare_audits
 from flipjax.audit.formats.problems import AuditError
 from flipjax.metrics.decomposition import Ratio
-from flipjax.metrics.statistics.intervals import paired_difference
+from flipjax.metrics.statistics.paired import paired_difference
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 NAMES = ("background", "cat", "dog")

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax.audit.counting import maps
-from flipjax.audit.counting.maps import ImagePictures, Picture, PictureLayout, WorstImages, choose_layout, make_pictures
+from flipjax.audit.counting.layouts import PictureLayout, choose_layout
+from flipjax.audit.counting.maps import ImagePictures, Picture, WorstImages, make_pictures
 from flipjax.metrics.inputs.classes import LabelSpec
 
 SPEC = LabelSpec(kind="masks", num_classes=3, ignore_index=9)

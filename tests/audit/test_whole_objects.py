@@ -9,8 +9,11 @@ import pytest
 from audited import audit, rows_of, save_masks
 
 from flipjax.audit import stream
+from flipjax.audit.counting.tally import count_image
+from flipjax.audit.inputs.records import ImageRecord
 from flipjax.audit.statistics.objects import count_segments
 from flipjax.metrics.decomposition import Ratio
+from flipjax.metrics.inputs.classes import LabelSpec
 from flipjax.metrics.statistics.intervals import estimate_rate
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -40,6 +43,14 @@ def test_they_are_said_with_the_names_of_their_images(tmp_path, case, capsys):
     assert "A whole segment flips in 1 of 10 images, 10.0% [0.3%, 44.5%]; one is missed in 2, 20.0% [2.5%" in printed
     assert "spleen is missed whole in 2 of 10 images, 20.0% [2.5%, 55.6%] of its segments: i2, i5." in printed
     assert "lesion flips whole, mostly to liver, in 1 of 10 images, 10.0% [0.3%, 44.5%] of its segments: i5." in printed
+
+
+@pytest.mark.parametrize(("image", "whole"), [(0, 0), (2, 1 / 3), (5, 2 / 3)], ids=["right", "a miss", "both"])
+def test_an_image_is_ranked_by_its_segments_that_flip_or_are_missed(image, whole):
+    predictions, labels = planted()
+    spec = LabelSpec(kind="masks", num_classes=4)
+    counts = count_image(ImageRecord("i", predictions[image], labels[image]), spec)
+    assert counts.rank(spec) == pytest.approx((whole, whole))
 
 
 def test_images_that_a_sentence_has_named_are_not_named_again(tmp_path):

@@ -1,6 +1,9 @@
 """A call from Python leaves the process as it was, and its numbers are those of the command."""
 
+import dataclasses
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +15,7 @@ import pytest
 from flipjax.support.terminal import Interrupts
 
 PROCESS = """
-import logging, os, random, signal, sys, warnings
+import logging, os, pathlib, random, signal, sys, warnings
 import jax, matplotlib
 import numpy as np
 
@@ -53,10 +56,20 @@ def changed(before):
 
 before = state()
 import flipjax
-CALL
-print(changed(before))
+from flipjax.page import charts
+
+drawn = {}
+
+def draw_once(chart, draw=charts.draw_chart):
+    # One picture is drawn, and stands for the others.
+    if not drawn:
+        drawn.update(draw(chart))
+    return drawn
+
+charts.draw_chart = draw_once
+CALLS
 """
-"""A process in which JAX runs, with settings of its user: a call, then what is not as before."""
+"""A process in which JAX runs, with settings of its user: calls, and after each of them what is not as before."""
 
 CALLS = {
     "run": "flipjax.run(sys.argv[1], workdir='run')",
@@ -83,27 +96,45 @@ masks = np.zeros((48, 16, 16), bool)
 masks[:, 4:12, 4:12] = True
 names = {"class_names": ("cat", "dog"), "scene_names": ("in", "out")}
 data = from_arrays(photos, masks, [0, 1] * 24, [0, 0, 0, 1, 1, 1, 1, 0] * 6, **names)
-flipjax.assay(data, attribute="scene", out="assayed", budget=5.0)
-assert "orbax.checkpoint" in sys.modules  # Networks have trained.
+flipjax.assay(data, attribute="scene", network="small", out="assayed")
+assert [*pathlib.Path("assayed").glob("small/kept_100/*/history.csv")]  # Networks of the first fold have trained.
 """,
 }
 
 
-def process_of(call, place):
-    """The command line of a process that makes a call in a folder, whose cache is the session's by another name."""
+def process_of(calls, place):
+    """The command line of a process that makes calls in a folder, whose cache is the session's by another name."""
     whole, config, _ = faults.whole_run()
     (place / "cache").symlink_to(jax.config.jax_compilation_cache_dir)
-    return [sys.executable, "-c", PROCESS.replace("CALL", call), str(config), str(place / "cache"), str(whole)]
+    return [sys.executable, "-c", PROCESS.replace("CALLS", calls), str(config), str(place / "cache"), str(whole)]
+
+
+@dataclasses.dataclass
+class Called:
+    """A process that has made each of the calls, one after the other."""
+
+    folder: pathlib.Path
+    """Where it was."""
+    changed: dict[str, str]
+    """What each call left that was not so before the first one."""
+
+
+@pytest.fixture(scope="module")
+def called(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("process")
+    calls = "\n".join(f"{call}\nprint('changed', {name!r}, changed(before))" for name, call in CALLS.items())
+    done = subprocess.run(process_of(calls, folder), cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Called(folder, dict(re.findall(r"^changed (\w+) (.*)$", done.stdout, re.MULTILINE)))
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_leaves_the_process_as_it_was(name, tmp_path):
-    line = process_of(CALLS[name], tmp_path)
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "{}"
-    if name == "run":
-        assert faults.same(tmp_path / "run", "results.csv", "history.csv")
+def test_a_call_leaves_the_process_as_it_was(called, name):
+    assert called.changed[name] == "{}"
+
+
+def test_a_run_in_such_a_process_has_the_bytes_of_the_command_line(called):
+    assert faults.same(called.folder / "run", "results.csv", "history.csv")
 
 
 def test_an_interrupt_ends_a_run_after_the_epoch_with_one_error(tmp_path):

@@ -10,20 +10,22 @@ import runpy
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from ml_collections import FrozenConfigDict
 
 import flipjax
 from flipjax import configure
 from flipjax.config import KEYS, MODEL_NAMES, PLACES, POOL_NAMES, ConfigError, Experiment, ModelSpec, default_config
-from flipjax.config.checks import check
+from flipjax.config.checks import check, check_value
 from flipjax.config.identity import digest_of
 from flipjax.config.keys import keys_in, static, traced
 from flipjax.config.methods import KNOB_DEFAULTS, Knobs, methods_of
+from flipjax.config.names.synonyms import IN_PYTHON
 from flipjax.config.naming import CREATURES, LANDSCAPES
 from flipjax.config.plan import experiment_of, plan, with_model
 from flipjax.config.ranges import within
-from flipjax.config.reading import assign, describe_keys
+from flipjax.config.reading import assign, describe_keys, parse_value
 from flipjax.config.values import leaves
 from flipjax.data import POOLS
 from flipjax.models import MODELS
@@ -189,7 +191,9 @@ MEANT = {
     "axes.dro_step": "config.axes.knobs.dro_step or config.knobs.dro_step, as it is called now",
     "axes.population.width": "a key that varies; config.population.width is one value for all members",
     "axes.intervene.scores": "a key that varies; config.intervene.scores is one value for all members",
-    "axes.population": "a key that varies, which this section has none of; found a section",
+    "axes.population": "a key that varies; each key of config.population is one value for all members; found a section",
+    "axes.population.chunk": "a key of the configuration; valid are population.map, population.width",
+    "axes.qqq": "a key of the configuration; valid are axes.rho, axes.seed, axes.method, axes.train.KEY",
     "axes.width": "a key of the configuration; the nearest is config.axes.model.width",
     "axes.model.widht": "a key of the configuration; the nearest is config.axes.model.width",
     "axes.lr": "a key of the configuration; the nearest is config.axes.train.learning_rate",
@@ -246,6 +250,12 @@ MEMBERS_MEANT = {
     "early_stopping": "the name of an axis; the nearest is train.patience",
     "population.width": "a key that varies; config.population.width is one value for all members",
     "config.rho": "the name of an axis; the nearest is rho",
+    "axes.rho": "the name of an axis; the nearest is rho",
+    "axes.train.crop": "the name of an axis; the nearest is train.crop",
+    "roh": "the name of an axis; the nearest is rho",
+    "population.chunk": "a key that varies; each key of config.population is one value for all members",
+    "fine_tune": f"the name of an axis; in Python it is {IN_PYTHON['fine_tune']}",
+    "qqq": "the name of an axis; valid are rho, seed, method, train.KEY, knobs.KEY, pool.KEY, split.KEY, model.KEY",
 }
 
 
@@ -334,6 +344,11 @@ def test_columns_are_last_names_of_traced_keys_and_full_names_of_static_ones():
     ]
 
 
+def test_an_empty_value_is_not_taken_for_several_of_an_axis():
+    with pytest.raises(ConfigError, match=r"^config\.train\.hflip: expected a number in \[0, 1\]; found \(\)$"):
+        check_value("train.hflip", ())
+
+
 def test_members_that_are_no_product_stand_in_a_list():
     config = default_config()
     config.axes.rho, config.axes.seed = (0.5,), (0, 1)
@@ -381,10 +396,10 @@ REFUSED = {
     "members[0].rate": [{"members": [{"rate": 0.5}]}],
     "members[0].train.learning_rate": [{"members": [{"train.learning_rate": 0.0}]}],
     "axes.train.learning_rate": [{"axes.train.learning_rate": values} for values in ((1e-3, print), (), (1e-3, 1e-3))],
-    "members[1].rho": [{"axes.rho": 0.5, "members": [{"rho": 0.9}, {"rho": 1.5}]}],
+    "members[1].rho": [{"axes.rho": 0.5, "members": [{"rho": 0.9}, {"rho": rho}]} for rho in (1.5, 0.4)],
     "axes.rho": [
         {"members": [{"rho": 0.5}]},
-        {"axes.rho": 0.5, "members": [{"rho": 0.4}]},
+        {"axes.rho": 0.4, "members": [{"rho": 0.9}, {"seed": 1}]},
         {"axes.rho": (0.5, [0.9])},
         {"axes.rho": (0.4, 0.9)},
         FOUR,
@@ -438,6 +453,44 @@ def test_a_configuration_that_cannot_run_is_refused_by_name(field, changes):
             set_in_file(config, name, value)
         plan(config)
     assert refused.value.field == f"config.{field}"
+
+
+def test_a_level_of_rho_out_of_the_pools_range_is_named_with_the_member_that_sets_it():
+    changes = {"axes.rho": 0.5, "members": [{"rho": 0.9}, {"rho": 0.25}]}
+    message = "config.members[1].rho: expected a number in [0.5, 1], of which"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)} .*; found 0.25$"):
+        plan(configure("smoke", changes))
+
+
+OPTIMISER = optax.sgd(0.1)
+SAID_INSTEAD = {
+    "an optimiser that was made": ({"train.optimizer": OPTIMISER}, "found an object of type GradientTransformation"),
+    "one as an axis": ({"axes.train.optimizer": OPTIMISER}, "found an object of type GradientTransformation"),
+    "one among several": ({"axes.train.optimizer": ("sgd", OPTIMISER)}, "found an object of type GradientTransf"),
+    "one as a network": ({"model.build": OPTIMISER}, "found an object of type GradientTransformation"),
+    "several": ({"train.optimizer": (max, min)}, "several go to config.axes.train.optimizer; found max, min$"),
+    "a function among numbers": ({"axes.train.crop": (0.5, max)}, r"expected a number in \[0, 1\]; found max$"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), SAID_INSTEAD.values(), ids=SAID_INSTEAD)
+def test_a_value_that_is_no_function_or_several_is_named_without_an_address(changes, message):
+    (field,) = changes
+    with pytest.raises(ConfigError, match=rf"^config\.{re.escape(field)}: .*{message}") as refused:
+        plan(configure("smoke", changes))
+    assert "0x" not in str(refused.value)
+
+
+TYPED = {
+    "a word among integers": ("axes.model.width", "4,print", (4, "print")),
+    "a word among numbers": ("axes.rho", "0.5,0.9x", (0.5, "0.9x")),
+    "names that are numbers": ("axes.pool.classes", "cat,7", ("cat", "7")),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "wanted"), TYPED.values(), ids=TYPED)
+def test_values_of_a_command_line_are_read_one_by_one(name, text, wanted):
+    assert parse_value(name, text) == wanted
 
 
 def test_a_program_holds_what_any_method_needs():

@@ -15,7 +15,7 @@ from flipjax.config.plan import plan
 from flipjax.data import benchmark
 from flipjax.data.member_images import digests_of_member
 from flipjax.data.sources import flips
-from flipjax.data.sources.flips import drawing
+from flipjax.data.sources.flips import blossoms, exact
 from flipjax.support.files import DamagedError
 from flipjax.training.task import check_pools
 
@@ -117,23 +117,23 @@ def test_a_cut_out_is_premultiplied(drawn):
     assert ((pool.masks > 127).sum((1, 2)) > 100).all()
 
 
-NUMBERS = st.lists(st.floats(0, 1, exclude_max=True), min_size=drawing.NUMBERS, max_size=drawing.NUMBERS)
+NUMBERS = st.lists(st.floats(0, 1, exclude_max=True), min_size=exact.NUMBERS, max_size=exact.NUMBERS)
 
 
-@given(numbers=NUMBERS, kind=st.sampled_from(drawing.KINDS))
+@given(numbers=NUMBERS, kind=st.sampled_from(blossoms.KINDS))
 @settings(max_examples=20)
 def test_any_numbers_make_a_whole_blossom(numbers, kind):
     """And one alone is drawn as among others."""
-    numbers = np.array([numbers, [0.5] * drawing.NUMBERS])
-    both = drawing.draw_blossoms(kind, numbers, size=16)
+    numbers = np.array([numbers, [0.5] * exact.NUMBERS])
+    both = blossoms.draw_blossoms(kind, numbers, size=16)
     assert (both[..., 3] > 127).any((1, 2)).all()
-    np.testing.assert_array_equal(drawing.draw_blossoms(kind, numbers[:1], size=16)[0], both[0])
+    np.testing.assert_array_equal(blossoms.draw_blossoms(kind, numbers[:1], size=16)[0], both[0])
 
 
 @given(st.floats(0, 1), st.sampled_from(range(1, 7)))
 def test_chebyshevs_polynomial_is_the_cosine_of_a_multiple(share, degree):
     angle = np.pi * share
-    result = drawing._chebyshev(degree, np.cos(np.array([angle])))
+    result = exact.chebyshev(degree, np.cos(np.array([angle])))
     np.testing.assert_allclose(result, np.cos(degree * angle), atol=1e-12)
 
 
@@ -141,11 +141,11 @@ def test_pixels_are_means_of_four_samples():
     samples = np.zeros((1, 4, 4, 1))
     samples[0, :2, :2, 0] = [[1.0, 0.0], [0.5, 0.25]]
     levels = [255, 0, 128, 64]
-    assert drawing._pixels(samples, 2)[0, :, :, 0].tolist() == [[(sum(levels) + 2) // 4, 0], [0, 0]]
+    assert exact.to_pixels(samples, 2)[0, :, :, 0].tolist() == [[(sum(levels) + 2) // 4, 0], [0, 0]]
 
 
 def test_random_numbers_are_the_same_on_every_version():
-    numbers = drawing.draw_numbers(1, "blossoms 0", (2, 2))
+    numbers = exact.draw_numbers(1, "blossoms 0", (2, 2))
     assert numbers.dtype == np.float64 and flips.digest_of_array(numbers) == DRAWN
 
 

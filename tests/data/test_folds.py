@@ -136,12 +136,44 @@ def test_a_cluster_stays_in_one_part(clusters, counts, seed):
         assert np.bincount(strata(pool)[part.objects]).tolist() == [1] * 4
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_clusters_beyond_those_that_test_and_validation_need_are_for_training(seed):
+    pool = photos([7] * 4, [f"p{number}" for number in range(7)] * 4)
+    split = split_pool(pool, n_val=8, n_test=4, seed=seed)
+    assert [len(part.objects) for part in (split.train, split.val, split.test)] == [16, 8, 4]
+
+
 def test_a_cluster_with_two_fixed_parts_is_refused():
     pool = photos([2, 2, 2, 2], ["p"] * 8)
     items = [dataclasses.replace(item, part=2 * (number > 5)) for number, item in enumerate(pool.objects)]
     found = "found 'p' in train and, with 6, in test"
     with pytest.raises(ConfigError, match=f"clusters: expected all images of a cluster in one part; {found}"):
         split_pool(dataclasses.replace(pool, objects=items), n_val=4, n_test=4, seed=0)
+
+
+def with_fixed(pool, part):
+    """The pool with every third object in a part."""
+    items = [dataclasses.replace(item, part=part if i % 3 == 0 else item.part) for i, item in enumerate(pool.objects)]
+    return dataclasses.replace(pool, objects=items)
+
+
+TOO_SMALL = {
+    "photos": (photos([3] * 4), "group, .* dog in water 3; the largest n_val [+] n_test is 12"),
+    "cut-outs": (cut_outs(6, 4), "class, .* cat 3, dog 3; the largest n_val [+] n_test is 8"),
+    "fixed to train": (
+        with_fixed(photos([3] * 4), 0),
+        r"dog in water 3 \(free 2, fixed train 1, val 0, test 0\); the largest n_val [+] n_test is 8",
+    ),
+    "fixed to val": (with_fixed(photos([3] * 4), 1), r"dog in water 3 \(free 2, fixed train 0, val 1, test 0\)"),
+    "fixed to test": (with_fixed(photos([3] * 4), 2), r"dog in water 3 \(free 2, fixed train 0, val 0, test 1\)"),
+    "clusters": (photos([3] * 4, ["p"] * 12), "dog in water 3; the images of a cluster stay in one part"),
+}
+
+
+@pytest.mark.parametrize(("pool", "message"), TOO_SMALL.values(), ids=TOO_SMALL)
+def test_a_pool_that_is_too_small_says_what_it_holds_and_what_would_fit(pool, message):
+    with pytest.raises(ValueError, match=f"{message}$"):
+        split_pool(pool, n_val=8, n_test=8, seed=0)
 
 
 def test_folds_share_one_experiment():

@@ -20,7 +20,7 @@ from flipjax.data.loaders import list_pool
 from flipjax.data.prepare.builders import shuffling_needs_no_tensorflow
 from flipjax.data.prepare.coco_cd import coco_cd_dataset_builder as coco_cd
 from flipjax.data.prepare.waterbirds_seg import waterbirds_seg_dataset_builder as waterbirds_seg
-from flipjax.data.sources.tfds import stored_bytes
+from flipjax.data.sources.tfds_folders import stored_bytes
 from flipjax.sweep.__main__ import main
 
 SIZE = 16
@@ -249,3 +249,23 @@ def test_examples_have_a_mask_of_their_class_and_their_group(module, config, tmp
         if module is coco_cd:
             grey = 90 if example["id"] == 1002 else example["id"] % 250
             np.testing.assert_allclose(example["image"], grey, atol=1)
+
+
+def test_photos_that_vanish_while_they_are_decoded_fail_only_the_program_that_lacks_them(tmp_path, capsys):
+    """Of 32 photos, 16 have a line of a pixel as object: none of it is left at a size of 16, and all of it at 32."""
+    photos = examples(8)
+    line = np.zeros((20, 24), np.uint8)
+    line[5:15, 4] = 1
+    for index, photo in enumerate(photos):
+        if index % 8 < 4:
+            photo["segmentation"] = encode_png(Image.fromarray(line * (1 + photo["animal"])))
+    write(tmp_path, "mine", {"train": photos})
+    config = TINY | {"split.n_train": 16, "axes.pool.size": "16,32", "pool.data_dir": tmp_path}
+    run = ["--config", "smoke", "--workdir", str(tmp_path / "run")]
+    assert main([*run, *(f"--config.{key}={value}" for key, value in config.items())]) == 1
+    said = capsys.readouterr().err
+    assert "pool: 16 images left out, nothing of the object is left at size 16" in said
+    assert "program 000 failed: " in said and "n_train" in said and "Traceback" not in said
+    rows = pd.read_csv(tmp_path / "run/results.csv")
+    status = rows.groupby("member")["status"].first()
+    assert status["m000"] == "failed" and status["m001"] in TRAINED

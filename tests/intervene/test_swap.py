@@ -214,8 +214,9 @@ def test_objects_keep_their_classes_where_an_image_of_two_loses_one():
     with pytest.warns(UserWarning, match="^regions: 1 of 3 images"):
         whole = marginal(IMAGES, SCENES)
     np.testing.assert_allclose(jax.jit(marginal)(IMAGES, SCENES), whole, atol=1e-6)
-    with pytest.warns(UserWarning, match="^regions: 1 of 3 images"):
+    with pytest.warns(UserWarning, match="^regions: 1 of 3 images") as caught:
         repaired = intervene.repair(LOGITS, whole, center=0.0)
+    assert caught[0].filename == __file__
     assert (repaired[0] != RIGHT[0]).mean() == 1 / 3
     odds = marginal(IMAGES, SCENES, regions="objects")
     assert odds.shape == (3, 2, 2)
@@ -303,8 +304,9 @@ def test_several_background_classes_act_as_one_of_their_maximum():
     repaired = np.asarray(intervene.repair(several, log_odds, center=0.0, background=(1, 3)))
     target = np.array([0, 2])[log_odds.mean(1).argmax(-1)]
     np.testing.assert_array_equal(repaired, np.where(inside, target[:, None, None], several.argmax(-1)))
-    with pytest.warns(UserWarning, match="background: found None"):
+    with pytest.warns(UserWarning, match="background: found None") as caught:
         intervene.scene_marginal(predict, IMAGES, SCENES, background=None)
+    assert caught[0].filename == __file__
 
 
 SHOWN = {"images": IMAGES}
@@ -349,8 +351,9 @@ def test_what_does_not_fit_is_named(function, whole, spoiled):
 
 def test_no_images_no_regions_and_scenes_of_other_units():
     assert marginal(IMAGES[:0], SCENES).shape == (0, 2, 2)
-    with pytest.warns(UserWarning, match="^scenes: the largest value is 255, of the images 1;"):
+    with pytest.warns(UserWarning, match="^scenes: the largest value is 255, of the images 1;") as caught:
         marginal(IMAGES, SCENES + 255, logits=LOGITS, regions="objects")
+    assert caught[0].filename == __file__
 
 
 NO_LOGITS = {

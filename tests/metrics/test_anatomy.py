@@ -203,11 +203,14 @@ NAMES = {
         ((0, 1), (2, 3)),
     ),
     "the number before the side": ("rib2_l rib1_l", (), ((1, 0),)),
+    "the number first": ("2_rib 1_rib", (), ((1, 0),)),
+    "a number alone": ("1 2 3", (), ((0, 1, 2),)),
     "teeth": ("tooth_11 tooth_12 tooth_21", (), ()),
     "images of magnetic resonance": ("T1 T2 FLAIR", (), ()),
     "three thoracic vertebrae": ("T1 T2 T3", (), ((0, 1, 2),)),
     "numbers of nothing": ("class1 class2 label_3 label_4", (), ()),
     "stages": ("tumor_stage_1 tumor_stage_2 tumor_stage_3", (), ()),
+    "stages, the number first": ("1_stage 2_stage 3_stage", (), ()),
     "numbers far apart": ("node_1 node_40", (), ()),
     "the same number": ("rib_1 rib_01 rib_2", (), ()),
     "one name": ("liver", (), ()),
@@ -272,7 +275,7 @@ def test_what_is_no_anatomy_is_refused(call, message):
 @pytest.mark.parametrize(
     ("anatomy", "message"),
     [
-        (Anatomy(mirror=((1, 9),)), r"anatomy: expected classes in 0..7, found 9"),
+        (Anatomy(mirror=((1, 8),)), r"anatomy: expected classes in 0..7, found 8"),
         (Anatomy(chains=((0, 1),)), "anatomy: expected foreground classes, found 0, which is background"),
         (Anatomy.from_names(TOTAL), "anatomy: expected one of 8 classes, found one of 7; name all classes"),
     ],

@@ -186,7 +186,14 @@ REFUSED = {
     ),
     "type of mask": (lambda: FlipCounts.from_model_output(LOGITS, LABELS, mask=np.ones(4)), "mask: expected bool"),
     "unknown option": (lambda: FlipCounts.from_model_output(LOGITS, LABELS, backgroud=1), "backgroud: expected one of"),
-    "names": (lambda: count(LOGITS, LABELS).compute(class_names=["a"]), "class_names: expected 5 different names"),
+    "names": (
+        lambda: count(LOGITS, LABELS).compute(class_names=["a"]),
+        "class_names: expected 5 different names, or 4 without the background's, none",
+    ),
+    "names without a background": (
+        lambda: count(LOGITS, LABELS, background=None).compute(class_names=["a"]),
+        "class_names: expected 5 different names, none",
+    ),
     "options": (lambda: FlipCounts.with_options(kind="scores"), "kind: expected"),
     "names as options": (lambda: FlipCounts.with_options(class_names=["a", "b"]), "class_names: expected by compute"),
 }

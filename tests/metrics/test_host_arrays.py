@@ -138,9 +138,10 @@ def test_tensors_in_bfloat16_are_scores():
     assert selective.auroc(FakeTensor(SCORES, "torch.bfloat16"), LOSSES) == selective.auroc(SCORES, LOSSES)
 
 
-def test_more_classes_than_a_block_holds_are_read_a_pixel_at_a_time():
-    classes = channels._MOST_OUTPUTS_OF_BLOCK + 1
-    risk = metrics.flip_risk(np.full((1, 1, classes), 0.5, np.float32), background=None)
+def test_more_classes_than_a_block_holds_are_read_a_pixel_at_a_time(monkeypatch):
+    classes = channels._MOST_UNROLLED_CLASSES + 7
+    monkeypatch.setattr(channels, "_MOST_OUTPUTS_OF_BLOCK", classes - 1)
+    risk = metrics.flip_risk(np.full((2, 3, classes), 0.5, np.float32), background=None)
     np.testing.assert_allclose(risk, np.log(classes), rtol=1e-5)
 
 

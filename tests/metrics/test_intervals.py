@@ -16,12 +16,14 @@ from flipjax.metrics.statistics.intervals import (
     estimate_rate,
     estimate_rates,
     mean_of_estimates,
+)
+from flipjax.metrics.statistics.paired import (
     paired_difference,
     paired_differences,
     paired_mean_difference,
     paired_p_values,
-    pool_clusters,
 )
+from flipjax.metrics.statistics.units import pool_clusters
 
 counts_of_images = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=12)
 

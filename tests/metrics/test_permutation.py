@@ -47,6 +47,15 @@ def test_p_is_that_of_all_divisions(shares):
     np.testing.assert_allclose(p, slow_p(shares, 3), atol=0.1 if p[0] > 0.1 else 0.02)
 
 
+@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize("high", [(0, 3), (0, 1, 4, 5, 6), (0, 1, 2, 3, 4, 5)], ids=["few", "many", "all but one"])
+def test_p_of_whole_objects_is_exact(high, size):
+    shares = np.zeros(7)
+    shares[list(high)] = 1
+    [p] = group_p_values([units_of(shares, (size, 7 - size))])
+    assert p == pytest.approx([slow_p(shares, size), slow_p(shares[::-1], 7 - size)], rel=1e-9)
+
+
 def test_values_change_places_within_their_stratum_alone():
     strata = np.array([0, 1, 0, 1, 1])
     rows = permute_within(np.arange(5), strata, permutations=600, generator=np.random.default_rng(0))

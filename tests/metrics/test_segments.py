@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from flipjax import metrics
 from flipjax.metrics.decomposition import Ratio
+from flipjax.metrics.objects.units import near_border
 from flipjax.metrics.statistics.intervals import estimate_rate
 from metrics.logits import EXAMPLES, check_refused, draw, one_hot, random_case, softmax
 
@@ -43,6 +44,13 @@ def test_void_has_the_nearest_label_for_components_alone():
     assert (table["outcome"] == "correct").all()
     nothing = metrics.segment_tables(truth, np.full_like(truth, 9), **(OPTIONS | {"num_classes": 10}))
     assert [len(frame) for frame in nothing] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("least", [0, 250, 253, 254, 255])
+def test_a_border_is_one_whatever_the_numbers_of_the_labels(least):
+    labels = np.array([[least, least, least, least + 256]])
+    assert near_border(labels, None, 1).tolist() == [[False, False, True, True]]
+    assert near_border(labels, labels > 0, 1)[0, :2].tolist() == [False, False]
 
 
 def test_instances_are_units_and_small_ones_have_no_row():

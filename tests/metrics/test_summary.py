@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import GROUPS as MANY
-from golden import CASE, check_summary
+from golden import CASES, check_summary, read_case
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -158,10 +158,10 @@ def test_summaries_depend_on_no_order_and_resamples_on_no_shortcut(seed, cluster
         np.testing.assert_allclose(flat(drawn), flat({key: one[key] for key in keys}), rtol=1e-9, atol=1e-12)
 
 
-def test_golden():
-    with np.load(CASE) as case:
-        summary = metrics.summarize(metrics.decompose(case["logits"], case["labels"]), case["groups"])
-    check_summary(summary)
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name):
+    logits, labels, groups = read_case(name)
+    check_summary(metrics.summarize(metrics.decompose(logits, labels), groups), name)
 
 
 def pull_of(confusion, groups):

@@ -16,6 +16,7 @@ from scipy import ndimage, special
 from scipy.stats import beta
 
 from flipjax import monitor
+from flipjax.monitor import drift
 from flipjax.monitor.__main__ import main
 from flipjax.monitor.drift import BETS
 from flipjax.monitor.lines import read_table
@@ -139,6 +140,8 @@ def test_a_damaged_monitor_is_named(tmp_path, damage):
 
 
 FIT = "fit --scores scores.csv --out monitor.json"
+# The delays that `fit` prints are soon measured where most streams alarm.
+SOON = "--false_alarm 0.9"
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +170,7 @@ def run(fitted, tmp_path, capsys, monkeypatch):
 
 def test_a_monitor_is_replaced_by_another(run, tmp_path):
     (tmp_path / "scores.csv").write_text("score\n" + "\n".join(map(str, range(60))))
-    code, printed, _ = run(FIT)
+    code, printed, _ = run(f"{FIT} {SOON}")
     assert code == 0 and "monitor.json" in printed
     assert len(monitor.load_monitor(tmp_path / "monitor.json").scores) == 60
 
@@ -227,14 +230,14 @@ def test_closed_streams(run, capsys, monkeypatch):
 def test_a_risk_from_the_table_of_an_audit_or_from_lines(run, tmp_path):
     table, out = tmp_path / "images.csv", tmp_path / "risk.json"
     table.write_text("name,flip_risk,flip\na,0.1,0.0\nb,,0.0\nc,4e-1,1\nd,0.3,0.5\ne,0.2,0.0\n")
-    code, printed, _ = run("fit --scores images.csv --out risk.json --risk 0.2")
+    code, printed, _ = run(f"fit --scores images.csv --out risk.json --risk 0.2 {SOON}")
     assert code == 0 and re.search(r"fitted +0.3 +0.20 \[.*\] +1.00 \[.*\] +1.00", printed)
     fitted = monitor.load_monitor(out)
     assert (fitted.threshold, fitted.without_region) == (0.3, 1)
     rows = {"0.1": 0, "null": 0, "4e-1": 1, "0.3": 0.5, "0.2": 0}
     lines = [f'{{"score": {score}, "loss": {loss}}}' for score, loss in rows.items()]
     stored = out.read_bytes()
-    from_lines = "fit --scores - --out risk.json --risk 0.2"
+    from_lines = f"fit --scores - --out risk.json --risk 0.2 {SOON}"
     assert run(from_lines, "\n".join(lines).encode())[0] == 0 and out.read_bytes() == stored
 
 
@@ -377,7 +380,7 @@ def test_the_ids_of_patients_are_text(run, tmp_path):
     ids = ["007", "7", "1E2", "100", "12345678901234567", "12345678901234568"]
     table = "".join(f"{score},{name}\n" for score in range(10) for name in ids)
     (tmp_path / "patients.csv").write_text("score,patient\n" + table)
-    code, _, _ = run("fit --scores patients.csv --clusters patient --flag_rate 0.2 --out patients.json")
+    code, _, _ = run(f"fit --scores patients.csv --clusters patient --flag_rate 0.2 --out patients.json {SOON}")
     assert code == 0 and len(monitor.load_monitor(tmp_path / "patients.json").scores) == 6
 
 
@@ -403,7 +406,7 @@ def test_commas_that_may_divide_thousands_are_refused(run, tmp_path):
 def test_clusters_on_the_command_line(run, tmp_path):
     table = "".join(f"{score},p{score // 3}\n" for score in range(99))
     (tmp_path / "patients.csv").write_text("score,patient\n" + table)
-    code, printed, _ = run("fit --scores patients.csv --clusters patient --out patients.json")
+    code, printed, _ = run(f"fit --scores patients.csv --clusters patient --out patients.json {SOON}")
     assert code == 0 and "Median clusters (patient) until the drift alarm" in printed
     assert len(monitor.load_monitor(tmp_path / "patients.json").scores) == 33
     code, printed, said = run("watch patients.json", lines_of([1]) + lines_of([2, 3], patient="x"))
@@ -423,6 +426,22 @@ def test_regions_of_volumes_are_connected_across_slices():
     assert len(whole.label) == 1 and whole.flip_risk[0] == pytest.approx(
         (3 * one.flip_risk[0] + scores.flip_risk[1]) / 4
     )
+
+
+@pytest.mark.parametrize("rise", [0.0, 1.0, 3.0])
+def test_a_delay_is_the_median_of_drift_tests_of_its_streams(monkeypatch, rise):
+    monkeypatch.setattr(drift, "STREAMS", 5)
+    # With ties, and a reference image that ranks above all.
+    fitted = monitor.fit([*np.round(np.random.default_rng(1).normal(size=60), 1), np.nan], false_alarm=0.1)
+    generator = np.random.default_rng(0)
+    normal = generator.choice(fitted.scores, (5, 20))
+    changed = generator.choice([*fitted.scores + rise, np.nan], (5, 100))
+    delays = []
+    for before, after in zip(normal, changed, strict=True):
+        verdicts = monitor.watch(fitted, np.concatenate([before, after]))
+        delays.append(next((place - 20 for place, verdict in enumerate(verdicts, 1) if verdict.alarm), np.inf))
+    wanted = np.median([delay for delay in delays if delay > 0])
+    assert monitor.alarm_delay(fitted, [*fitted.scores + rise, np.nan], before=20, longest=100) == wanted
 
 
 def test_the_delay_is_that_of_many_streams():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import draw_panels
 from damage import FUZZ
 from faults import sweep
 from hypothesis import given, settings
@@ -185,14 +186,9 @@ def make_members(folder, members):
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Every panel of a chart is drawn on the axes of its figure, which is not laid out."""
-
-    def draw(chart):
-        charts.make_figure(chart)
-        return {"svg": b"<svg/>"}
-
+    """Every panel of a chart is drawn, and no picture is laid out."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(charts, "draw_chart", draw)
+        patch.setattr(charts, "draw_chart", draw_panels)
         patch.setattr(setting_tables, "MOST_RESAMPLED_MEMBERS", 0)
         yield
 

@@ -375,7 +375,7 @@ def test_of_one_level_of_rho_methods_stand_beside_each_other(tmp_path):
     assert "in method ce" in panel.text and "in method dro" in panel.text
 
 
-def test_the_title_is_the_folder_and_rho_has_three_digits_everywhere(tmp_path):
+def test_the_title_is_the_folder_and_rho_has_three_digits_everywhere(tmp_path, sketched):
     folder = tmp_path / "mine"
     settings = [{"rho": rho, "seed": seed} for rho in (1 / 3, 2 / 3) for seed in (0, 1)]
     make_run(folder, settings, config={"name": "smoke"})

@@ -16,9 +16,10 @@ from flipjax.page.tables import TextTable, literal, to_markdown, to_text
 from flipjax.results import text
 from flipjax.results.rows import CLASSES_NOT_LEARNT, member_quantities
 from flipjax.results.sentences import classes_warning, headline, verdicts
-from flipjax.results.statistics.estimates import aggregate, compare, estimate, trend
-from flipjax.results.statistics.resamples import Resamples
-from flipjax.results.statistics.verdicts import FEWEST_SEEDS, JUDGED, differences_of, holm, judge, shared_p
+from flipjax.results.statistics.estimates import INTERVAL_IN_WORDS, aggregate, compare, estimate, trend
+from flipjax.results.statistics.resamples import IMAGES_INTERVAL, Resamples
+from flipjax.results.statistics.setting_tables import FirstRule
+from flipjax.results.statistics.verdicts import CORRECTION, FEWEST_SEEDS, JUDGED, differences_of, holm, judge, shared_p
 from flipjax.results.text import COLUMNS, FURTHER_COLUMNS, comparison_table, legend, summary_table, trend_table
 from flipjax.support.frames import records_of
 from results.tables import cell_of, find, random_decomposition, rows_of, table_of
@@ -159,6 +160,13 @@ def test_a_verdict_is_given_below_the_level_and_not_at_it():
     assert ((p["verdict"] == "higher") == (p["p"] < LEVEL)).all()
     assert 0 < (p["verdict"] == "higher").sum() < len(p)
     assert set(judge(family([-0.5, 0.5]))["verdict"]) == {"lower", "higher"}
+
+
+def test_a_difference_that_the_correction_alone_makes_uncertain_says_so():
+    far = np.linspace(0.0148, 0.0152, 60)
+    judged = judge(family([*far, *-far]))
+    assert (judged["low"] * judged["high"] > 0).all() and (judged["verdict"] == "").all()
+    assert set(judged["reason"]) == {f"not significant after {CORRECTION}"}
 
 
 def test_quantities_that_are_not_judged_and_few_seeds_are_in_no_family():
@@ -385,7 +393,7 @@ def test_a_verdict_on_flip_risk_is_of_the_level_that_it_names():
 
 
 def test_a_warning_names_the_members_that_have_not_learnt_with_their_rho_and_method():
-    rows = methods_at_once(("swap",))
+    rows = methods_at_once({"swap": 4})
     (warning,) = classes_warning(member_quantities(rows), classes=2)
     names = ", ".join(f"swap-0.9-{seed}" for seed in range(4))
     assert warning.startswith(
@@ -401,13 +409,13 @@ def test_one_member_in_four_that_learnt_nothing_leaves_the_verdict():
     assert (row["verdict"], row["unlearnt"], row["learnt"]) == ("higher", 1, True)
 
 
-def methods_at_once(unlearnt):
-    """Rows of two methods, of which some have not learnt the classes."""
+def methods_at_once(unlearnt, seeds=4):
+    """Rows of two methods, of each of which a number of members has not learnt the classes."""
     values, status = {}, {}
     for method, flip in {"ce": 0.8, "swap": 0.2}.items():
-        for seed in range(4):
+        for seed in range(seeds):
             values[method, 0.9, seed] = {("rare", "fg_flip"): flip + 0.01 * seed * (method == "ce")}
-            if method in unlearnt:
+            if seed < unlearnt.get(method, 0):
                 status[method, 0.9, seed] = CLASSES_NOT_LEARNT
     return table_of(values, status=status, axes=("method", "rho", "seed"))
 
@@ -415,16 +423,22 @@ def methods_at_once(unlearnt):
 @pytest.mark.parametrize(
     ("unlearnt", "ending"),
     [
-        ((), "4 seeds: lower."),
-        (("ce",), "4 seeds: lower."),
-        (("swap",), "4 seeds: lower, but 4 of its members have not learnt the classes."),
-        (("ce", "swap"), "4 seeds: no verdict: classes not learnt by swap and ce."),
+        ({}, "4 seeds: lower."),
+        ({"swap": 1}, "4 seeds: lower, but 1 of its members has not learnt the classes."),
+        ({"ce": 4}, "4 seeds: no verdict: classes not learnt by ce."),
+        ({"swap": 4}, "4 seeds: no verdict: classes not learnt by swap."),
+        ({"swap": 2}, "4 seeds: no verdict: classes not learnt by swap."),
+        ({"ce": 4, "swap": 4}, "4 seeds: no verdict: classes not learnt by swap and ce."),
     ],
-    ids=["all learnt", "the reference has not", "the method has not", "neither has"],
+    ids=["all learnt", "one has not", "the reference has not", "the method has not", "half have not", "neither has"],
 )
-def test_a_comparison_needs_one_side_that_learnt_and_names_who_did_not(unlearnt, ending):
+def test_a_comparison_needs_two_sides_that_learnt_and_names_who_did_not(unlearnt, ending):
     (sentence,) = verdicts(judge(compare(methods_at_once(unlearnt))))
     assert sentence.startswith("swap against ce (rho 0.9): flip, rare -0.615 [") and sentence.endswith(ending)
+
+
+def test_methods_of_one_seed_are_named_where_they_have_not_learnt():
+    assert set(compare(methods_at_once({"ce": 1, "swap": 1}, seeds=1))["unlearnt_where"]) == {"by swap and ce"}
 
 
 def rare_flip_text(flips):
@@ -469,3 +483,33 @@ def test_a_star_has_a_legend_and_a_name_breaks_no_table():
     few, many = (judge(trend(grid(0.6, seeds=seeds))) for seeds in (3, 4))
     assert "*" not in to_text(trend_table(few)) and "*" in to_text(trend_table(many))
     assert literal("a\n|![i](https://x)<b>`") == r"a \|![i]\(https://x)&lt;b>\`"
+
+
+def first_rule(seeds, images_low):
+    """The tables of a run whose settings have these numbers of seeds, of which notes read the means and the rows."""
+    means = pd.DataFrame({"quantity": "fg_flip", "n": seeds, "images_low": images_low})
+    rows = pd.DataFrame({"split": ["test"], "group": ["all"], "n_images": [40]})
+    nothing = pd.DataFrame()
+    return FirstRule({}, rows, nothing, means, trend=nothing, comparison=nothing, selection=nothing, history=nothing)
+
+
+NOTES = {
+    "equal numbers": ([4, 4], np.nan, f"Seeds: 4; test images: 40; {INTERVAL_IN_WORDS}."),
+    "other numbers": ([3, 4], np.nan, f"Seeds: 3 to 4; test images: 40; {INTERVAL_IN_WORDS}."),
+    "two seeds": ([2], np.nan, "Seeds: 2; test images: 40."),
+    "one seed": ([1], np.nan, "Seeds: 1; test images: 40."),
+    "one seed, intervals over images": ([1], 0.1, f"Seeds: 1; test images: 40; {IMAGES_INTERVAL}."),
+}
+
+
+@pytest.mark.parametrize(("seeds", "images_low", "note"), NOTES.values(), ids=NOTES)
+def test_a_note_says_how_many_seeds_there_are_and_what_intervals_are_over(seeds, images_low, note):
+    assert first_rule(seeds, images_low).note_on_intervals() == note
+
+
+@pytest.mark.parametrize(
+    ("seeds", "ending"),
+    [(1, "40."), (2, "40. Small dots: single seeds."), (4, f"40; {INTERVAL_IN_WORDS}. Small dots: single seeds.")],
+)
+def test_dots_are_explained_where_there_are_several(seeds, ending):
+    assert first_rule([seeds], np.nan).note_on_dots() == f"Seeds: {seeds}; test images: {ending}"

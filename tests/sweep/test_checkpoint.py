@@ -119,7 +119,7 @@ def test_the_lines_of_the_page_read_a_member_with_orbax_alone(tmp_path, monkeypa
     monkeypatch.setattr(checkpoint, "BLOCK", 50)
     Checkpoints(tmp_path / "runs/smoke/checkpoints/000").save(4, NAMED, names=NAMES)
     text = (pathlib.Path(checkpoint.__file__).parent / "README.md").read_text()
-    lines = text.partition("```python\n")[2].partition("```")[0]
+    lines = text.partition("## Read a checkpoint\n")[2].partition("```python\n")[2].partition("```")[0]
     monkeypatch.chdir(tmp_path)
     exec(lines, found := {})
     assert len(list(found["blocks"])) == 2 and found["member"]["weights/params"].tolist() == [6, 7, 8, 9, 10, 11]

@@ -146,3 +146,13 @@ def test_a_head_is_the_minimum_of_its_convex_problem():
     wanted = minimize(loss, np.zeros(9), tol=1e-12).x.reshape(3, 3)
     np.testing.assert_allclose(result["kernel"], wanted[:2], atol=1e-4)
     np.testing.assert_allclose(result["bias"], wanted[2], atol=1e-4)
+
+
+def test_a_newton_step_that_is_not_finite_is_not_taken():
+    masks = np.array([[[0, 1, 2, 1]]])
+    # The square of a feature overflows float32, so the Hessian and each step are not finite; the loss at the start is.
+    features = np.full((1, 1, 4, 2), 1e25, np.float32)
+    head = {"kernel": np.zeros((2, 3), np.float32), "bias": np.float32([0.5, -0.5, 0.0])}
+    result = jax.jit(fit_head)(features, masks, head, ridge=0.05)
+    np.testing.assert_array_equal(result["kernel"], head["kernel"])
+    np.testing.assert_array_equal(result["bias"], head["bias"])

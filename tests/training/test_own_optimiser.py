@@ -83,7 +83,9 @@ def test_a_member_whose_optimiser_returns_nan_diverges_alone(tiny, pool, validat
 
 
 OWN_FILE = (
-    faults.CONFIG.replace("sizes | {", 'sizes | {"train.optimizer": mine, ')
+    faults.CONFIG.replace(
+        "sizes | {", 'sizes | {"train.optimizer": mine, "intervene.scenes": "none", "intervene.scores": "none", '
+    )
     + """
 def mine(learning_rate):
     import optax
@@ -240,6 +242,31 @@ def test_one_that_does_not_fit_writes_nothing(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.train\.optimizer: expected shrinks_updates to return updates"):
         flipjax.run("smoke", {"train.optimizer": shrinks_updates}, workdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+TYPED = {
+    "no transformation": ("return learning_rate", "to return an optax.GradientTransformation; found an object of type"),
+    "side effects": ("KEPT.append(learning_rate)\n    return optax.sgd(learning_rate)", "Leaked"),
+}
+
+
+@pytest.mark.parametrize(("body", "found"), TYPED.values(), ids=TYPED)
+def test_one_that_does_not_fit_ends_the_command_with_a_sentence_and_writes_nothing(body, found, tmp_path):
+    file = OWN_FILE.partition("def mine")[0] + f"KEPT = []\ndef mine(learning_rate):\n    import optax\n    {body}\n"
+    (tmp_path / "own.py").write_text(file)
+    code, text = faults.sweep("--config", tmp_path / "own.py", "--workdir", tmp_path / "run")
+    assert code == 2 and text.count("\n") == 1
+    assert text.startswith("flipjax sweep: config.train.optimizer: expected ") and found in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_members_whose_optimiser_returns_nan_end_as_diverged(tmp_path):
+    (tmp_path / "own.py").write_text(
+        OWN_FILE.replace("learning_rate, momentum", "learning_rate * float('nan'), momentum")
+    )
+    code, text = faults.sweep("--config", tmp_path / "own.py", "--workdir", tmp_path / "run")
+    assert code == 1, text
+    assert set(flipjax.open_run(tmp_path / "run").results["status"]) == {"diverged"}
 
 
 def test_make_train_refuses_one_that_does_not_fit():

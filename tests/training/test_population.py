@@ -158,7 +158,7 @@ def test_layout_follows_the_backend_the_members_and_the_config(two_devices, memb
 
 
 def test_a_pack_of_a_network_that_has_none_is_refused():
-    with pytest.raises(ConfigError, match=r"config\.population\.map: expected auto, loop or vmap"):
+    with pytest.raises(ConfigError, match=r"config\.population\.map: expected auto, measured, loop or vmap"):
         make_layout(PACKED, members=5, model="smp_mit_b2")
 
 

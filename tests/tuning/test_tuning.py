@@ -4,6 +4,7 @@ import faults
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import draw_panels
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,11 +13,12 @@ from flipjax.__main__ import main
 from flipjax.config import AXES, ConfigError
 from flipjax.config.methods import KNOB_DEFAULTS, METHODS, knobs_set_by
 from flipjax.data import POOLS
+from flipjax.page import charts
 from flipjax.support.frames import read_csv
 from flipjax.support.terminal import Bar
 from flipjax.sweep.run import Sweep
 from flipjax.tuning import RANGES, DrawRange, draw_settings
-from flipjax.tuning.page import result_tables
+from flipjax.tuning.page import draw_cells, result_tables
 from flipjax.tuning.protocol import RULES, UNTUNED
 
 SMALL = {"axes.method": ("group_dro", "ce"), "axes.rho": (1.0,), "axes.seed": (0, 1), "intervene.scenes": "none"}
@@ -114,6 +116,7 @@ def tuned(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(POOLS, "synthetic", faults.DRAWN)
+        patch.setattr(charts, "draw_chart", draw_panels)
         with patch.context() as killed:
             killed.setattr(Bar, "advance", interrupt)
             with pytest.raises(KeyboardInterrupt):
@@ -174,6 +177,12 @@ def test_the_page_says_what_was_drawn_chosen_and_found(tuned):
     assert "ce against group_dro" in page and "each tuned by val_worst_group_iou" in page
     files = {path.name for path in result.folder.iterdir()}
     assert {"draws.csv", "results.csv", "methods.csv", "tuning.csv", "report", "draws", "fresh"} <= files
+
+
+def test_the_table_of_all_draws_says_which_were_chosen(tuned):
+    table = draw_cells(tuned[0].draws, mark_chosen=True)
+    assert table.header[-1] == "chosen"
+    assert [row[-1] == "yes" for row in table.rows] == tuned[0].draws["chosen"].tolist()
 
 
 def test_a_long_table_is_preceded_by_the_settings_with_the_fewest_flips():

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from flipjax.assays.statistics.contrast import Contrast, Outcomes, group_flips, mean_over_seeds
-from flipjax.assays.statistics.looks import level_of_look, spent_level
+from flipjax.assays.statistics.contrast import Contrast
+from flipjax.assays.statistics.interim import level_of_analysis, spent_level
+from flipjax.assays.statistics.outcomes import Outcomes, group_shares, mean_over_seeds
 from flipjax.assays.statistics.units import AssayUnits
 from flipjax.results.statistics.verdicts import FEWEST_SEEDS
 
@@ -74,7 +75,7 @@ class Outlook:
 
 
 class Step(enum.Enum):
-    """What comes after a wave."""
+    """The next step of an assay after a batch of seeds."""
 
     NOT_LEARNT = "the classes are not learnt"
     SURE = "the verdict is sure"
@@ -93,8 +94,8 @@ def measure_learning(units: AssayUnits, rare: np.ndarray, outcomes: Outcomes) ->
         outcomes: of the same images.
     """
     # Correct pixels are counted among those that are predicted as any foreground.
-    as_foreground = dataclasses.replace(outcomes, foreground=mean_over_seeds(outcomes.correct + outcomes.flip))
-    shares = group_flips(units, as_foreground, outcomes.correct)[:, ~rare]
+    found = mean_over_seeds(outcomes.correct + outcomes.flip)
+    shares = group_shares(units, found, outcomes.correct)[:, ~rare]
     accuracy = math.nan
     if np.isfinite(shares).any():
         accuracy = float(np.nanmean(shares))
@@ -102,12 +103,12 @@ def measure_learning(units: AssayUnits, rare: np.ndarray, outcomes: Outcomes) ->
 
 
 def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribute: str) -> AssayVerdict:
-    """Returns the verdict on a contrast, of the looks so far.
+    """Returns the verdict on a contrast, of the interim analyses so far.
 
     A verdict needs as many seeds as those of `flipjax.results.statistics.verdicts`, and learnt classes. `used`: the
-    contrast is above 0 over seeds and images, and beyond permuted attributes, each at the level that the look may spend
-    (`assays.statistics.looks`), and its interval does not lie within the margin. `not used`: its interval lies within
-    the margin, which is evidence of equivalence and not the absence of evidence.
+    contrast is above 0 over seeds and images, and beyond permuted attributes, each at the level that the analysis may
+    spend (`assays.statistics.interim`), and its interval does not lie within the margin. `not used`: its interval lies
+    within the margin, which is evidence of equivalence and not the absence of evidence.
 
     Args:
         contrast: of the population.
@@ -125,8 +126,8 @@ def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribu
         return AssayVerdict(UNKNOWN, reason)
     if -margin <= estimate.low and estimate.high <= margin:
         return AssayVerdict(NOT_USED, f"The contrast, {estimate.text}, lies within the margin of {margin:g}.")
-    above = estimate.p <= level_of_look(contrast.looks)
-    if above and contrast.p <= spent_level(contrast.looks[-1]):
+    above = estimate.p <= level_of_analysis(contrast.analyses)
+    if above and contrast.p <= spent_level(contrast.analyses[-1]):
         reason = (
             f"Images with an unusual {attribute} flip more, by {estimate.text}; with a permuted {attribute} it would "
             f"be at most {contrast.permuted:.2f} in 95% of cases."
@@ -156,8 +157,8 @@ def look_ahead(contrast: Contrast, counts: np.ndarray, *, margin: float) -> Outl
         margin: the largest contrast that does not matter.
 
     Example:
-        >>> from flipjax.assays.statistics.contrast import FlipEstimate, Spread, Variance
-        >>> spread = Spread(Variance(1e-6, 3), Variance(4e-4, 90), np.array([[0, 2e-4], [2e-4, 0]]))
+        >>> from flipjax.assays.statistics.estimates import FlipEstimate, Spread
+        >>> spread = Spread(1e-6, 3, 4e-4, 90, np.array([[0, 2e-4], [2e-4, 0]]))
         >>> contrast = Contrast(FlipEstimate(0.03, np.full(4, 0.03), -0.01, 0.07, spread), 0.1, 0.02, "images", (4,))
         >>> look_ahead(contrast, np.array([[90, 10], [10, 90]]), margin=0.05).collect.tolist()
         [[0, 8], [8, 0]]
@@ -169,18 +170,18 @@ def look_ahead(contrast: Contrast, counts: np.ndarray, *, margin: float) -> Outl
     if not math.isfinite(spread.total) or spread.total == 0:
         return Outlook(0, no_images, math.nan)
     seeds = 0
-    if needed_variance > spread.images.value:
+    if needed_variance > spread.over_images:
         trained = len(contrast.estimate.of_seeds)
-        variance_of_one_seed = spread.seeds.value * trained
-        seeds = max(trained + 1, math.ceil(variance_of_one_seed / (needed_variance - spread.images.value)))
+        variance_of_one_seed = spread.over_seeds * trained
+        seeds = max(trained + 1, math.ceil(variance_of_one_seed / (needed_variance - spread.over_images)))
     # Half of the variance may be over seeds, of which there can be more.
-    over_images = needed_variance - min(spread.seeds.value, needed_variance / 2)
+    allowed_over_images = needed_variance - min(spread.over_seeds, needed_variance / 2)
     # The groups' parts add up to more or less than the whole, where clusters have images in several groups.
-    target = over_images * spread.of_groups.sum() / spread.images.value
+    target = allowed_over_images * spread.of_groups.sum() / spread.over_images
     collect = images_needed(spread.of_groups, counts, target=target)
     if collect.sum() > MOST_IMAGES * counts.sum():
         collect = no_images
-    return Outlook(seeds, collect, spread.images.value / spread.total)
+    return Outlook(seeds, collect, spread.over_images / spread.total)
 
 
 def images_needed(of_groups: np.ndarray, counts: np.ndarray, *, target: float) -> np.ndarray:
@@ -236,12 +237,12 @@ def next_step(
     allowed: int,
     affordable: int,
 ) -> Step:
-    """Returns what comes after a wave.
+    """Returns what comes after a batch of seeds.
 
     The seeds that are allowed are trained unless more than `OVERESTIMATE` times as many would tell.
 
     Args:
-        verdict: of the waves so far.
+        verdict: so far.
         learnt: whether the networks learnt the classes.
         outlook: what would tell.
         seeds: trained so far.

@@ -11,8 +11,8 @@ import numpy as np
 from flipjax.audit.formats.arrays import StoredArray
 from flipjax.audit.formats.label_maps import LabelMap
 from flipjax.audit.formats.names import check_names
+from flipjax.audit.formats.pictures import picture_errors
 from flipjax.audit.formats.problems import AuditError, BrokenFileError, naming
-from flipjax.audit.formats.registry import image_errors
 from flipjax.support.files import JsonObject
 from flipjax.support.terminal import listed
 
@@ -139,7 +139,7 @@ def _read_ids(path: Path) -> np.ndarray:
     """Reads the ids R + 256 G + 65536 B of segments."""
     from flipjax.data.decoding.images import read_image
 
-    with image_errors():
+    with picture_errors():
         return np.asarray(read_image(path)).astype(np.int32) @ np.array([1, 1 << 8, 1 << 16], np.int32)
 
 

@@ -17,6 +17,7 @@ from flipjax.audit.formats.label_maps import LabelMap
 from flipjax.audit.formats.names import check_names, files_below, is_hidden, name_files, suffix_of
 from flipjax.audit.formats.npy import Stack
 from flipjax.audit.formats.organs import CaseMasks, Overlaps, find_organs, read_case
+from flipjax.audit.formats.pictures import picture_errors
 from flipjax.audit.formats.problems import AuditError, BrokenFileError, naming
 from flipjax.audit.formats.registry import format_of
 from flipjax.support.files import read_json
@@ -94,15 +95,17 @@ def open_source(
         found = []
         if path.exists():
             found.append(path.name)
-        _refuse_types(path, kind, found)
+        raise _other_types(path, kind, found)
     if registry.format_of(path).stacks:
         with naming(path):
             stack = Stack(path, kind)
         axes = len(stack.values.shape) - class_axes_of(kind)
-        axes_of_an_image = spatial_ndim
-        if axes_of_an_image is None:
-            # Three axes of class indices are a stack of images, not a volume.
-            axes_of_an_image = 3 if axes > 3 else 2
+        axes_of_an_image = 2
+        if spatial_ndim is not None:
+            axes_of_an_image = spatial_ndim
+        elif axes > 3:
+            # Three axes of class indices, however, are a stack of images, not a volume.
+            axes_of_an_image = 3
         if axes == 1 + axes_of_an_image:
             return _open_stack(path, stack, spatial_ndim=axes_of_an_image, label_map=label_map)
     named = {path.stem: Path(path.name)}
@@ -145,9 +148,9 @@ def _open_folder(
         if cases is not None:
             return _open_organs(path, cases)
     if pattern is None and len(usable) < len(files):
-        _refuse_types(path, kind, [file.as_posix() for file in sorted({*files} - {*usable})])
+        raise _other_types(path, kind, [file.as_posix() for file in sorted({*files} - {*usable})])
     if not usable:
-        _refuse_types(path, kind, [])
+        raise _other_types(path, kind, [])
     named = name_files(path, usable, pattern)
     source = _open_files(path, named, kind=kind, spatial_ndim=spatial_ndim, label_map=label_map)
     return dataclasses.replace(source, left_out=len(files) - len(named), hidden=hidden)
@@ -169,10 +172,12 @@ def _open_organs(path: Path, cases: CaseMasks) -> Source:
     return Source(path, images, spatial_ndim=3, organs=organs, overlaps=overlaps)
 
 
-def _refuse_types(path: Path, kind: str, names: Sequence[str]) -> None:
-    """Raises AuditError for files of other types, or none."""
-    shown = listed(names) if names else "nothing there"
-    raise AuditError(f"{path}: expected files of type {' '.join(registry.suffixes_of(kind))}, found {shown}")
+def _other_types(path: Path, kind: str, names: Sequence[str]) -> AuditError:
+    """Returns the error for files of other types, or none."""
+    found = "nothing there"
+    if names:
+        found = listed(names)
+    return AuditError(f"{path}: expected files of type {' '.join(registry.suffixes_of(kind))}, found {found}")
 
 
 def _open_files(
@@ -189,7 +194,9 @@ def _open_files(
     if spatial_ndim is None:
         # One volume makes volumes of all; files that are none are then refused by name.
         axes_of_files = [axes_of(header.shape, named[name], kind) for name, header in headers.items()]
-        spatial_ndim = 3 if 3 in axes_of_files else 2
+        spatial_ndim = 2
+        if 3 in axes_of_files:
+            spatial_ndim = 3
     images = {}
     palettes = {}
     for name, header in headers.items():
@@ -222,7 +229,7 @@ def check_colours(predictions: Source, labels: Source) -> None:
         return
     from flipjax.data.decoding.masks import clashing_colours, swapped_colours
 
-    with registry.image_errors():
+    with picture_errors():
         clash = clashing_colours(predictions.palettes) or clashing_colours(labels.palettes)
         clash = clash or swapped_colours(predictions.palettes, labels.palettes)
     if clash:
@@ -266,7 +273,7 @@ def image_shape(path: Path, header: Header, kind: str, axes: int) -> tuple[int, 
     rank = axes + class_axes_of(kind)
     shape = _without_added_axes(path, header, rank)
     if len(shape) != rank or 0 in shape:
-        noun = "volume" if axes == 3 else "image"
+        noun = {2: "image", 3: "volume"}[axes]
         problem = f"{path}: expected {kind} of one {noun}, an array of {rank} axes, found {header.shape}"
         raise BrokenFileError(problem + _advice_on_kind(kind, axes, len(shape)))
     return shape

@@ -84,7 +84,11 @@ class AuditOptions:
         metavar="FILE|none",
     )
     spacing: Sequence[float] | None = option(
-        None, FORMS, "of pixels in mm, where no NIfTI header says it", type=command.read_spacing, metavar="X,Y[,Z]"
+        None,
+        FORMS,
+        "size of a pixel in mm, where no NIfTI header says it",
+        type=command.read_spacing,
+        metavar="X,Y[,Z]",
     )
     spatial_ndim: int | None = option(
         None, FORMS, "2 for images, 3 for volumes (default: as the labels say)", type=int, choices=(2, 3)
@@ -104,12 +108,15 @@ class AuditOptions:
         metavar="COLUMN|REGEX",
     )
     clusters: str | None = option(
-        None, GROUPS, "of the table, or on names: patients or films, resampled whole", metavar="COLUMN|REGEX"
+        None,
+        GROUPS,
+        "a column of --table, or a regular expression on names: images of one patient or film, which count as one",
+        metavar="COLUMN|REGEX",
     )
     unit: str | None = option(
         None,
         GROUPS,
-        "of segments (default class, of COCO's instance)",
+        "what a segment is (default class; for COCO's instances, instance)",
         choices=("class", "component", "instance"),
     )
     min_size: str | float | None = option(

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import jax
 import numpy as np
 
-from flipjax.audit.formats import registry
+from flipjax.audit.formats import pictures, registry
 from flipjax.audit.formats.arrays import INTENSITIES, StoredArray
 from flipjax.audit.formats.names import files_below, is_hidden, name_files, suffix_of
 from flipjax.audit.formats.problems import AuditError, BrokenFileError, raise_broken
@@ -173,7 +173,7 @@ def _readers_of(folder: Path, labels: Source, pattern: re.Pattern[str] | None) -
     names = tuple(labels.images)
     if labels.spatial_ndim == 2:
         photos = find_photos(folder, names, pattern)
-        return {name: functools.partial(registry.read_photo, photo) for name, photo in photos.items()}
+        return {name: functools.partial(pictures.read_photo, photo) for name, photo in photos.items()}
     volumes = find_volumes(folder, names, pattern)
     return {name: functools.partial(read_intensities, volume) for name, volume in volumes.items()}
 
@@ -204,7 +204,7 @@ def find_photos(folder: Path, names: Sequence[str], pattern: re.Pattern[str] | N
     broken = []
     for name in names:
         try:
-            registry.check_photo(folder / photos[name])
+            pictures.check_photo(folder / photos[name])
         except BrokenFileError as error:
             broken.append(error)
     raise_broken(broken)

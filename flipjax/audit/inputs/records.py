@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.audit.formats.label_maps import IGNORED
+from flipjax.audit.formats.pictures import read_photo
 from flipjax.audit.formats.problems import AuditError, BrokenFileError
-from flipjax.audit.formats.registry import read_photo
 from flipjax.audit.inputs.pairs import Pair
 from flipjax.metrics.inputs.classes import LabelSpec, check_background
 from flipjax.metrics.inputs.host import Outputs

@@ -108,7 +108,9 @@ def _whole_lines(audit: Audit, outcome: str, key: str) -> list[str]:
         named = images
     others = [audit.class_names[c] for c in most_first[MOST_CLASSES:]]
     if others:
-        words = "is missed" if outcome == "miss" else "flips"
+        words = "flips"
+        if outcome == "miss":
+            words = "is missed"
         lines.append(f"A whole segment of {listed(others)} {words}, too.")
     return lines
 
@@ -181,9 +183,13 @@ def _group_line(audit: Audit, row: GroupFlip) -> str:
     flip = with_interval(cells, "flip", form=".1%")
     value, low, high = DIFFERENCE_COLUMNS
     difference = with_interval(cells, value, low, high, form="+.3f")
-    direction = "more" if row.difference.value > 0 else "less"
+    direction = "less"
+    if row.difference.value > 0:
+        direction = "more"
     images = audit.measured.image_noun
-    unit = images if audit.clusters is None else "clusters"
+    unit = images
+    if audit.clusters is not None:
+        unit = "clusters"
     return (
         f"{row.class_name} flips {direction} in {row.group}: {flip} ({row.images} {images}) against "
         f"{cells['others']:.1%} elsewhere ({row.other_images}): {difference}, q {q_text(row.q)} over {unit}."

@@ -80,7 +80,7 @@ def claim_folder(folder: Path) -> None:
 
 
 def mark_failed(folder: Path, error: str, *, name: str = "summary.json", program: str = PROGRAM) -> None:
-    """Replaces the summary of an earlier call in the folder, so that its gates do not pass for those of a failed one.
+    """Replaces the summary of an earlier call in the folder, so that its limits do not pass for those of a failed one.
 
     Args:
         folder: the output folder; if it holds no summary of the program, nothing is written.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,22 @@ from flipjax.support.frames import DIGITS
 MOST_PAIRS = 400
 """Pairs of classes that have a row and an interval, at most: those with the most flipped pixels."""
 
+COLUMNS = (
+    "class",
+    "group",
+    "images",
+    "flip",
+    "low",
+    "high",
+    "others",
+    "others_images",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p",
+    "q",
+)
+"""The columns of flips_by_group.csv, see `group_table`."""
 ImagesByGroup = Mapping[str, Mapping[int, np.ndarray]]
 """Images, int64 indices, by the name of their group (a scene; or `common`, `rare`), then by class."""
 
@@ -130,25 +146,22 @@ class GroupFlip:
 
     def row(self) -> dict[str, object]:
         """Returns the row of flips_by_group.csv."""
-        return {column: value_of(self) for column, value_of in COLUMNS.items()}
-
-
-COLUMNS: Mapping[str, Callable[[GroupFlip], object]] = {
-    "class": lambda row: row.class_name,
-    "group": lambda row: row.group,
-    "images": lambda row: row.images,
-    "flip": lambda row: row.here.value,
-    "low": lambda row: row.here.low,
-    "high": lambda row: row.here.high,
-    "others": lambda row: row.elsewhere.value,
-    "others_images": lambda row: row.other_images,
-    "difference": lambda row: row.difference.value,
-    "difference_low": lambda row: row.difference.low,
-    "difference_high": lambda row: row.difference.high,
-    "p": lambda row: row.p,
-    "q": lambda row: row.q,
-}
-"""The columns of flips_by_group.csv, and the value of a comparison in each."""
+        difference = self.difference
+        return {
+            "class": self.class_name,
+            "group": self.group,
+            "images": self.images,
+            "flip": self.here.value,
+            "low": self.here.low,
+            "high": self.here.high,
+            "others": self.elsewhere.value,
+            "others_images": self.other_images,
+            "difference": difference.value,
+            "difference_low": difference.low,
+            "difference_high": difference.high,
+            "p": self.p,
+            "q": self.q,
+        }
 
 
 def compare_groups(
@@ -254,9 +267,11 @@ def _corrected(rows: Sequence[GroupFlip]) -> list[GroupFlip]:
     for row in rows:
         q = 1.0
         if row.flips:
-            # The comparison that repeats another has its q.
-            name = row.rivals[0] if row.repeats else row.group
-            q = q_values.get((row.class_name, name), math.nan)
+            group = row.group
+            if row.repeats:
+                # It has the q of the comparison that it mirrors.
+                [group] = row.rivals
+            q = q_values.get((row.class_name, group), math.nan)
         completed.append(dataclasses.replace(row, q=q))
     return completed
 
@@ -287,8 +302,9 @@ def group_table(compared: Sequence[GroupFlip]) -> pd.DataFrame:
     `low`, `high`; `others`, that of the other groups, with `others_images`; `difference`, `difference_low`,
     `difference_high`; `p` and `q`.
     """
-    # Of no rows, pandas would make no columns.
-    table = pd.DataFrame([row.row() for row in compared if not row.repeats], columns=list(COLUMNS))
+    table = pd.DataFrame([row.row() for row in compared if not row.repeats])
+    if table.empty:
+        return pd.DataFrame(columns=COLUMNS)
     # How far the interval lies from 0. Where it holds 0, the larger difference comes first.
     bound = np.nan_to_num(np.maximum(table["difference_low"], -table["difference_high"]), nan=0)
     bound = np.maximum(bound, 0)

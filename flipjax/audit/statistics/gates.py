@@ -1,4 +1,4 @@
-"""Gates: limits on the numbers of an audit, of a comparison or of a metric, which fail a call in CI."""
+"""Limits on the numbers of an audit, of a comparison or of a metric, which fail a call in CI."""
 
 import dataclasses
 import math
@@ -74,7 +74,7 @@ class Gate:
         return f"{self}: found {self.value:.6g}"
 
     def __str__(self) -> str:
-        """Returns the gate as it is typed."""
+        """Returns the limit as it is typed."""
         return f"{self.option} {self.name}={self.limit:g}"
 
     def as_json(self) -> dict[str, object]:
@@ -86,7 +86,7 @@ class Gate:
 
 
 def make_gates(above: Limits | None, below: Limits | None) -> list[Gate]:
-    """Returns a gate for each limit, in order.
+    """Returns the limits of both options, in order.
 
     Example:
         >>> [str(gate) for gate in make_gates([("fg_flip", 0.05), ("fg_flip:high", 0.1)], {"fg_correct": 0.8})]
@@ -110,11 +110,11 @@ def _pairs(limits: Limits | None) -> list[tuple[str, float]]:
 
 
 def check_gates(gates: Sequence[Gate], keys: Collection[str], *, forms: str = FORMS) -> None:
-    """Raises AuditError for a gate on none of the `keys`, or a limit that is no number.
+    """Raises AuditError for a limit on none of the `keys`, or one that is no number.
 
     Args:
         gates: of `make_gates`.
-        keys: that a gate may limit.
+        keys: that a limit may name.
         forms: of the keys that are too many for the message, which it shows.
     """
     for option in (ABOVE, BELOW):
@@ -131,7 +131,7 @@ def check_gates(gates: Sequence[Gate], keys: Collection[str], *, forms: str = FO
 def try_gates(
     gates: Sequence[Gate], values: Mapping[str, SummaryValue], intervals: Mapping[str, SummaryInterval]
 ) -> list[Gate]:
-    """Returns gates, checked by `check_gates`, with the numbers or the ends of intervals that they limit.
+    """Returns limits, checked by `check_gates`, with the numbers or the ends of intervals that they are on.
 
     Example:
         >>> [gate] = try_gates([Gate(ABOVE, "fg_flip:high", 0.1)], {"fg_flip": 0.0}, {"fg_flip": (0.0, 0.708)})
@@ -140,12 +140,12 @@ def try_gates(
     """
     tried = []
     for gate in gates:
-        # Without a number, or without an interval, a gate fails.
+        # Without a number, or without an interval, a limit fails.
         value = values.get(gate.key, math.nan)
         if gate.end:
             low, high = intervals.get(gate.key, (math.nan, math.nan))
             value = low if gate.end == "low" else high
-        # Keys of lists are no gates.
+        # No limit is on a list.
         assert not isinstance(value, list)
         tried.append(dataclasses.replace(gate, value=float(value)))
     return tried
@@ -168,7 +168,7 @@ def try_limits(
         fail_below: lower limits, likewise.
 
     Returns:
-        A gate for each limit, in order, that says whether it is `passed`, and in a `line` what was found.
+        Each limit, in order, which says whether it is `passed`, and in a `line` what was found.
 
     Raises:
         AuditError: a key that the summary lacks, or a limit that is no number.
@@ -199,7 +199,7 @@ def try_limits(
 
 
 def failures(gates: Sequence[Gate]) -> list[str]:
-    """Returns a line per failed gate."""
+    """Returns a line for each limit that failed."""
     return [gate.line for gate in gates if not gate.passed]
 
 
@@ -218,13 +218,13 @@ def limits_in_words(gates: Sequence[Gate]) -> list[str]:
 
 
 def write_junit(path: Path, suite: str, gates: Sequence[Gate], *, error: str = "") -> None:
-    """Writes gates as a JUnit report, a test case each, which CI systems show.
+    """Writes limits as a JUnit report, a test case each, which CI systems show.
 
     Args:
         path: the file.
         suite: the name of the test suite, such as `flipjax audit`.
         gates: of `try_gates`.
-        error: what ended the call before its gates were tried, as a test case of its own.
+        error: what ended the call before its limits were tried, as a test case of its own.
     """
     errors = 0
     if error:

@@ -1,4 +1,4 @@
-"""`decomposition.npz`: what each image of an audit left behind, which `flipjax audit --compare` reads."""
+"""The file `decomposition.npz` of an audit: what was counted of each image, which `flipjax audit --compare` reads."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from flipjax.audit.statistics.results import Audit
 from flipjax.support.npz import NamedArrays, array
 
 STORED = "decomposition.npz"
-"""The file."""
+"""Name of the file in the folder of an audit."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AuditedImages(NamedArrays):
-    """What each of n images of C classes left behind. Earlier versions stored no segments and no sizes of pixels.
+    """What was counted of n images of C classes. Files of earlier versions lack segments and sizes of pixels.
 
     Attributes:
         confusion: pixels by truth and prediction.

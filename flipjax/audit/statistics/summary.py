@@ -118,7 +118,7 @@ def _pixel_summary(weighted: Images, measured: Measurements, *, samples: int) ->
 
 
 def known_keys(class_names: Sequence[str], background: Background, groups: ImageGroups, anatomy: Anatomy) -> set[str]:
-    """Returns the keys of the numbers of an audit with these classes and groups, which a gate may limit.
+    """Returns the keys of the numbers of an audit with these classes and groups, which a limit may name.
 
     Args:
         class_names: of all C classes.

@@ -1,7 +1,7 @@
 """Reads a pool from a TFDS data set, such as one made by `flipjax data prepare`.
 
-`load_tfds` finds the folder of the data set (`find_data_set`), opens it (`_open_data_set`), lists the names of its
-examples (`_catalog_of`), and hands the catalog with a function that reads an item (`_reader_of`) to
+`load_tfds` finds the folder of the data set (`flipjax.data.sources.tfds_folders`), opens it (`_open_data_set`), lists
+the names of its examples (`_catalog_of`), and hands the catalog with a function that reads an item (`_reader_of`) to
 `flipjax.data.store`, which decodes the images and caches them. `list_tfds` stops at the catalog.
 
 A feature that the catalog needs, as class and scene, is opened in `_open_data_set`, read into `_Example`, and becomes a
@@ -12,7 +12,6 @@ TensorFlow Datasets is imported only to read a data set; TensorFlow is not neede
 """
 
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,19 +26,14 @@ from flipjax.data.decoding import images
 from flipjax.data.decoding.images import Pixels
 from flipjax.data.part_names import FREE, PARTS
 from flipjax.data.pool import Catalog, Pool, PoolItem
+from flipjax.data.sources.tfds_folders import SCENES, find_data_set
 from flipjax.data.store import Reader, names_of
-from flipjax.support.files import read_json, sha256
+from flipjax.support.files import sha256
 from flipjax.support.restoring import imports_leave_no_trace
 from flipjax.support.terminal import listed, printable
 
-DEFAULT_CONFIGURATIONS = {"coco_cd": "photos", "waterbirds_seg": "cutouts"}
-"""The configuration of each of flipjax's own builders that is read unless another is named."""
-SCENES = "scenes"
-"""The split with the scene photos of a composite data set."""
 PART_OF_NAME = {"train": 0, "validation": 1, "val": 1, "test": 2}
 """The part, as in `PoolItem.part`, that a split or a value of the feature `part` names."""
-INFO = "dataset_info.json"
-"""Name of the file in which TFDS describes a data set."""
 MASKS_SAMPLED = 16
 """Masks of one class that are read to see whether masks hold labels or one foreground value."""
 BINARY_VALUES = (1, 255)
@@ -92,75 +86,6 @@ def list_tfds(spec: PoolSpec) -> Catalog:
     if catalog is None:
         catalog, _ = _catalog_and_reader(folder, spec)
     return catalog
-
-
-def find_data_set(spec: PoolSpec) -> Path:
-    """Returns the folder of a data set.
-
-    Raises:
-        ConfigError: it does not exist, with a list of all data sets.
-    """
-    data_dir = data_dir_of(spec.data_dir)
-    root = spec.root
-    advice = ""
-    if spec.name in DEFAULT_CONFIGURATIONS:
-        root = _root_of_builder(spec, data_dir)
-        advice = f"; flipjax data prepare {spec.name} makes one"
-    name, _, version = root.partition(":")
-    # TFDS begins the name of a version with a dot while it is being made.
-    version_pattern = version or "[!.]*"
-    folders = [path.parent for path in (data_dir / name).glob(f"{version_pattern}/{INFO}")]
-    if folders:
-        return max(folders, key=_version_of)
-    expected = f"NAME/CONFIG:VERSION of a data set in {data_dir}: {listed(_data_sets_in(data_dir))}{advice}"
-    raise ConfigError("config.pool.root", expected, repr(root))
-
-
-def _root_of_builder(spec: PoolSpec, data_dir: Path) -> str:
-    """Returns NAME/CONFIG:VERSION of a data set of flipjax's own builder, of which `root` may leave out NAME.
-
-    Without `root` it is the only configuration in the folder, or the builder's default.
-    """
-    root = spec.root
-    if not root:
-        configurations = [path.name for path in (data_dir / spec.name).glob("[!.]*")]
-        root = DEFAULT_CONFIGURATIONS[spec.name]
-        if len(configurations) == 1:
-            root = configurations[0]
-    return f"{spec.name}/{root.removeprefix(f'{spec.name}/')}"
-
-
-def _version_of(folder: Path) -> list[int]:
-    """Returns the version of a data set, by which folders sort."""
-    return [int(part) for part in folder.name.split(".") if part.isdigit()]
-
-
-def _data_sets_in(data_dir: Path) -> list[str]:
-    """Returns the names of all data sets, NAME/CONFIG:VERSION, without those that are being made."""
-    names = []
-    for depth in ("*/*", "*/*/*"):
-        for path in data_dir.glob(f"{depth}/{INFO}"):
-            folder = path.parent.relative_to(data_dir)
-            if not any(part.startswith(".") for part in folder.parts):
-                names.append(f"{folder.parent.as_posix()}:{folder.name}")
-    return sorted(names)
-
-
-def data_dir_of(text: str) -> Path:
-    """Returns the folder of TFDS data sets that a text names, by default that of TFDS."""
-    return Path(text or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-
-
-def stored_bytes(spec: PoolSpec) -> int | None:
-    """Returns the size of the pool's uint8 arrays from the data set's info, or None without a data set."""
-    try:
-        info = read_json(find_data_set(spec) / INFO)
-        examples = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    scenes = examples.pop(SCENES, 0)
-    shapes = store.shapes_of(sum(examples.values()), scenes, spec.size)
-    return sum(int(np.prod(shape)) for shape in shapes.values())
 
 
 def _key_of_cache(folder: Path, spec: PoolSpec) -> str:

@@ -136,9 +136,9 @@ def _paired_photos(
 
 
 def fold_numbers(groups: np.ndarray, clusters: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
-    """Deals images to folds so that each fold holds about as many of each group; clusters are never divided.
+    """Assigns images to folds so that each fold holds about as many of each group; clusters are never divided.
 
-    Images that are each their own cluster are dealt in turn, so that sizes differ by at most one. Larger clusters go,
+    Images that are each their own cluster take turns, so that sizes differ by at most one. Larger clusters go,
     the largest first, to the fold that has the least of their groups.
 
     Args:
@@ -166,7 +166,7 @@ def fold_numbers(groups: np.ndarray, clusters: np.ndarray, *, folds: int, seed: 
 
 
 def _deal_images(groups: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
-    """Deals the images of one group after the other to folds in turn; int32 (n,)."""
+    """Assigns the images of one group after the other to folds in turn; int32 (n,)."""
     fold_of_image = np.empty(len(groups), np.int32)
     dealt = 0
     for group in np.unique(groups):
@@ -177,7 +177,7 @@ def _deal_images(groups: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
 
 
 def _deal_clusters(groups: np.ndarray, clusters: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
-    """Deals clusters, the largest first, to the fold that has the least of their groups; int32 (n,)."""
+    """Assigns clusters, the largest first, to the fold that has the least of their groups; int32 (n,)."""
     names, cluster_of_image, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     counts = np.zeros((len(names), groups.max() + 1))
     np.add.at(counts, (cluster_of_image, groups), 1)

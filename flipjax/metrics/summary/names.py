@@ -157,7 +157,7 @@ AUDIT_KEYS = (
     "flip_other",
     "least_group_q",
 )
-"""Keys of an audit that are gates beside those of a sweep."""
+"""Keys of an audit that limits may name beside those of a sweep."""
 PER_CLASS_OF_AUDITS = ("iou/", "dice/", "flip/", "miss/", "flipped_segments/", "missed_segments/")
 """Beginnings of the keys of an audit that each class has."""
 AUDIT_QUANTITIES = {key: QUANTITIES[key] for key in AUDIT_KEYS}

@@ -27,11 +27,11 @@ AUROCS = ("risk_auroc", "swap_auroc")
 class Resamples:
     """Intervals of quantities of a run's members over the test images, computed lazily.
 
-    Images of one object count as one, and all members of a cell see the same resamples.
+    Images of one object count as one, and all members of a result file see the same resamples.
     """
 
     def __init__(self, cells: Mapping[str, Cell], *, samples: int = SAMPLES):
-        """Takes cells by their path, as `StoredRun.cells`, and the number of resamples."""
+        """Takes result files by their path, as `StoredRun.cells`, and the number of resamples."""
         self._cells = cells_by_member(cells)
         self._samples = samples
         # The weights of images in each resample, by the identity of the cell.
@@ -65,7 +65,7 @@ class Resamples:
     def _resampled_values(self, cell: Cell, images: Images) -> dict[str, np.ndarray]:
         """Returns the value (samples,) of each of RESAMPLED on each resample of a member's images, by key.
 
-        All members of a cell share the resamples, so that differences are paired.
+        All members of a result file share the resamples, so that differences are paired.
         """
         if id(cell) not in self._draws:
             generator = np.random.default_rng(0)

@@ -347,7 +347,7 @@ def find_tracker(name: str, *, project: str, group: str) -> Tracker:
         hint = f"one of {', '.join(TRACKERS)}"
         if near:
             hint += f"; the nearest is {near[0]}"
-        raise ConfigError("--track", hint, name)
+        raise ConfigError("--track", hint, name or "no name")
     return TRACKERS[name](project, group, importlib.import_module(name))
 
 

@@ -1,7 +1,7 @@
 """The record of a run, config.json, as the sweep that makes the run reads and writes it.
 
 It says what was asked for, each start of the command, and what later starts must have in common with the first: the
-pool and the library of convolutions.
+pool, the library of convolutions and the form in which members train.
 """
 
 import contextlib
@@ -82,6 +82,15 @@ class RunRecord:
         """Records the library of a program's convolutions at its first start, and returns that one ever after."""
         with _changed(self.path) as record:
             return record.setdefault("convolutions", {}).setdefault(program.name, library)
+
+    def form_of(self, program: Program) -> str | None:
+        """Returns the form in which a program's members train, if a start has recorded it."""
+        return read_own_record(self.path).get("map", {}).get(program.name)
+
+    def settle_form(self, program: Program, form: str) -> str:
+        """Records the form in which a program's members train, unless a start has, and returns the recorded one."""
+        with _changed(self.path) as record:
+            return record.setdefault("map", {}).setdefault(program.name, form)
 
 
 @contextlib.contextmanager

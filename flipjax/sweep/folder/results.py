@@ -63,7 +63,7 @@ def gallery_size(groups: Groups) -> int:
 
 
 def results_of_members(program: Program, cells: Mapping[str, Cell]) -> MemberResults | None:
-    """Returns the results of the stored members, from the cell of each, in the program's order; None without any."""
+    """Returns the results of the stored members, from their result files, in the program's order; None without any."""
     parts = [cell.results.take(members) for cell, members in _with_members(cells)]
     if not parts:
         return None
@@ -71,7 +71,7 @@ def results_of_members(program: Program, cells: Mapping[str, Cell]) -> MemberRes
 
 
 def _with_members(cells: Mapping[str, Cell]) -> list[tuple[Cell, list[str]]]:
-    """Returns each cell once, with those of its members whose cell it is in `cells`."""
+    """Returns each result file once, with those of its members whose file it is in `cells`."""
     members_of = []
     for cell in {id(cell): cell for cell in cells.values()}.values():
         members_of.append((cell, [name for name in cell.members if cells.get(name) is cell]))
@@ -79,7 +79,7 @@ def _with_members(cells: Mapping[str, Cell]) -> list[tuple[Cell, list[str]]]:
 
 
 def merge_parts(workdir: Workdir, program: Program, cells: Mapping[str, Cell]) -> dict[str, Cell]:
-    """Writes one file for a program with all members stored, and removes the parts; returns the members' cells then."""
+    """Writes one result file for a program with all members stored, and removes its parts; returns it by member."""
     folder = workdir.results_of(program) / "parts"
     results = results_of_members(program, cells)
     if results is None or len(cells) < len(program.names) or not folder.is_dir():

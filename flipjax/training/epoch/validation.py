@@ -1,4 +1,7 @@
-"""Validation: what selects a member's weights after an epoch, measured on the validation images."""
+"""Validation: measures a member on the validation images after an epoch, and scores it for each selection rule.
+
+A selection rule (`config.train.selection`) keeps the weights of the epoch with its lowest score.
+"""
 
 from typing import NamedTuple
 
@@ -35,14 +38,14 @@ class Validation(NamedTuple):
     worst_group_iou: jax.Array
     """The lowest IoU over groups, each of its own class."""
     flip: jax.Array
-    """Fraction of the true foreground."""
+    """Flipped pixels as a fraction of the true foreground of all images."""
     risk: jax.Array
     """Mean flip-risk in nats over images that have one; needs no labels."""
     cross_entropy: jax.Array
     """The cross-entropy in nats, averaged over groups with equal weights: one scale for all methods."""
 
     def scores(self, epoch: jax.Array) -> dict[str, jax.Array]:
-        """Returns the score minimised by each selection rule; NaN is never selected."""
+        """Returns the score that each selection rule minimises; an epoch whose score is NaN is never kept."""
         return {
             "val_loss": self.loss,
             "val_loss_at_rho": self.loss_at_rho,
@@ -57,65 +60,78 @@ class Validation(NamedTuple):
 def validate(
     experiment: Experiment, member: Member, pool: Pool, state: State, table: Table
 ) -> tuple[Validation, jax.Array]:
-    """Validates a member on an evaluation table, in evaluation mode.
-
-    A member with DFR is selected on the images not used for the refit.
+    """Measures a member on an evaluation table, in evaluation mode.
 
     Returns:
-      The validation, and the group weights, which only the reference's GroupDRO updates here.
+      The validation, and the member's group weights (G,), which only the reference's GroupDRO updates here.
     """
-    image_losses, cross_entropies, decomposition = _measure(experiment, member, pool, state.evaluated, table)
+    images = _measure_images(experiment, member, pool, state.evaluated, table)
     groups = jnp.asarray(table.groups)
     count = experiment.groups.count
-    # 1 for images that select, 0 for those that DFR refits the head on.
+    # 1 for images that select. Those that DFR refits the head on have 0 in a member with DFR, whose knob is 1.
     selecting = jnp.where(jnp.asarray(table.refit), 1 - member.knobs.dfr, 1.0)
-    group_losses, _ = losses.group_means(image_losses, groups, num_groups=count, weights=selecting)
-    group_entropies, _ = losses.group_means(cross_entropies, groups, num_groups=count, weights=selecting)
+    group_losses, _ = losses.group_means(images.loss, groups, num_groups=count, weights=selecting)
+    group_entropies, _ = losses.group_means(images.cross_entropy, groups, num_groups=count, weights=selecting)
     loss = group_losses.mean()
     training_counts = jax.nn.one_hot(member.groups, count).sum(0)
-    loss_at_rho = _sum_over_groups(group_losses, training_counts) / len(member.groups)
-    cross_entropy = _sum_over_groups(group_entropies, jnp.ones(count)) / count
+    loss_at_rho = _weighted_sum(group_losses, training_counts) / len(member.groups)
+    cross_entropy = _weighted_sum(group_entropies, jnp.ones(count)) / count
     group_weights = state.group_weights
     if "dro_reference" in experiment.active_knobs:
-        robust, moved = losses.reference_validation(
-            image_losses, groups, group_weights, step_size=member.knobs.dro_step, batch_size=experiment.train.batch_size
+        robust_loss, new_group_weights = losses.reference_validation(
+            images.loss, groups, group_weights, step_size=member.knobs.dro_step, batch_size=experiment.train.batch_size
         )
         is_reference = member.knobs.dro_reference > 0
-        loss = jnp.where(is_reference, robust, loss)
-        group_weights = jnp.where(is_reference, moved, group_weights)
-    confusion = decomposition.confusion * selecting[:, None, None]
-    has_risk = (selecting > 0) & jnp.isfinite(decomposition.flip_risk)
+        loss = jnp.where(is_reference, robust_loss, loss)
+        group_weights = jnp.where(is_reference, new_group_weights, group_weights)
+    confusion = images.decomposition.confusion * selecting[:, None, None]
+    has_risk = (selecting > 0) & jnp.isfinite(images.decomposition.flip_risk)
     validation = Validation(
         loss=loss,
         loss_at_rho=loss_at_rho,
         worst_group_iou=_worst_group_iou(experiment, confusion, groups),
         flip=pixel_ratios(confusion.sum(0)).flip.value,
-        risk=jnp.where(has_risk, decomposition.flip_risk, 0.0).sum() / has_risk.sum(),
+        risk=jnp.where(has_risk, images.decomposition.flip_risk, 0.0).sum() / has_risk.sum(),
         cross_entropy=cross_entropy,
     )
     return validation, group_weights
 
 
-def _measure(
+class _ImageMeasures(NamedTuple):
+    """What is measured of each of n images."""
+
+    loss: jax.Array
+    """The loss of the member's own method, (n,)."""
+    cross_entropy: jax.Array
+    """In nats, (n,)."""
+    decomposition: metrics.Decomposition
+    """Confusion matrices (n, C, C) and summed flip-risk (n,)."""
+
+
+def _measure_images(
     experiment: Experiment, member: Member, pool: Pool, weights: Weights, table: Table
-) -> tuple[jax.Array, jax.Array, metrics.Decomposition]:
-    """Returns the member's own loss (n,), the cross-entropy (n,) and the decomposition of each image of a table."""
+) -> _ImageMeasures:
+    """Returns the measures of a table's images, which show the cue at the member's strength."""
     pool = at_strength(pool, member.cue_strength)
     own_losses = functions_of(experiment.train.loss)
 
-    def of_batch(batch: jax.Array) -> tuple[jax.Array, jax.Array, metrics.Decomposition]:
+    def measure(batch: jax.Array) -> _ImageMeasures:
         rows = batch[:, :2]
         groups = batch[:, 2]
         images, masks = gather(pool, rows)
         logits = logits_of(experiment, weights, inputs_of(pool, rows, images))
-        image_losses = losses.image_loss(logits, masks, groups, member.knobs, own_losses=own_losses)
-        return image_losses, losses.cross_entropy(logits, masks), metrics.decompose(logits, masks)
+        return _ImageMeasures(
+            loss=losses.image_loss(logits, masks, groups, member.knobs, own_losses=own_losses),
+            cross_entropy=losses.cross_entropy(logits, masks),
+            decomposition=metrics.decompose(logits, masks),
+        )
 
+    # One array, as `map_batches` takes: a table's rows and, in a third column, its groups.
     rows_and_groups = jnp.concatenate([jnp.asarray(table.rows), jnp.asarray(table.groups)[:, None]], axis=1)
-    return map_batches(of_batch, rows_and_groups, largest=evaluation_batch(experiment))
+    return map_batches(measure, rows_and_groups, largest=evaluation_batch(experiment))
 
 
-def _sum_over_groups(values: jax.Array, weights: jax.Array) -> jax.Array:
+def _weighted_sum(values: jax.Array, weights: jax.Array) -> jax.Array:
     """Returns the weighted sum of values (G,), one group after another.
 
     XLA does not fuse across a loop, so this sum rounds identically for one member and for many.

@@ -152,6 +152,7 @@ def logits_of(experiment: Experiment, weights: Weights, images: jax.Array) -> ja
     """Returns logits (B, H, W, C) of images (B, H, W, 3) in evaluation mode, always computed in float32.
 
     Example:
+        >>> from flipjax.config import ModelSpec
         >>> experiment = Experiment(model=ModelSpec(width=4, depth=1))
         >>> weights = jax.eval_shape(lambda: first_weights(experiment, jax.random.key(0), NO_WEIGHTS))
         >>> images = jax.ShapeDtypeStruct((2, 16, 24, 3), jnp.float32)

@@ -19,7 +19,7 @@ from flipjax.training.network.forward import BATCH
 Tree = TypeVar("Tree")
 
 AXIS = "members"
-"""The axis of a mesh over whose devices members are dealt."""
+"""The axis of a mesh over whose devices members are divided."""
 PACKED = (*SMALL, FROZEN)
 """Networks whose members can run side by side in channels."""
 DEFAULT_WIDTH = 16
@@ -44,12 +44,12 @@ class Layout:
 
     @property
     def devices(self) -> int:
-        """Number of devices over which members are dealt; devices that share batches count as one."""
+        """Number of devices over which members are divided; devices that share batches count as one."""
         return self.mesh.shape[AXIS]
 
 
 def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batch_size: int = 1) -> Layout:
-    """Returns the layout for a number of members of a model; see `PopulationSpec` for `auto`.
+    """Returns the layout for a number of members of a model, under vmap where their form has not been measured yet.
 
     `auto` convolutions are XLA's: the choice depends on a program's length, which this does not know.
 
@@ -63,7 +63,7 @@ def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batc
     available = spec.devices or len(devices)
     sharing = _devices_of_a_batch(spec, platform=platform, available=available, members=members, batch_size=batch_size)
     count = min(available // sharing, members)
-    form = form_of(spec, model=model)
+    form = known_form(spec, model=model) or "vmap"
     width = min(spec.width or DEFAULT_WIDTH, math.ceil(members / count))
     if form == "packed":
         # A power of two, so that a pack's chunks hold equal numbers of members at every level.
@@ -119,25 +119,20 @@ def library_of(program: Program, spec: PopulationSpec, *, n_train: int, started:
     return faster_library(experiment.model, pixels=passes * experiment.pool.size**2)
 
 
-def form_of(spec: PopulationSpec, *, model: str) -> str:
-    """Returns how members of a model run on a device: loop, vmap or packed; see `PopulationSpec` for `auto`.
+def known_form(spec: PopulationSpec, *, model: str) -> str | None:
+    """Returns how members of a model run on a device: loop, vmap or packed; None where it is to be measured.
 
     Raises:
       ConfigError: the model has no packed form.
     """
     form = spec.map
-    if form == "auto":
-        form = _fastest_form(model)
     if form == "packed" and model not in PACKED:
-        raise ConfigError("config.population.map", f"auto, loop or vmap for model.name {model}", form)
-    return form
-
-
-def _fastest_form(model: str) -> str:
-    """Returns the form of `auto` on the devices that JAX has here."""
-    if jax.default_backend() == "cpu":
+        raise ConfigError("config.population.map", f"auto, measured, loop or vmap for model.name {model}", form)
+    if form == "auto" and jax.default_backend() == "cpu":
         return "loop"
-    return "packed" if model in PACKED else "vmap"
+    if form in ("auto", "measured"):
+        return None
+    return form
 
 
 def replicate(layout: Layout, tree: Tree) -> Tree:
@@ -157,7 +152,7 @@ def shapes_of(layout: Layout, tree: PyTree, *, members: int | None = None) -> Py
 
 
 def shard(layout: Layout, local: Callable, *specs: P) -> Callable:
-    """Maps a function over each device's members; `specs` set which arguments are dealt and which are shared."""
+    """Maps a function over each device's members; `specs` set which arguments are divided and which are shared."""
     # The compiler handles the batch axis, summing gradients and statistics over it.
     return jax.shard_map(local, mesh=layout.mesh, in_specs=specs, out_specs=P(AXIS), axis_names={AXIS}, check_vma=False)
 

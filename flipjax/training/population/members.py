@@ -1,12 +1,13 @@
 """The members of an experiment and their states, stacked so that one compiled program trains them all.
 
-A CPU has one device per core, and each loops over its members; elsewhere `width` members run at once, packed side by
-side in channels (`flipjax.models.packs.pack`) or under vmap. In float32 a member under the loop equals the same member
-trained alone bit for bit; the other forms agree to rounding. With more devices than members, several share each batch
+A CPU has one device per core, and each loops over its members. Elsewhere the fastest form is measured
+(`flipjax.training.population.fastest`): a loop, or `width` members at once, packed side by side in channels
+(`flipjax.models.packs.pack`) or under vmap. In float32 a member under the loop equals the same member trained alone bit
+for bit; the other forms agree to rounding. With more devices than members, several share each batch
 (`flipjax.training.network.forward.deal_batch`).
 
 `flipjax.training.population.epochs` trains them; `flipjax.training.population.selected` evaluates the weights that they
-kept. Their programs take what is dealt to the devices first, then what all of them read.
+kept. Their programs take what is divided among the devices first, then what all of them read.
 """
 
 import dataclasses

@@ -7,6 +7,9 @@
 Writes programs.csv (a row a program: XLA's own static cycles where it estimates them, temporary memory) and
 convolutions.csv (its convolutions as the compiled program prints them). No figure is a speed. Loops count by known
 trips; memory is a member's of those that are at work at once (1 in the loop, 16 at most else).
+
+The loop is compiled first. From its memory follows about what another form needs, by the rule of a sweep
+(`flipjax.training.population.fastest`); a form that the device has no room for is not compiled.
 """
 
 import argparse
@@ -46,6 +49,8 @@ from flipjax.training.network.forward import evaluate
 from flipjax.training.population import epochs as population_run
 from flipjax.training.population import selected as population_selected
 from flipjax.training.population.devices import AXIS, Layout
+from flipjax.training.population.fastest import FormTiming, estimated_memory
+from flipjax.training.population.memory import USED, memory_of
 
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent / "throughput"))
@@ -54,6 +59,7 @@ import layers  # noqa: E402
 WIDTH = 16
 FORMS = ("loop", "vmap", "packed", "shifts")
 PLATFORMS = {"v5e": "tpu", "h100": "cuda"}
+GIGABYTES = {"v5e": 16, "h100": 80}
 
 
 def devices(target):
@@ -216,12 +222,14 @@ def measure(target, program, experiment, members, form):
     at_once = 1 if form == "loop" else min(WIDTH, members)
     row = {"target": target, "program": program, "form": form, "members": members, "dtype": experiment.model.dtype}
     row["kilocycles_a_member"] = f"{cycles(text) / members / 1e3:.0f}" if target == "v5e" else ""
-    row["temporary_mb_a_member"] = f"{compiled.memory_analysis().temp_size_in_bytes / 1e6 / at_once:.1f}"
+    memory = memory_of(compiled)
+    row["temporary_mb_a_member"] = f"{memory.working / 1e6 / at_once:.1f}"
+    row["taken_mb"] = f"{memory.total / 1e6:.1f}"
     flops = (compiled.cost_analysis() or {}).get("flops", 0)
     samples = members * experiment.train.batch_size
     row["mflop_a_sample"] = f"{flops / samples / 1e6:.1f}" if flops and program == "step" else ""
     row["compile_s"] = f"{seconds:.0f}"
-    return row, convolutions(text)
+    return row, convolutions(text), memory
 
 
 def main():
@@ -239,11 +247,21 @@ def main():
     experiment = Experiment()
     experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, dtype=options.dtype))
     programs, rows = [], []
+    limit = USED * GIGABYTES[options.target] * 1e9
     for program in options.program:
-        for form in options.form:
+        loop = FormTiming("loop")
+        for form in sorted(options.form, key=FORMS.index):
             # Of a loop, its body: how often it runs is not known when it is compiled.
             for members in (1,) if form == "loop" else options.members:
-                row, result = measure(options.target, program, experiment, members, form)
+                needed = estimated_memory(loop, width=min(WIDTH, members))
+                if needed > limit:
+                    in_words = f"about {needed / 1e6:.1f} of {limit / 1e6:.1f} MB"
+                    print(form, members, "not compiled:", in_words, flush=True)
+                    continue
+                row, result, memory = measure(options.target, program, experiment, members, form)
+                row["estimated_mb"] = f"{needed / 1e6:.1f}" if needed else ""
+                if form == "loop":
+                    loop = FormTiming("loop", memory=memory)
                 print(row, "compiled, not run", flush=True)
                 programs.append(row)
                 rows += [

@@ -15,18 +15,35 @@ from scipy import stats
 
 from flipjax import results
 from flipjax.data.sources import flips
+from flipjax.results.rows import CLASSES_NOT_LEARNT, LEFT_OUT
 
 TABLE = pathlib.Path(__file__).with_name("results.csv")
-COLUMNS = ["form", "rho", "entry", "seeds", "flip_rare", "low", "high", "flip_common", "correct_rare", "iou", "command"]
+COLUMNS = [
+    "form",
+    "rho",
+    "entry",
+    "seeds",
+    "learnt",
+    "flip_rare",
+    "low",
+    "high",
+    "flip_common",
+    "correct_rare",
+    "iou",
+    "command",
+]
+"""Of the table; `learnt` counts the seeds whose network has learnt the classes."""
 
 
 def rows_of(name: str, source: pathlib.Path, command: str) -> pd.DataFrame:
     """Returns a row for each rho and method of a source: means over seeds, and Student's interval of Flip (rare)."""
-    members = pd.read_csv(source) if source.is_file() else results.load(source).results
+    members = pd.read_csv(source) if source.is_file() else results.load(source).members
     if "split" in members:
         members = members[members["split"] == "test"]
     if "selection" in members:
         members = members[members["selection"] == members["selection"].iloc[0]]
+    if "status" not in members:
+        members = members.assign(status="finished")
     groups = {*members["group"]} - {"all", "common", "rare"}
     form = {4: "2 x 2", 16: "4 x 4"}[len(groups)]
     rows = []
@@ -41,6 +58,7 @@ def rows_of(name: str, source: pathlib.Path, command: str) -> pd.DataFrame:
             "rho": rho,
             "entry": f"{name}, {method}",
             "seeds": len(flip),
+            "learnt": int((~rare["status"].isin((CLASSES_NOT_LEARNT, *LEFT_OUT))).sum()),
             "flip_rare": flip.mean(),
             "low": max(0, flip.mean() - half),
             "high": min(1, flip.mean() + half),

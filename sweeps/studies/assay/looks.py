@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flipjax.assays.statistics.contrast import Outcomes, measure_contrast
+from flipjax.assays.statistics.contrast import measure_contrast
+from flipjax.assays.statistics.outcomes import Outcomes
 from flipjax.assays.statistics.units import AssayUnits
 from flipjax.assays.statistics.verdict import NOT_USED, USED, Learnt, judge_contrast
 from flipjax.metrics.statistics.permutation import LEVEL
@@ -71,7 +72,9 @@ def looked_at(images: AssayUnits, tested: Outcomes, *, key: int) -> tuple[int, s
     """Returns the number of looks of an assay that stops once it is sure, and its verdict; '' if none was sure."""
     for count in range(1, len(LOOKS) + 1):
         outcomes = of_seeds(tested, LOOKS[count - 1])
-        contrast = measure_contrast(images, USUAL, outcomes, looks=LOOKS[:count], seed=key, permutations=PERMUTATIONS)
+        contrast = measure_contrast(
+            images, USUAL, outcomes, analyses=LOOKS[:count], seed=key, permutations=PERMUTATIONS
+        )
         assert contrast is not None
         verdict = judge_contrast(contrast, LEARNT, margin=MARGIN, attribute="value")
         if verdict.word in (USED, NOT_USED):

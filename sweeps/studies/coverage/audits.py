@@ -21,13 +21,10 @@ from scipy.stats import false_discovery_control, fisher_exact, norm
 from flipjax.audit.statistics.flips import compare_groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.decomposition import Ratio, divide
-from flipjax.metrics.statistics.intervals import (
-    estimate_rates,
-    paired_differences,
-    paired_mean_difference,
-    pool_clusters,
-)
+from flipjax.metrics.statistics.intervals import estimate_rates
+from flipjax.metrics.statistics.paired import paired_differences, paired_mean_difference
 from flipjax.metrics.statistics.permutation import LEVEL
+from flipjax.metrics.statistics.units import pool_clusters
 from flipjax.support.frames import to_frame, write_csv
 
 HERE = pathlib.Path(__file__).parent

@@ -1,4 +1,4 @@
-"""Number of training images against rho, 512 steps for every member.
+"""Number of training images against rho, 1,024 steps for every member.
 
 Command: python sweeps/studies/make.py dose
 Cost: 120 members in five programs.
@@ -6,7 +6,7 @@ Cost: 120 members in five programs.
 
 from flipjax.config import default_config
 
-STEPS = 512
+STEPS = 1024
 
 
 def get_config():

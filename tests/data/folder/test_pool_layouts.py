@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from data.folder.tree import SIZE, problems_of, spec
-from flipjax.audit.formats.registry import read_photo
+from flipjax.audit.formats.pictures import read_photo
 from flipjax.data.sources.folder import check_folder, load_folder
 
 CLASSES = ("cat", "dog")

@@ -16,7 +16,8 @@ import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.pool import Catalog, Pool, PoolItem
-from flipjax.data.sources.flips.drawing import KINDS, NUMBERS, draw_blossoms, draw_grounds, draw_numbers
+from flipjax.data.sources.flips import blossoms, grounds
+from flipjax.data.sources.flips.exact import NUMBERS, draw_numbers
 from flipjax.data.store import pool_of, with_usual
 from flipjax.support.files import DamagedError
 
@@ -93,7 +94,10 @@ def list_flips(spec: PoolSpec) -> Catalog:
 def _draw_blossoms(number: int) -> np.ndarray:
     """Draws all blossoms of a class."""
     numbers = draw_numbers(1, f"blossoms {number}", (OBJECTS, NUMBERS))
-    parts = [draw_blossoms(KINDS[number], numbers[i : i + AT_ONCE], size=SIZE) for i in range(0, OBJECTS, AT_ONCE)]
+    kind = blossoms.KINDS[number]
+    parts = []
+    for first in range(0, OBJECTS, AT_ONCE):
+        parts.append(blossoms.draw_blossoms(kind, numbers[first : first + AT_ONCE], size=SIZE))
     return np.concatenate(parts)
 
 
@@ -101,10 +105,11 @@ def _draw_grounds(number: int) -> np.ndarray:
     """Draws all grounds of a scene."""
     numbers = draw_numbers(1, f"grounds {number}", (GROUNDS, NUMBERS))
     lattices = draw_numbers(1, f"noise {number}", (GROUNDS, 2, 13, 13))
+    kind = grounds.KINDS[number]
     parts = []
     for first in range(0, GROUNDS, AT_ONCE):
         part = slice(first, first + AT_ONCE)
-        parts.append(draw_grounds(number, numbers[part], lattices[part], size=SIZE))
+        parts.append(grounds.draw_grounds(kind, numbers[part], lattices[part], size=SIZE))
     return np.concatenate(parts)
 
 

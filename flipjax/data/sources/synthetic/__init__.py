@@ -21,7 +21,7 @@ from flipjax.config import PoolSpec
 from flipjax.config.naming import CREATURES, CUES, drawn_names
 from flipjax.data import store
 from flipjax.data.pool import TEXTURE_GREY, Catalog, CueName, Pool, PoolItem
-from flipjax.data.sources.synthetic import creatures, landscapes
+from flipjax.data.sources.synthetic import creatures, landscapes, render
 from flipjax.data.store import with_usual
 from flipjax.support.arrays import Array
 
@@ -130,7 +130,7 @@ def list_synthetic(spec: PoolSpec) -> Catalog:
 
 def _creature(key: jax.Array, kind: jax.Array, *, size: int, drawn: tuple[int, ...]) -> jax.Array:
     """Draws a creature (H, W, 4); `kind` is its index in `drawn`, numbers of CREATURES."""
-    return creatures.render_creature(creatures.draw_creature(key, kind, drawn=drawn), size)
+    return render.render_creature(creatures.draw_creature(key, kind, drawn=drawn), size)
 
 
 def _scene(key: jax.Array, kind: jax.Array, *, size: int, drawn: tuple[int, ...]) -> jax.Array:

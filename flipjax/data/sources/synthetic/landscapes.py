@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.data.sources.synthetic.creatures import PAIR, SUPERSAMPLE, mix
+from flipjax.data.sources.synthetic.creatures import PAIR
+from flipjax.data.sources.synthetic.render import SUPERSAMPLE
+from flipjax.data.sources.synthetic.shapes import mix
 
 Line: TypeAlias = np.ndarray | jax.Array
 """Places along one side of the frame: x (W,) or y (H,), from 0 to 1."""

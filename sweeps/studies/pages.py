@@ -1,0 +1,94 @@
+"""Writes the tables of the studies' pages, and the commit that they are of, from the csv files beside them.
+
+    python sweeps/studies/pages.py
+
+A page has a line `<!-- table: NAME -->` above each table, and a line that begins with "Made by". `tests/sweeps` asks
+that the pages are what this writes, and that a sentence has no number that no table of its page has.
+"""
+
+import dataclasses
+import platform
+import re
+
+import jax
+import pandas as pd
+import tables
+from studies import HERE
+
+from flipjax.support.threads import cores
+
+MARK = re.compile(r"<!-- table: (\w+) -->\n(?:\|.*\n)*")
+MADE_BY = re.compile(r"^Made by.*$", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What a page's numbers are of: a row of made.csv."""
+
+    commit: str
+    """The last commit that changed what decides them."""
+    minutes: float
+    """Of processor time."""
+    machine: str
+    """Cores, Python and JAX."""
+
+    def __str__(self):
+        return (
+            f"Made by commit {self.commit} on {self.machine}, in {self.minutes:.0f} minutes of processor time"
+            " ([how](../make.py))."
+        )
+
+
+def read_made():
+    """Returns the rows of made.csv by study."""
+    rows = pd.read_csv(HERE / "made.csv", dtype={"commit": str}).to_dict("records")
+    return {row.pop("study"): Made(**row) for row in rows}
+
+
+MADE = read_made()
+
+
+def record(study, *, commit, minutes):
+    """Stores what a study was made by; a study that was continued adds to the minutes of the same commit."""
+    made = MADE.get(study)
+    if made is not None and made.commit == commit:
+        minutes += made.minutes
+    machine = f"{cores()} {platform.machine()} cores, Python {platform.python_version()}, JAX {jax.__version__}"
+    MADE[study] = Made(commit, round(minutes), machine)
+    rows = [{"study": name, **dataclasses.asdict(row)} for name, row in MADE.items()]
+    pd.DataFrame(rows).to_csv(HERE / "made.csv", index=False)
+
+
+def renewed(page, study):
+    """Returns a page with its tables and its commit written anew."""
+
+    def table(mark):
+        lines = tables.TABLES[study][mark[1]](HERE / study)
+        return f"<!-- table: {mark[1]} -->\n" + "\n".join(lines) + "\n"
+
+    page = MARK.sub(table, page)
+    if study in MADE:
+        page = MADE_BY.sub(str(MADE[study]), page)
+    return page
+
+
+def strangers(page):
+    """Returns the decimals of a page's sentences that no table of the page has.
+
+    What was done and what was predicted are settings and limits, not results.
+    """
+    tables_of_page = "\n".join(line for line in page.splitlines() if line.startswith("|"))
+    known = set(re.findall(r"\d\.\d+", tables_of_page))
+    results = re.sub(r"^## (?:What was done|Predictions).*?(?=^## |\Z)", "", page, flags=re.MULTILINE | re.DOTALL)
+    sentences = "\n".join(line for line in results.splitlines() if not line.startswith("|"))
+    return [number for number in re.findall(r"(?<![\w.])\d\.\d+", sentences) if number not in known]
+
+
+def main():
+    for study in tables.TABLES:
+        page = HERE / study / "README.md"
+        page.write_text(renewed(page.read_text(), study))
+
+
+if __name__ == "__main__":
+    main()
