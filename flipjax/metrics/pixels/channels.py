@@ -86,9 +86,7 @@ def _widened_channels(outputs: jax.Array) -> list[jax.Array]:
 
 
 @_widened_channels.defjvp
-def _widened_tangents(
-    outputs: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[list[jax.Array], list[jax.Array]]:
+def _widened_tangents(outputs: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
     """Returns the channels and their tangents, which JAX does not see through the bits."""
     changes = [tangents[0][..., c].astype(jnp.float32) for c in range(tangents[0].shape[-1])]
     return _widened_channels(*outputs), changes
