@@ -115,8 +115,7 @@ class Questions:
             else:
                 # Of stored features, as in training: those made anew may round otherwise, and cost the encoder's pass.
                 logits = logits_of(experiment, weights, inputs_of(pool, batch, images))
-                # Without the score `mirror` nobody reads them.
-                mirrored_logits = logits
+                mirrored_logits = None
                 if self.mirror_and_fills:
                     mirrored_logits = _logits_of_mirror_images(experiment, weights, pool, batch, images)
                 log_odds = _log_odds_of_pasted(model, images, logits, scene_layers, fill_layers)
@@ -166,17 +165,17 @@ class Questions:
             images = (1 - pool.strength) * images[0] + pool.strength * images[1]
         return _Scenes(images=images, draw_weights=draw_weights)
 
-    def _scores(self, logits: jax.Array, mirrored_logits: jax.Array) -> dict[str, jax.Array]:
+    def _scores(self, logits: jax.Array, mirrored_logits: jax.Array | None) -> dict[str, jax.Array]:
         """Returns the scores (n,) that `Questions.scores` names, by name.
 
         Args:
             logits: of the images.
-            mirrored_logits: of the mirrored images; read only for the score `mirror`.
+            mirrored_logits: of the mirrored images; None without the score `mirror`.
         """
         computed = {}
         if self.logit_scores:
             computed = metrics.logit_scores(logits)
-        if self.mirror_and_fills:
+        if mirrored_logits is not None:
             computed["mirror"] = intervene.mirror_risk(logits, mirrored_logits)
         # Leaves out flip-risk, which is computed with the others and which the decomposition holds.
         return {name: computed[name] for name in self.scores}
@@ -261,7 +260,7 @@ class _Regions(NamedTuple):
 
 def _make_passes(
     model: Callable, images: jax.Array, scenes: Sequence[jax.Array], fills: Sequence[jax.Array], *, mirror: bool
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array | None, jax.Array]:
     """Passes images, and their predicted regions on scenes and fills, through the model, in one loop.
 
     The pass with the unchanged images finds the regions, and the loop hands them on to the passes after it. The passes
@@ -275,9 +274,9 @@ def _make_passes(
         mirror: whether to pass the mirrored images.
 
     Returns:
-        Three arrays: the logits (B, H, W, C) of the images; the logits of their mirror images, in mirrored coordinates,
-        or without `mirror` again those of the images, which nobody reads; and the log-odds (B, L, F) of the regions
-        pasted on each of the L scenes and fills, scenes first.
+        The logits (B, H, W, C) of the images; the logits of their mirror images, in mirrored coordinates, or None
+        without `mirror`; and the log-odds (B, L, F) of the regions pasted on each of the L scenes and fills, scenes
+        first.
     """
     layers = jnp.stack([images, *scenes, *fills])
     # Unless the mirrored images come first, the images as they are do.
@@ -304,11 +303,11 @@ def _make_passes(
     _, (logits, log_odds) = jax.lax.scan(make_pass, not_found, all_passes)
     # The passes up to the one with the unchanged images are of whole images.
     of_layers = _mean_of_directions(log_odds[unchanged + 1 :], scenes=len(scenes))
-    mirrored = unchanged
+    mirrored_logits = None
     if mirror:
         # The pass with the mirrored images is the one before.
-        mirrored = unchanged - 1
-    return logits[unchanged], logits[mirrored], of_layers
+        mirrored_logits = logits[unchanged - 1]
+    return logits[unchanged], mirrored_logits, of_layers
 
 
 def _log_odds_of_pasted(
