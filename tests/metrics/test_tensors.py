@@ -67,7 +67,7 @@ def test_tensors_are_reduced_as_decompose_reduces_arrays(case, channels, most_el
     expected = metrics.decompose(array, labels.numpy(), **spec)
     outputs = first(scores, spec) if channels == "first" else scores
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tensors, "MOST_ELEMENTS", most_elements)
+        patch.setattr(tensors, "MOST_ELEMENTS_OF_CPU", most_elements)
         found = tensors.decompose_tensors(outputs, labels, LabelSpec(channels=channels, **spec))
     assert found.background == expected.background and found.confusion.dtype == np.int32
     np.testing.assert_array_equal(found.confusion, expected.confusion)

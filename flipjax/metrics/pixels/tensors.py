@@ -31,7 +31,9 @@ SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
 LARGEST_SUBNORMAL = float(np.nextafter(np.finfo(np.float32).tiny, np.float32(0)))
 """Largest subnormal float32. It and all smaller logits count as 0, as on XLA:CPU."""
 MOST_ELEMENTS = 1 << 24
-"""Most outputs that are reduced at once. Each step needs a few float32 arrays of this size."""
+"""Most outputs that are reduced at once on an accelerator. Each step needs a few float32 arrays of this size."""
+MOST_ELEMENTS_OF_CPU = 1 << 20
+"""The same on a CPU, whose caches hold arrays of this size."""
 SAMPLED_PIXELS = 36
 """Pixels of each image that mostly show that logits are no probabilities."""
 
@@ -348,8 +350,11 @@ def _parts(outputs: torch.Tensor, classes: int) -> Iterator[tuple[slice, slice]]
     n = len(outputs)
     pixels = outputs.shape[-1]
     of_pixel = math.prod(outputs.shape[1:-1])
-    images_at_once = max(1, MOST_ELEMENTS // max(of_pixel * pixels, classes * classes))
-    pixels_at_once = max(1, MOST_ELEMENTS // of_pixel)
+    most = MOST_ELEMENTS
+    if outputs.device.type == "cpu":
+        most = MOST_ELEMENTS_OF_CPU
+    images_at_once = max(1, most // max(of_pixel * pixels, classes * classes))
+    pixels_at_once = max(1, most // of_pixel)
     for image in range(0, n, images_at_once):
         for pixel in range(0, pixels, pixels_at_once):
             yield slice(image, image + images_at_once), slice(pixel, pixel + pixels_at_once)
