@@ -1,0 +1,125 @@
+"""Draws figure.png from results.csv and results_0.12.csv of `bench.py`, and prints the README's figures.
+
+    python sweeps/benchmarks/throughput/figure.py
+
+Needs no other run: each of the two files is one run of `bench.py`, with JAX 0.10 and with JAX 0.12.
+"""
+
+import dataclasses
+import functools
+import pathlib
+
+import pandas as pd
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFormatter
+
+from flipjax.page import style
+from flipjax.page.charts import Chart, Panel, draw_chart
+from flipjax.support.files import replacing
+
+HERE = pathlib.Path(__file__).parent
+RUNS = {"JAX 0.10": "results.csv", "JAX 0.12": "results_0.12.csv"}
+LOOP, AS_RUN, BEST = "flipjax loop", "PyTorch", "PyTorch's best"
+LIMIT = "limit_samples_per_second"
+SPEED = "samples_per_second"
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A contender of the figure."""
+
+    contender: str
+    colour: str
+    style: str = "-"
+
+
+LINES = (
+    Line(LOOP, style.FLIP),
+    Line("flipjax vmap", style.RARE),
+    Line("flipjax packed", style.REPAIRED),
+    Line("plain vmap", style.COMMON),
+    Line(AS_RUN, style.CORRECT, "--"),
+    Line(BEST, style.CORRECT),
+)
+
+
+def read(name):
+    """Returns the rows of a run, with rows of PyTorch's best: the fastest of its contenders in each cell."""
+    rows = pd.read_csv(HERE / name)
+    of_pytorch = rows[rows["contender"].str.startswith(AS_RUN)]
+    fastest = of_pytorch.loc[of_pytorch.groupby(["size", "members"])[SPEED].idxmax()]
+    return pd.concat([rows, fastest.assign(contender=BEST)], ignore_index=True)
+
+
+def draw(axes, rows, title):
+    """Draws images a second over the number of networks, one line a contender, with the range over rounds."""
+    for line in LINES:
+        cells = rows[rows["contender"] == line.contender].sort_values("members")
+        below = cells[SPEED] - cells["lowest"]
+        above = cells["highest"] - cells[SPEED]
+        axes.errorbar(
+            cells["members"],
+            cells[SPEED],
+            yerr=[below, above],
+            color=line.colour,
+            linestyle=line.style,
+            marker="o",
+            markersize=3,
+            capsize=2,
+            label=line.contender,
+        )
+    axes.axhline(rows[LIMIT].median(), color=style.INK, linestyle=":", label="limit: matrix products")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(sorted(rows["members"].unique())))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("networks trained at once, K")
+    axes.set_ylabel("images per second")
+    axes.set_title(title)
+
+
+def make_chart(runs):
+    """Returns the figure: a row for each version of JAX, a column for each size of image."""
+    panels = []
+    for version, rows in runs.items():
+        for size, cells in rows.groupby("size"):
+            title = f"{size} px, {version}"
+            panels.append(Panel(functools.partial(draw, rows=cells, title=title), title))
+    first = panels[0].draw
+
+    def with_legend(axes):
+        first(axes)
+        axes.legend(fontsize=6.5, loc="lower left")
+
+    panels[0] = dataclasses.replace(panels[0], draw=with_legend)
+    note = "U-Nets of width 16 and three levels, batches of 16, float32. Bars: range over rounds."
+    return Chart("figure", "Images per second", "Training on two CPU cores.", note, panels)
+
+
+def describe(version, rows):
+    """Returns a line for each size: the loop at K = 16 over both PyTorchs, plain JAX and the limit."""
+    lines = []
+    for size, cells in rows[rows["members"] == 16].groupby("size"):
+        speed = cells.set_index("contender")[SPEED]
+        limit = cells[LIMIT].iloc[0]
+        ratios = [f"{speed[LOOP] / speed[other]:.2f} of {other}" for other in (AS_RUN, BEST, "plain vmap")]
+        lines.append(
+            f"{version}, {size} px, K = 16: {speed[LOOP]:.0f} images/s, {', '.join(ratios)}, {speed[LOOP] / limit:.2f} "
+            "of the limit"
+        )
+    return lines
+
+
+def main():
+    runs = {version: read(name) for version, name in RUNS.items()}
+    for version, rows in runs.items():
+        print("\n".join(describe(version, rows)))
+    with replacing(HERE / "figure.png") as stream:
+        stream.write(draw_chart(make_chart(runs))["png"])
+    print(HERE / "figure.png")
+
+
+if __name__ == "__main__":
+    main()
