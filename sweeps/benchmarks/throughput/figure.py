@@ -1,4 +1,4 @@
-"""Draws figure.png from results.csv and results_0.12.csv of `bench.py`, and prints the README's figures.
+"""Draws figure.png from results.csv and results_0.12.csv of `bench.py`, and prints the rows of the page's table.
 
     python sweeps/benchmarks/throughput/figure.py
 
@@ -18,7 +18,7 @@ from flipjax.support.files import replacing
 
 HERE = pathlib.Path(__file__).parent
 RUNS = {"JAX 0.10": "results.csv", "JAX 0.12": "results_0.12.csv"}
-LOOP, AS_RUN, BEST = "flipjax loop", "PyTorch", "PyTorch's best"
+LOOP, PLAIN, AS_RUN, BEST = "flipjax loop", "plain vmap", "PyTorch", "PyTorch's best"
 LIMIT = "limit_samples_per_second"
 SPEED = "samples_per_second"
 
@@ -36,7 +36,7 @@ LINES = (
     Line(LOOP, style.FLIP),
     Line("flipjax vmap", style.RARE),
     Line("flipjax packed", style.REPAIRED),
-    Line("plain vmap", style.COMMON),
+    Line(PLAIN, style.COMMON),
     Line(AS_RUN, style.CORRECT, "--"),
     Line(BEST, style.CORRECT),
 )
@@ -99,16 +99,17 @@ def make_chart(runs):
 
 
 def describe(version, rows):
-    """Returns a line for each size: the loop at K = 16 over both PyTorchs, plain JAX and the limit."""
+    """Returns the page's row for each size: speeds of the loop, and their ratios to others at the same K."""
     lines = []
-    for size, cells in rows[rows["members"] == 16].groupby("size"):
-        speed = cells.set_index("contender")[SPEED]
-        limit = cells[LIMIT].iloc[0]
-        ratios = [f"{speed[LOOP] / speed[other]:.2f} of {other}" for other in (AS_RUN, BEST, "plain vmap")]
-        lines.append(
-            f"{version}, {size} px, K = 16: {speed[LOOP]:.0f} images/s, {', '.join(ratios)}, {speed[LOOP] / limit:.2f} "
-            "of the limit"
-        )
+    for size, cells in rows.groupby("size"):
+        row = [f"{size} px, {version}"]
+        for members in (1, 16):
+            speed = cells[cells["members"] == members].set_index("contender")[SPEED]
+            row += [f"{speed[LOOP]:,.0f}", f"{speed[LOOP] / speed[BEST]:.2f}", f"{speed[LOOP] / speed[AS_RUN]:.2f}"]
+        row.append(f"{speed[LOOP] / speed[PLAIN]:.1f}")
+        limit = cells.loc[cells["members"] == members, LIMIT].iloc[0]
+        row.append(f"{speed[LOOP] / limit:.2f}")
+        lines.append(f"| {' | '.join(row)} |")
     return lines
 
 
