@@ -56,7 +56,9 @@ class Unet(nnx.Module):
     def __init__(self, encoder: str, *, num_classes: int, dtype: str, rngs: nnx.Rngs):
         """Makes the layers with zero kernels; computes in `dtype`, parameters are float32."""
         self.encoder = ENCODERS[encoder](rngs)
-        outputs = NARROW_CHANNELS if encoder == "efficientnet_lite0" else DECODER_CHANNELS
+        outputs = DECODER_CHANNELS
+        if encoder == "efficientnet_lite0":
+            outputs = NARROW_CHANNELS
         *skips, deepest = self.encoder.channels
         sizes = zip((deepest, *outputs[:-1]), (*skips[::-1], 0), outputs, strict=True)
         self.decoder = nnx.Dict(blocks=nnx.List([DecoderBlock(*size) for size in sizes]))
