@@ -30,7 +30,7 @@ KERNELS = (
     "intervene",
     "training",
     "data/correlation.py",
-    "data/deck.py",
+    "data/seeded_order.py",
     "data/split.py",
     "results/statistics",
     "config",

@@ -41,7 +41,7 @@ PACKAGES = (
     "flipjax.augment",
     "flipjax.data",
     "flipjax.data.correlation",
-    "flipjax.data.deck",
+    "flipjax.data.seeded_order",
     "flipjax.intervene",
     "flipjax.runs",
     "flipjax.results",

@@ -10,7 +10,6 @@ An audit of files goes through these steps, so that whatever can be refused is r
 """
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -35,7 +34,7 @@ from flipjax.audit.formats.problems import BrokenFileError, raise_broken
 from flipjax.audit.inputs.opening import OpenedPairs, open_pairs, settle_classes
 from flipjax.audit.inputs.options import AuditOptions
 from flipjax.audit.inputs.pairs import Pair, check_volume, in_options
-from flipjax.audit.inputs.predictions import Predictor, find_photos, find_volumes, predict_image
+from flipjax.audit.inputs.predictions import Predictor, find_photos, find_volumes
 from flipjax.audit.inputs.records import Encoding
 from flipjax.audit.metadata.anatomy import read_anatomy
 from flipjax.audit.metadata.clusters import fact_on_restarting, likely_clusters, read_clusters
@@ -136,7 +135,8 @@ def audit_files(
         predictions: a folder with one file per image, or one file with all; None with a model.
         labels: a folder or a file, likewise.
         model: maps a photo uint8 (1, H, W, 3) to logits (1, H, W, C), such as a `flipjax.Model`; of volumes, maps
-            float32 (1, D, H, W) to logits (1, D, H, W, C).
+            float32 (1, D, H, W) to logits (1, D, H, W, C). A model with a method `logits`, as a `flipjax.Model` has, is
+            given batches of photos of one size, uint8 (B, H, W, 3).
         out: a new folder, or the folder of an earlier audit.
         fail_above: upper limits by key of the summary, or by `KEY:low` or `KEY:high` of its interval.
         fail_below: lower limits, likewise.
@@ -182,15 +182,13 @@ def _prepare(options: AuditOptions, model: Predictor | None, limits: Sequence[Li
     Raises:
         AuditError: an input or an option cannot be used.
     """
-    predict = None
     if model is not None:
         class_names = options.class_names or getattr(model, "class_names", None)
         options = dataclasses.replace(options, class_names=class_names)
-        predict = functools.partial(predict_image, model)
     with in_options():
         check_texts("class_names", options.class_names or ())
         min_size = MinSize.parse(options.min_size)
-    opened = open_pairs(options, predict=predict)
+    opened = open_pairs(options, model=model)
     table = None
     facts_on_tables: tuple[str, ...] = ()
     if options.tables:

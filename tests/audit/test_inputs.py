@@ -12,6 +12,7 @@ from run_folder import END, make_run
 from flipjax import metrics
 from flipjax.audit import audit_files
 from flipjax.audit.__main__ import main
+from flipjax.audit.formats.problems import AuditError
 from flipjax.audit.inputs.predictions import stride_of
 from flipjax.config import ModelSpec
 from flipjax.evaluate.__main__ import main as evaluate
@@ -135,6 +136,110 @@ def test_a_model_is_audited_on_photos(tmp_path):
     found = audit_files(None, tmp_path / "labels", model=Painted(), **own)
     assert found.audit.pixel_confusion.tolist() == stored["flip_matrix"] and found.audit.has_scores
     assert found.audit.class_names == Painted.class_names
+
+
+class PaintedBatches(Painted):
+    """Predicts as `Painted` does, photos of one size at a time, and records the shapes that it was given."""
+
+    def __init__(self):
+        self.shapes = []
+
+    def logits(self, images):
+        self.shapes.append(images.shape[:3])
+        return self(images)
+
+
+class OneByOne:
+    """A model that sees one photo at a time."""
+
+    def __init__(self, model):
+        self.model, self.stride, self.class_names = model, model.stride, model.class_names
+
+    def __call__(self, images):
+        assert len(images) == 1
+        return self.model.logits(images)
+
+
+def save_painted(folder, sizes):
+    """Writes photos whose red value names a class, and labels; returns the options, and the counts of both."""
+    predicted = [GENERATOR.integers(0, 4, size).astype(np.uint8) for size in sizes]
+    labels = [GENERATOR.integers(0, 4, size).astype(np.uint8) for size in sizes]
+    names = [f"i{number:02}" for number in range(len(sizes))]
+    photos = save_pictures(folder / "photos", [np.repeat(60 * mask[..., None], 3, -1) for mask in predicted], names)
+    counts = [np.zeros((4, 4), int) for _ in sizes]
+    for count, truth, mask in zip(counts, labels, predicted, strict=True):
+        np.add.at(count, (truth, mask), 1)
+    return {"labels": save_pictures(folder / "labels", labels, names), "images": photos}, counts
+
+
+BATCHES = {
+    "of one size": ([(10, 10)] * 11, [(8, 10, 10), (3, 10, 10)]),
+    "of mixed sizes": ([(10, 10)] * 2 + [(10, 7)] + [(10, 10)] * 3, [(2, 10, 10), (1, 10, 10), (3, 10, 10)]),
+    "of many pixels": ([(420, 420)] * 3, [(2, 420, 420), (1, 420, 420)]),
+    "too large for two": ([(600, 900)] * 2, [(1, 600, 900)] * 2),
+}
+
+
+@pytest.mark.parametrize(("sizes", "batches"), BATCHES.values(), ids=BATCHES)
+def test_photos_of_one_size_go_through_a_model_in_batches(tmp_path, sizes, batches):
+    folders, counts = save_painted(tmp_path, sizes)
+    model = PaintedBatches()
+    found = audit_files(None, **folders, model=model, out=tmp_path / "out").audit
+    assert model.shapes == batches
+    with np.load(tmp_path / "out/decomposition.npz") as stored:
+        np.testing.assert_array_equal(stored["confusion"], counts)
+    assert found.pixel_confusion.tolist() == sum(counts).tolist()
+
+
+def test_logits_of_another_number_of_photos_are_refused(tmp_path):
+    class FirstOnly(PaintedBatches):
+        """Takes a batch, and predicts its first photo alone."""
+
+        def logits(self, images):
+            return super().logits(images)[:1]
+
+    folders, _ = save_painted(tmp_path, [(10, 10)] * 3)
+    with pytest.raises(AuditError, match=r"logits of a batch of 3 images, found an array \(1, 10, 10, 4\)"):
+        audit_files(None, **folders, model=FirstOnly(), out=tmp_path / "out")
+
+
+def test_an_error_of_a_model_on_a_batch_is_its_own(tmp_path):
+    class TooLarge(PaintedBatches):
+        """Has memory for one photo."""
+
+        def logits(self, images):
+            if len(images) > 1:
+                raise MemoryError("two photos")
+            return super().logits(images)
+
+    folders, _ = save_painted(tmp_path, [(10, 10)] * 3)
+    with pytest.raises(MemoryError, match="two photos"):
+        audit_files(None, **folders, model=TooLarge(), out=tmp_path / "out")
+    assert not (tmp_path / "out/summary.json").exists()
+
+
+def test_a_broken_photo_in_a_batch_is_named(tmp_path):
+    folders, _ = save_painted(tmp_path, [(40, 40)] * 4)
+    broken = folders["images"] / "i02.png"
+    broken.write_bytes(broken.read_bytes()[:-600])
+    with pytest.raises(AuditError, match=r"i02\.png") as refusal:
+        audit_files(None, **folders, model=PaintedBatches(), out=tmp_path / "out")
+    assert "i01" not in str(refusal.value)
+
+
+def test_a_network_counts_in_batches_what_it_counts_image_by_image(tmp_path):
+    spec = ModelSpec(width=4, depth=3)
+    names = ("background", "cat", "dog", "cow")
+    model = Model(draw_weights(jax.random.key(2), spec, 4), spec, names, 16)
+    folders, _ = save_painted(tmp_path, [(18, 22)] * 5)
+    decompositions = {}
+    for form, network in {"batches": model, "one by one": OneByOne(model)}.items():
+        audit_files(None, **folders, model=network, out=tmp_path / form)
+        with np.load(tmp_path / form / "decomposition.npz") as stored:
+            decompositions[form] = dict(stored)
+    batches = decompositions["batches"]
+    np.testing.assert_array_equal(batches["confusion"], decompositions["one by one"]["confusion"])
+    np.testing.assert_allclose(batches["risk_sum"], decompositions["one by one"]["risk_sum"], rtol=1e-5)
 
 
 SIZES = [(19, 21), (24, 16), (7, 33)]

@@ -24,7 +24,7 @@ from flipjax.audit.inputs.axes import fit_axes
 from flipjax.audit.inputs.classes import complete_spec, find_class_names, name_all_classes, with_organ_classes
 from flipjax.audit.inputs.options import AuditOptions
 from flipjax.audit.inputs.pairs import Pair, check_spacing, in_options, pair_images
-from flipjax.audit.inputs.predictions import Predict, predicted_source
+from flipjax.audit.inputs.predictions import Predictor, predicted_source
 from flipjax.audit.inputs.records import Encoding
 from flipjax.metrics.inputs.classes import Background, LabelSpec, background_classes, check_background
 from flipjax.support.terminal import listed
@@ -55,12 +55,12 @@ class OpenedPairs:
         return tuple(pair.name for pair in self.pairs)
 
 
-def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> OpenedPairs:
+def open_pairs(options: AuditOptions, *, model: Predictor | None = None) -> OpenedPairs:
     """Finds the images of two folders or files, by headers only.
 
     Args:
         options: of the audit.
-        predict: computes logits from a photo, in place of predictions.
+        model: computes logits from photos or volumes, in place of predictions.
 
     Raises:
         AuditError: an input is unusable, or an option does not fit it; broken files are listed together.
@@ -69,7 +69,7 @@ def open_pairs(options: AuditOptions, *, predict: Predict | None = None) -> Open
     label_map = None
     if options.label_map:
         label_map = read_label_map(options.label_map)
-    predictions, labels = _open_both(options, asked.kind, label_map, predict)
+    predictions, labels = _open_both(options, asked.kind, label_map, model)
     unit = _unit_of_segments(options.unit, labels)
     paired = pair_images(predictions, labels)
     fitted = fit_axes(paired, asked.kind, channels=options.channels, axis_order=options.axes)
@@ -184,7 +184,7 @@ def settle_classes(opened: OpenedPairs, classes_needed: int) -> Encoding:
 
 
 def _open_both(
-    options: AuditOptions, kind: str, label_map: LabelMap | None, predict: Predict | None
+    options: AuditOptions, kind: str, label_map: LabelMap | None, model: Predictor | None
 ) -> tuple[Source, Source]:
     """Finds the predictions and the labels.
 
@@ -192,7 +192,7 @@ def _open_both(
         AuditError: either is missing or unusable; broken files of both are listed together, before misfits are named.
     """
     labels = _open_labels(options, label_map)
-    predictions = _open_predictions(options, kind, labels, predict)
+    predictions = _open_predictions(options, kind, labels, model)
     raise_broken((*predictions.broken, *labels.broken))
     check_colours(predictions, labels)
     return predictions, labels
@@ -214,7 +214,7 @@ def _open_labels(options: AuditOptions, label_map: LabelMap | None) -> Source:
     return labels
 
 
-def _open_predictions(options: AuditOptions, kind: str, labels: Source, predict: Predict | None) -> Source:
+def _open_predictions(options: AuditOptions, kind: str, labels: Source, model: Predictor | None) -> Source:
     """Finds the predictions, or the photos that a model predicts.
 
     Raises:
@@ -224,10 +224,10 @@ def _open_predictions(options: AuditOptions, kind: str, labels: Source, predict:
     if options.prediction_map:
         prediction_map = read_label_map(options.prediction_map, option="--prediction_map")
     pattern = read_pattern(options.names)
-    if predict:
+    if model is not None:
         # A model predicts the images whose labels can be read, so broken labels are refused before it runs.
         raise_broken(labels.broken)
-        return predicted_source(predict, options.images, labels, kind=kind, pattern=pattern)
+        return predicted_source(model, options.images, labels, kind=kind, pattern=pattern)
     if options.predictions is None:
         raise AuditError("--predictions: expected a folder or a file, or --model with --images, found none")
     return open_source(

@@ -1,8 +1,8 @@
-"""Computes predictions by a model, one image at a time, from the photos or volumes of --images."""
+"""Computes predictions by a model, from photos of --images in batches, or from its volumes one at a time."""
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,29 +19,45 @@ from flipjax.support.terminal import listed
 
 Predictor: TypeAlias = Callable[[np.ndarray], np.ndarray | jax.Array]
 """Maps a batch of photos or volumes to logits, an array of any framework, such as a `flipjax.Model`."""
-Predict: TypeAlias = Callable[[np.ndarray], np.ndarray]
-"""Maps one photo uint8 (H, W, 3), or one volume float32 (D, H, W), to logits float32 with the axis of classes last."""
+BATCH_IMAGES = 8
+"""Most photos in a batch."""
+BATCH_PIXELS = BATCH_IMAGES * 256 * 256
+"""Most pixels of a batch of several photos, which bounds its memory; a larger photo is predicted alone."""
 PHOTOS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 """Suffixes of photos."""
 
 
-def predict_image(model: Predictor, image: np.ndarray) -> np.ndarray:
-    """Returns a model's logits float32 for a photo uint8 (H, W, 3) or a volume (D, H, W), with classes last.
+def predict_images(model: Predictor, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns a model's logits float32 for photos uint8 (H, W, 3) or volumes (D, H, W) of one size, with classes last.
 
-    A photo is padded to a multiple of the model's stride by its edge pixels, and its logits are cut to its size.
+    Photos are padded to a multiple of the model's stride by their edge pixels, and their logits are cut to their size.
+
+    Raises:
+        AuditError: the model returns logits of another number of images.
     """
+    batch = np.stack(images)
+    if not is_photo(images[0]):
+        return list(_logits_of(model, batch))
+    height, width = batch.shape[1:3]
+    stride = stride_of(model)
+    padded = np.pad(batch, ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
+    # Copies: an image that is kept for the page does not keep the others of its batch.
+    return [scores[:height, :width].copy() for scores in _logits_of(model, padded)]
+
+
+def _logits_of(model: Predictor, batch: np.ndarray) -> np.ndarray:
+    """Returns a model's logits float32 for a batch; raises AuditError if they are of another number of images."""
     # A `flipjax.Model` has this method for inference outside of JAX's transformations.
     predict = getattr(model, "logits", model)
-    is_photo = image.ndim == 3 and image.dtype == np.uint8
-    padded = image
-    if is_photo:
-        height, width = image.shape[:2]
-        stride = stride_of(model)
-        padded = np.pad(image, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
-    logits = np.asarray(to_array(predict(padded[None]), name="predictions"), np.float32)[0]
-    if is_photo:
-        return logits[: image.shape[0], : image.shape[1]]
+    logits = np.asarray(to_array(predict(batch), name="predictions"), np.float32)
+    if logits.shape[:1] != (len(batch),):
+        raise AuditError(f"--model: expected logits of a batch of {len(batch)} images, found an array {logits.shape}")
     return logits
+
+
+def is_photo(image: np.ndarray) -> bool:
+    """Returns whether an image is a photo uint8 (H, W, 3), not a volume (D, H, W)."""
+    return image.ndim == 3 and image.dtype == np.uint8
 
 
 def stride_of(model: object) -> int:
@@ -50,20 +66,85 @@ def stride_of(model: object) -> int:
     return int(getattr(model, "stride", getattr(spec, "stride", 1)))
 
 
+class BatchedPredictions:
+    """The logits of images, computed in batches as they are asked for; those of one batch are held.
+
+    A batch is an image and those that follow it, if they are photos of its size. Only a model with a method `logits`,
+    such as a `flipjax.Model`, is given several photos at a time; another sees one image alone.
+    """
+
+    def __init__(
+        self,
+        model: Predictor,
+        readers: Mapping[str, Callable[[], np.ndarray]],
+        *,
+        label_shapes: Mapping[str, tuple[int, ...]],
+    ):
+        """Begins without logits.
+
+        Args:
+            model: predicts the images.
+            readers: a function for each image, by name, that reads what the model sees of it, in the order in which
+                images are asked for.
+            label_shapes: of the labels of each image, which are read before photos.
+        """
+        self._model = model
+        self._readers = readers
+        self._label_shapes = label_shapes
+        self._names = list(readers)
+        self._position = {name: position for position, name in enumerate(self._names)}
+        self._held: dict[str, np.ndarray] = {}
+
+    def logits(self, name: str) -> np.ndarray:
+        """Returns the logits of an image, float32 with the axis of classes last.
+
+        Raises:
+            BrokenFileError: the image's own file is broken.
+        """
+        if name not in self._held:
+            images = self._read_batch(name)
+            # Those of the last batch go before the next ones are computed.
+            self._held = {}
+            self._held = dict(zip(images, predict_images(self._model, list(images.values())), strict=True))
+        return self._held[name]
+
+    def _read_batch(self, name: str) -> dict[str, np.ndarray]:
+        """Reads an image, and those after it that the model may see with it."""
+        first = self._readers[name]()
+        images = {name: first}
+        if not (is_photo(first) and hasattr(self._model, "logits")):
+            return images
+        begin = self._position[name] + 1
+        height, width = first.shape[:2]
+        size = min(BATCH_IMAGES, max(1, BATCH_PIXELS // (height * width)))
+        for following in self._names[begin : begin + size - 1]:
+            if self._label_shapes[following] != self._label_shapes[name]:
+                break
+            try:
+                image = self._readers[following]()
+            except BrokenFileError:
+                # It is named when the image itself is asked for.
+                break
+            if image.shape != first.shape:
+                break
+            images[following] = image
+        return images
+
+
 def predicted_source(
-    predict: Predict,
+    model: Predictor,
     folder: Path | None,
     labels: Source,
     *,
     kind: str,
     pattern: re.Pattern[str] | None = None,
 ) -> Source:
-    """Returns the predictions of labelled images, each of which is computed when it is read.
+    """Returns the predictions of labelled images, which are computed when they are read.
 
-    The first one is computed at once, as it says how many classes there are.
+    The first ones are computed at once, as they say how many classes there are.
 
     Args:
-        predict: computes the logits of an image.
+        model: computes the logits of images.
         folder: of the photos, or of volumes in npy, npz or NIfTI.
         labels: with names, those of the photos.
         kind: of predictions that the options ask for; a model gives logits.
@@ -77,18 +158,14 @@ def predicted_source(
     if not labels.named:
         raise AuditError(f"{labels.path}: expected labels with names beside --model, those of the photos")
     readers = _readers_of(folder, labels, pattern)
-    read_first = next(iter(readers.values()))
-    classes = predict(read_first()).shape[-1]
+    label_shapes = {name: array.shape for name, array in labels.images.items()}
+    predictions = BatchedPredictions(model, readers, label_shapes=label_shapes)
+    classes = predictions.logits(next(iter(readers))).shape[-1]
     images = {}
-    for name, array in labels.images.items():
-        load = functools.partial(_predicted, predict, readers[name])
-        images[name] = StoredArray(f"the prediction of {folder / name}", (*array.shape, classes), load, of_model=True)
+    for name, shape in label_shapes.items():
+        load = functools.partial(predictions.logits, name)
+        images[name] = StoredArray(f"the prediction of {folder / name}", (*shape, classes), load, of_model=True)
     return Source(folder, images, spatial_ndim=labels.spatial_ndim)
-
-
-def _predicted(predict: Predict, read: Callable[[], np.ndarray]) -> np.ndarray:
-    """Returns the logits of an image, which is read now."""
-    return predict(read())
 
 
 def _readers_of(folder: Path, labels: Source, pattern: re.Pattern[str] | None) -> dict[str, Callable[[], np.ndarray]]:

@@ -1,10 +1,11 @@
 """Times `flipjax.metrics.decompose` against one read of its logits, a plain JAX formulation and PyTorch.
 
-    python sweeps/benchmarks/metrics_speed/bench.py [--classes 3 5 9 21 150 1000]
+    python sweeps/benchmarks/metrics_speed/bench.py [--classes 3 5 9 21 150 1000] [--rounds 25] [--out FILE]
 
 Formulations take turns, round after round, on the same logits, and must return the same counts. In its turn each is
 called twice and the second call timed, so that all find the caches as they leave them. PyTorch, where it can be
-imported, comes after the others, as its threads wait busily. Prints a table and writes results.csv beside this file.
+imported, comes after the others, as its threads wait busily. Prints a table and writes FILE, or results.csv beside this
+file.
 """
 
 import argparse
@@ -139,6 +140,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[3, 5, 9, 21, 150, 1000])
     parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).with_name("results.csv"))
     options = parser.parse_args()
     machine = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{machine}, JAX {jax.__version__}, median of {options.rounds} rounds")
@@ -147,7 +149,7 @@ def main():
         rows += measure(classes, options.rounds)
     for row in rows:
         print(f"{row['classes']:>6}  {row['formulation']:46}" + "".join(f"{row[name]:>10}" for name in COLUMNS[2:]))
-    write_csv(pathlib.Path(__file__).with_name("results.csv"), rows)
+    write_csv(options.out, rows)
 
 
 if __name__ == "__main__":
