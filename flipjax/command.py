@@ -137,7 +137,7 @@ def _problem_of_platform() -> str:
         return ""
     try:
         jax.devices()
-    except Exception as problem:
+    except Exception as problem:  # Each platform raises errors of its own.
         found = f"{os.environ.get('JAX_PLATFORMS')!r} ({one_line(str(problem)) or 'no such device'})"
         return f"JAX_PLATFORMS: expected a platform that is here, or no such variable; found {found}"
     return ""
@@ -218,7 +218,9 @@ class ConfigParser(Parser):
             if argument.startswith("--"):
                 name = argument.partition("=")[0]
                 near = difflib.get_close_matches(name, self._option_string_actions, n=1)
-                hint = f"; the nearest is {near[0]}" if near else ""
+                hint = ""
+                if near:
+                    hint = f"; the nearest is {near[0]}"
                 self.error(f"{name}: expected an option{hint}")
         raise ConfigError("arguments", "options, such as --config correlation_grid", repr(unknown[0]))
 

@@ -27,6 +27,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="flipjax-tests-")
     atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
+# All that loads JAX is imported once its settings are made: hence E402.
 import jax  # noqa: E402
 
 # Before the backend starts: members are dealt over devices even where the tests have one core.

@@ -38,7 +38,7 @@ def _print_all():
         ):
             try:
                 said = misfit(layout, ask(layout, Path(folder), errors.getvalue))
-            except Exception as error:
+            except Exception as error:  # Printed, so that the test of this layout shows it.
                 said = f"{type(error).__name__}: {error}"
             said = said.replace(folder, "")
         right = "refused" if isinstance(layout.expected, str) else "read"

@@ -120,7 +120,10 @@ def open_journal(folder: Path, images: AssayImages, options: Options) -> Journal
     for field in FIELDS:
         if not field.metadata["extends"]:
             value = getattr(options, field.name)
-            asked[field.name] = list(value) if isinstance(value, tuple) else value
+            if isinstance(value, tuple):
+                # As JSON has it, to compare with what is stored.
+                value = list(value)
+            asked[field.name] = value
     asked["images"] = images.catalog.content
     stored = stored_state(folder)
     if stored is None:

@@ -58,7 +58,9 @@ class Options:
     attribute: str = option(
         dataclasses.MISSING, "column of metadata.csv, or the name of the scenes", required=True, metavar="NAME"
     )
-    clusters: str = option("", "column such as patient: images of one never cross folds", metavar="NAME")
+    clusters: str = option(
+        "", "column, such as patient; all images with the same value lie in one fold", metavar="NAME"
+    )
     classes: tuple[str, ...] = option(
         (), "names of the classes in order (default: as found)", type=read_some_names, metavar="A,B"
     )
@@ -75,11 +77,20 @@ class Options:
         0, "side in pixels at which images are read (default 48; 96 for frozen and pretrained)", type=int, metavar="N"
     )
     rho: float = option(
-        0.9, "cutouts/ and scenes/: correlation to assay (default 0.9)", limits=(0.5, 1), type=float, metavar="R"
+        0.9,
+        "correlation to assay where images are made of cutouts/ and scenes/ (default 0.9)",
+        limits=(0.5, 1),
+        type=float,
+        metavar="R",
     )
-    folds: int = option(5, "folds (default 5)", limits=(2, 20), type=int, metavar="N")
+    folds: int = option(5, "number of folds (default 5)", limits=(2, 20), type=int, metavar="N")
     seeds: int = option(
-        8, "networks for each fold, at most (default 8)", limits=(2, MOST_SEEDS), extends=True, type=int, metavar="N"
+        8,
+        "largest number of networks for each fold (default 8)",
+        limits=(2, MOST_SEEDS),
+        extends=True,
+        type=int,
+        metavar="N",
     )
     epochs: int = option(
         0, "epochs of each network (default: by the number of images)", limits=(0, 10_000), type=int, metavar="N"

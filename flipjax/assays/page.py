@@ -110,7 +110,7 @@ def _contrast_rows(assay: Assay, contrast: Contrast) -> list[list[str]]:
         [
             "contrast",
             contrast.estimate.text,
-            "how much more the rare groups flip than the common ones, classes and values cancelled; "
+            "how much more the rare groups flip than the common ones, beyond what class and value alone explain; "
             f"one-sided p {p_over_seeds}",
         ],
         ["interim analyses", f"{count}", analyses],
@@ -129,7 +129,7 @@ def _spread_row(assay: Assay) -> list[str]:
     """Returns the share of the contrast's variance that is over images or clusters, and what it is."""
     outlook = assay.outlook
     if outlook is None or np.isnan(outlook.image_share):
-        return ["-", "of the contrast's variance; needs two seeds and two images of a group"]
+        return ["-", "of the contrast's variance; unknown without two seeds and two images of each group"]
     share = f"{outlook.image_share:.0%}"
     return [share, f"of the contrast's variance is over {assay.unit}, the rest over seeds"]
 
@@ -238,7 +238,9 @@ def _group_table(assay: Assay) -> TextTable:
     """Returns the table of Flip in each group of a class and a value of the attribute."""
     rows = []
     for row in assay.groups:
-        kind = "common" if row.common else "rare"
+        kind = "rare"
+        if row.common:
+            kind = "common"
         shares = ["-", "-", "-"]
         if row.images:
             shares = [f"{row.flip:.2f}", f"{row.miss:.2f}", f"{row.correct:.2f}"]

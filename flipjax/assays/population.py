@@ -148,6 +148,9 @@ def configuration(network: Network, stage: Stage) -> Config:
     Networks of the last epoch are tested, so that validation images choose nothing. Scores and swapped scenes are left
     out for speed.
     """
+    keep = "none"
+    if network.keep:
+        keep = "first"
     return configure(
         default_config(),
         {
@@ -161,7 +164,7 @@ def configuration(network: Network, stage: Stage) -> Config:
             **network.changes,
             "intervene.scenes": "none",
             "intervene.scores": "none",
-            "population.keep": "first" if network.keep else "none",
+            "population.keep": keep,
             "axes.rho": (network.rho,),
             "axes.seed": stage.seeds,
             **keys_of(network.images.data),

@@ -124,7 +124,7 @@ def choose_network(experiment: AssayExperiment) -> Trial:
     except MissingNetworkError as error:
         note = f"{accuracy}. Frozen features of EfficientNet-Lite0 may learn the classes; they need {error}."
         return dataclasses.replace(trial, notes=(note,))
-    say(f"{accuracy}; on with {larger.words}")
+    say(f"{accuracy}; continuing with {larger.words}")
     second = _try_network(experiment, larger)
     if second.learnt is None:
         note = f"{accuracy}; the budget ended before {larger.words} were tried."
@@ -156,7 +156,7 @@ def train_population(experiment: AssayExperiment, trial: Trial) -> AssayPopulati
     if not others.whole:
         return dataclasses.replace(population, next_step=Step.OUT_OF_BUDGET)
     while population.next_step == Step.MORE_SEEDS:
-        say(f"after {population.outcomes.seeds} seeds: {population.verdict.reason} More can tell.")
+        say(f"after {population.outcomes.seeds} seeds: {population.verdict.reason} More seeds can tell.")
         further = make_seed_batch(EVERYTHING, population.batches, size=journal.seeds_per_batch, folds=network.folds)
         trained = journal.train(network, further)
         if not trained.whole:

@@ -119,8 +119,10 @@ def _advise_learning(network: str) -> str:
 def _advise_images(assay: Assay, collect: np.ndarray) -> str:
     """Returns how many images, or clusters, of which groups would tell."""
     if not collect.sum():
-        return "the contrast lies so near the margin that no number of images that can be advised would tell."
-    noun = assay.cluster_name if assay.clustered else "images"
+        return "the contrast lies so near the margin that no number of images that flipjax would advise can tell."
+    noun = "images"
+    if assay.clustered:
+        noun = assay.cluster_name
     return f"about {collect.sum()} more {noun} would tell, {_listed_groups(assay, collect)}."
 
 

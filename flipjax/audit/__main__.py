@@ -102,7 +102,7 @@ def run_audit(arguments: list[str]) -> int:
             out = parsed.out or AUDIT
             done = _measure(parsed, out)
             files_to_open = (out / "index.html", out / "images.csv")
-    except BaseException as error:
+    except BaseException as error:  # An interrupt is written down, too.
         _write_failure(parsed, error)
         raise
     # Without the packages that draw it, there is no page.

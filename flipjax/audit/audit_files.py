@@ -213,7 +213,9 @@ def _count_and_write(prepared: _Prepared, out: Path, *, limits: Sequence[Limit],
     Raises:
         AuditError: values, classes or limits do not fit, or files are broken.
     """
-    options, opened, pairs = prepared.options, prepared.opened, prepared.pairs
+    options = prepared.options
+    opened = prepared.opened
+    pairs = prepared.pairs
     print(describe_images([pair.labels.shape for pair in pairs], opened.encoding), file=sys.stderr, flush=True)
     tally = Tally(opened.encoding.spec, prepared.min_size)
     _count_all(pairs, opened.encoding, tally, min_size=prepared.min_size)

@@ -360,7 +360,11 @@ class AuditStream:
             anatomy_fact,
         ]
         if measured.clusters is None and measured.pairs is None:
-            facts.append(likely_clusters(measured.names, advice="pass clusters to `add`, as of '{pattern}'"))
+            facts.append(
+                likely_clusters(
+                    measured.names, advice="pass clusters to `add`, such as what '{pattern}' finds in each name"
+                )
+            )
         return facts
 
     def _read_anatomy(self) -> tuple[Anatomy, str]:

@@ -10,8 +10,18 @@ from collections.abc import Mapping, Sequence
 from flipjax.config.choices import FROZEN, QUANTITIES
 from flipjax.config.config_type import Config
 from flipjax.config.errors import ConfigError
-from flipjax.config.keys import Key
-from flipjax.config.methods import KNOB_DEFAULTS, METHODS, OWN, Augmentation, Method, active_knobs, methods_of, parts_of
+from flipjax.config.keys import Key, knobs_in
+from flipjax.config.methods import (
+    KNOB_DEFAULTS,
+    METHODS,
+    OWN,
+    Augmentation,
+    Knobs,
+    Method,
+    active_knobs,
+    methods_of,
+    parts_of,
+)
 from flipjax.config.names.former import new_names
 from flipjax.config.names.synonyms import IN_PYTHON, meant_key
 from flipjax.config.program import Program, Setting
@@ -124,7 +134,9 @@ def nearest_key(name: str) -> Key | None:
         return PLACES[spelt[0]]
     by_field = {key.field: key for key in reversed(KEYS.values())}
     alike = difflib.get_close_matches(field, by_field, n=1, cutoff=0.75)
-    return by_field[alike[0]] if alike else None
+    if not alike:
+        return None
+    return by_field[alike[0]]
 
 
 def _initials(field: str) -> str:
@@ -334,17 +346,17 @@ def check_frozen(experiment: Experiment) -> None:
     Example:
         >>> check_frozen(Experiment(model=ModelSpec("frozen"), active_numbers=("jitter",)))
         Traceback (most recent call last):
-        flipjax.config.ConfigError: config.train.jitter: expected 0 alone for model.name frozen, ...
+        flipjax.config.ConfigError: config.train.jitter: expected 0 for model.name frozen, ...
     """
-    because = "for model.name frozen, whose features are computed once an image, of pixels that nothing changes"
+    because = "for model.name frozen, which computes the features of each image once, before training"
     for knob in PIXEL_KNOBS:
         if knob in experiment.active_knobs:
-            found = f"the knob {knob}"
+            found = f"a method that sets {knob}"
             raise ConfigError("config.axes.method", f"no bg_swap, bg_cutmix or own augmentation {because}", found)
     for number in PIXEL_NUMBERS:
         if number in experiment.active_numbers:
             key = AXES[number]
-            raise ConfigError(f"config.{key.name}", f"{key.default:g} alone {because}", "others")
+            raise ConfigError(f"config.{key.name}", f"{key.default:g} {because}", "another value")
 
 
 def unused_keys(model: ModelSpec) -> list[Key]:
@@ -415,7 +427,9 @@ def check_methods(program: Program) -> None:
     experiment = program.experiment
     for name in program.settings[0].axes:
         if name in KNOB_DEFAULTS and name not in experiment.active_knobs:
-            raise ConfigError(f"config.axes.{AXES[name].axis}", f"a method with the knob {name} in config.axes.method")
+            using = " or ".join(knobs_in(Knobs)[name].methods)
+            expected = f"{using} in config.axes.method, since no other method uses it"
+            raise ConfigError(f"config.axes.{AXES[name].axis}", expected)
     fewest = 2 * experiment.groups.count
     if "dfr" in experiment.active_knobs and experiment.split.n_val < fewest:
         expected = f"at least {fewest}, half of them for dfr to refit on"

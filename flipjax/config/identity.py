@@ -73,7 +73,9 @@ def _as_json(name: str, value: object) -> Any:
     """Returns a value at a dotted name as JSON has it, with a digest for a function."""
     value = as_python(value)
     if isinstance(value, Mapping):
-        prefix = f"{name}." if name else ""
+        prefix = ""
+        if name:
+            prefix = f"{name}."
         return {field: _as_json(f"{prefix}{field}", item) for field, item in value.items()}
     if isinstance(value, tuple):
         return [_as_json(name, item) for item in value]

@@ -252,4 +252,6 @@ def _array_as_python(array: Any) -> object:
         items = array.tolist()
     except (TypeError, ValueError):
         return array
-    return items if items is array else as_python(items)
+    if items is array:
+        return array
+    return as_python(items)

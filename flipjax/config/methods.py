@@ -94,8 +94,8 @@ MEANINGS = {
     "bg_swap": "pastes the object onto another scene; composite pools only",
     "ema": "evaluates an exponential average of the weights",
     "swa": "evaluates the average of the weights of the last epochs",
-    "dfr": "refits the head on half of the validation images, once, by ridge (Kirichenko et al., 2023: ten times, l1)",
-    "jtt": "trains twice; the second run draws images with Flip above 0.5 more often (Liu et al., 2021: errors)",
+    "dfr": "refits the head once, by ridge regression, on half the validation images (after Kirichenko et al., 2023)",
+    "jtt": "trains twice: the second run draws images with Flip above 0.5 more often (after Liu et al., 2021)",
 }
 """How each method differs from plain cross-entropy.
 

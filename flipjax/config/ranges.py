@@ -86,7 +86,9 @@ def functions_of(value: object) -> tuple[Callable, ...]:
     """Returns the functions or classes in a key's value, itself or the items of a tuple; else none."""
     if is_named_tuple(value):
         return ()
-    values = tuple(value) if isinstance(value, tuple | list) else (value,)
+    values = (value,)
+    if isinstance(value, tuple | list):
+        values = tuple(value)
     functions = tuple(item for item in values if callable(item))
     if len(functions) < len(values):
         return ()

@@ -149,7 +149,9 @@ def _as_stored(name: str, value: object) -> object:
     if isinstance(key.default, tuple):
         # Of keys that hold tuples, such as `pool.classes`.
         is_one = value != () and key.accepts(value)
-    return (value,) if is_one else value
+    if is_one:
+        return (value,)
+    return value
 
 
 def _lock_as(section: Config, pattern: Config) -> None:
@@ -249,7 +251,9 @@ def _run_file(path: Path, variant: str) -> Config:
     if Process.is_command and "jax" not in sys.modules:
         # A JAX array in the file starts JAX: use one device per core, as a sweep does.
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cores()))
-    variants = [variant] if variant else []
+    variants = []
+    if variant:
+        variants.append(variant)
     try:
         exec(compile(path.read_bytes(), path, "exec"), vars(module))
         config = module.get_config(*variants)
@@ -328,11 +332,15 @@ def _describe_key(key: Key, values: Mapping[str, object]) -> list[str]:
         place = f"axes.{key.axis}"
     names = [name_of(function) for function in functions_of(values[place])]
     value = ", ".join(names) or repr(values[place])
-    allowed = "function" if key.default is None else type(key.default).__name__
+    allowed = "function"
+    if key.default is not None:
+        allowed = type(key.default).__name__
     if key.values.text:
         allowed += f", {key.values.text}"
     varying = "one value for all members"
     if key.varies:
-        varying = "varying it compiles a program for each value" if key.compiles else "varying it compiles nothing"
+        varying = "varying it compiles nothing"
+    if key.varies and key.compiles:
+        varying = "varying it compiles a program for each value"
     sentence = f"{key.meaning[0].upper()}{key.meaning[1:]}."
     return [f"--config.{place}={value}", f"  {sentence}", f"  {allowed}; default {key.default!r}; {varying}"]

@@ -239,7 +239,7 @@ class TrainSpec:
     mirror_labels: str = static(
         "exchange",
         one_of("exchange", "keep"),
-        "labels of left and right in a mirrored image. Set it to keep to compare with wrong labels",
+        "what becomes of left and right labels in a mirrored image. Set it to keep to see what wrong labels do",
     )
     crop_in: str = static(
         "square",
@@ -270,14 +270,14 @@ class PopulationSpec:
     map: str = option(
         "auto",
         one_of("auto", "measured", "loop", "vmap", "packed"),
-        "how members share a device. Set it to compare the maps. auto: a loop on a CPU, else the fastest as measured",
+        "how members share a device. Set it to compare the maps. auto: a loop on a CPU, else the fastest, measured",
     )
     width: int = option(0, within(0), "members trained at once on a device. 0: chosen by population.map")
     devices: int = option(
-        0, within(0), "number of devices. Set it on a shared machine. 0: all; on a CPU, a device a core"
+        0, within(0), "number of devices. Set it on a shared machine. 0: all of them; on a CPU, one for each core"
     )
     batch_devices: int = option(
-        0, within(0), "devices that share a batch. Set it for few members. 0: the idle ones; on a CPU 1"
+        0, within(0), "devices that share a batch. Set it for few members. 0: the idle devices are shared; on a CPU, 1"
     )
     convolutions: str = option(
         "auto",
@@ -446,7 +446,13 @@ def _by_column() -> dict[str, Key]:
     """Returns the traced keys by column: their last name, or the full one where another traced key has that."""
     traced_keys = [key for part in PARTS_OF_MEMBERS for key in KEYS.values() if key.part is part]
     last_names = [key.field for key in traced_keys]
-    return {key.field if last_names.count(key.field) == 1 else key.axis: key for key in traced_keys}
+    by_column = {}
+    for key in traced_keys:
+        column = key.axis
+        if last_names.count(key.field) == 1:
+            column = key.field
+        by_column[column] = key
+    return by_column
 
 
 AXES = _by_column()

@@ -273,7 +273,9 @@ def problem_of_names(counts: Mapping[str, int], asked: Sequence[str]) -> str:
     absent = [name for name in names if not counts.get(name)]
     bad = [name for name in names if name in RESERVED or "$" in name or not name.isprintable() or not name.strip()]
     if len({*names}) < max(2, len(names)):
-        found = listed(asked) if asked else counted
+        found = counted
+        if asked:
+            found = listed(asked)
         return f"expected two or more that differ; found {found}"
     if absent:
         return f"no image of {', '.join(absent)}; found {counted}"
@@ -326,7 +328,9 @@ def shapes_of(objects: int, scenes: int, size: int) -> dict[str, tuple[int, ...]
 
 def dtype_of(name: str) -> type:
     """Returns the dtype of a pool's array."""
-    return np.float32 if name == "aspects" else np.uint8
+    if name == "aspects":
+        return np.float32
+    return np.uint8
 
 
 def read_pool(folder: Path) -> tuple[Arrays, Catalog]:

@@ -269,7 +269,9 @@ def _first_alarms(monitor: Monitor, streams: np.ndarray) -> np.ndarray:
         alarm = _evidence(bets, t) * monitor.false_alarm >= 1
         if alarm.any():
             first_alarms[silent[alarm]] = t
-            scores, bets, silent = scores[~alarm], bets[~alarm], silent[~alarm]
+            scores = scores[~alarm]
+            bets = bets[~alarm]
+            silent = silent[~alarm]
     return first_alarms
 
 

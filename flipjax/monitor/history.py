@@ -59,7 +59,9 @@ def open_state(path: Path, monitor: Monitor) -> StreamState:
         with naming_malformed(path, "expected a history as `flipjax monitor watch` writes it"):
             stored = read_record(path)
             for score, cluster in zip(stored["scores"], stored["clusters"], strict=True):
-                images.append(SeenImage(math.nan if score is None else float(score), cluster))
+                if score is None:
+                    score = math.nan
+                images.append(SeenImage(float(score), cluster))
             digest = stored["monitor"]
         if digest != digest_of(monitor):
             raise DamagedError(f"{path}: expected the history of this monitor, found that of another")

@@ -187,7 +187,9 @@ def watch_stream(path: Path, *, history: Path | None = None) -> int:
         state = open_state(history, monitor)
         for seen in state.images:
             test.add(seen.score, seen.cluster)
-        alarm = ", with an alarm" if test.alarm else ""
+        alarm = ""
+        if test.alarm:
+            alarm = ", with an alarm"
         _report(f"{history}: goes on after {len(state.images)} images{alarm}")
     counts = Counts()
 

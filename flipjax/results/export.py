@@ -28,7 +28,9 @@ def to_csv(run: StoredRun, folder: Path) -> list[Path]:
         ConfigError: a file of one of these names has other columns, so that no export wrote it.
     """
     # Reads every table before writing, so that a damaged run leaves no partial export.
-    names = TABLES if run.cells else ("history",)
+    names = ("history",)
+    if run.cells:
+        names = TABLES
     tables = {folder / f"{name}.csv": getattr(run, name) for name in names}
     for path, table in tables.items():
         header = ",".join(map(str, table))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flipjax.config import PLACES, Config, ConfigError, default_config
+from flipjax.config.keys import Key
 from flipjax.config.names.former import with_new_names
 from flipjax.config.reading import configure
 from flipjax.config.values import leaves
@@ -85,8 +86,15 @@ def _without_functions(name: str, value: object) -> object:
         return value
     key = PLACES[name]
     if name.startswith("axes.") and isinstance(value, tuple):
-        return tuple(item if key.accepts(item) else key.default for item in value)
-    return value if key.accepts(value) else key.default
+        return tuple(_accepted_or_default(key, item) for item in value)
+    return _accepted_or_default(key, value)
+
+
+def _accepted_or_default(key: Key, value: object) -> object:
+    """Returns a value that a key accepts, else its default."""
+    if key.accepts(value):
+        return value
+    return key.default
 
 
 def _tuples(value: object) -> object:

@@ -131,7 +131,9 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
         difference = f"{title_of(row['quantity'])} {difference_text(row)}"
         judgement = row["verdict"] or row["reason"]
         if row["verdict"] and row["unlearnt"]:
-            verb = "has" if row["unlearnt"] == 1 else "have"
+            verb = "have"
+            if row["unlearnt"] == 1:
+                verb = "has"
             judgement += f", but {row['unlearnt']} of its members {verb} not learnt the classes"
         sentences.append(f"{compared}: {difference}, {_seeds(row['n'])}: {judgement}.")
     return sentences

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flipjax.results.tracking.follow import Tracking
     from flipjax.training.task import Task
 
-ADVICE = "; what is done is safe, and the same command continues"
+ADVICE = "; finished members are stored, and the same command continues"
 
 
 def _parser() -> command.ConfigParser:
@@ -43,13 +43,17 @@ def _parser() -> command.ConfigParser:
     parser.add_argument("--time", action="store_true", help="a dry run that adds the time needed, from one epoch")
     parser.add_argument("--fresh", action="store_true", help="start over; an earlier run is renamed to DIR.old")
     parser.add_argument("--fail_fast", action="store_true", help="stop at the first program that fails")
-    parser.add_argument("--strict_versions", action="store_true", help="refuse to continue with other software")
+    parser.add_argument(
+        "--strict_versions", action="store_true", help="refuse to continue a run whose software has changed"
+    )
     parser.add_argument("--track", metavar="mlflow|trackio|wandb", help="follow the members in an experiment tracker")
     parser.add_argument("--shard", metavar="i/n|auto", help="train one of n shards of the members")
     parser.add_argument("--collect", action="store_true", help="write the tables of all trained shards")
     parser.add_argument("--launcher", choices=LAUNCHERS, help="run the shards as jobs, then collect")
     parser.add_argument("--shards", type=int, default=2, metavar="N", help="a launcher's number of shards (default 2)")
-    parser.add_argument("--launcher_option", action="append", default=[], metavar="KEY=VALUE", help="for the engine")
+    parser.add_argument(
+        "--launcher_option", action="append", default=[], metavar="KEY=VALUE", help="an option of the launcher's engine"
+    )
     return parser
 
 
@@ -167,7 +171,7 @@ def _check_shard_options(options: argparse.Namespace) -> None:
     if options.fresh and (options.shard or options.collect or options.launcher):
         raise ConfigError("--fresh", "a run of all members by one process", "shards, which share a folder")
     if options.launcher and (options.shard or options.collect or options.shards < 1):
-        raise ConfigError("--launcher", "a number of --shards, and neither --shard nor --collect")
+        raise ConfigError("--launcher", "--shards of 1 or more, and neither --shard nor --collect")
 
 
 def _launch(options: argparse.Namespace, arguments: Sequence[str], folder: Path) -> None:

@@ -106,19 +106,19 @@ class Checkpoints:
             try:
                 record = _verified_record(folder)
             except DamagedError as error:
-                say(f"{folder}: a damaged checkpoint, removed ({error})")
+                say(f"{folder}: removed a damaged checkpoint ({error})")
                 shutil.rmtree(folder)
                 continue
             for name, value in self._description(epoch, like).items():
                 if record.get(name) != value:
-                    problem = f"{folder} is a whole checkpoint, but not of this {name}; move it away, or pass --fresh"
-                    raise ConfigError("--workdir", problem=problem)
+                    problem = f"{folder}: expected a checkpoint of this {name}, found one of another"
+                    raise ConfigError("--workdir", problem=f"{problem}; move it away, or pass --fresh")
             try:
                 return epoch, _read_blocks(folder / ARRAYS, like)
             except (MemoryError, OSError):
                 raise
             except Exception as error:  # Orbax and TensorStore raise errors of many kinds.
-                problem = f"{folder} holds other arrays than its record says ({_sentence(error)})"
+                problem = f"{folder}: expected the arrays that its record lists, found others ({_sentence(error)})"
                 raise ConfigError("--workdir", problem=f"{problem}; move it away, or pass --fresh") from error
         return None
 

@@ -28,7 +28,9 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     """Yields the lines that describe a plan: members, model, steps and, as far as known, memory of each program."""
     for program in plan.programs:
         yield from _describe_program(program, plan.population)
-    made_by = f" ({', '.join(plan.compiling)} made them)" if plan.compiling else ""
+    made_by = ""
+    if plan.compiling:
+        made_by = f" (for each value of {', '.join(plan.compiling)})"
     yield f"programs to compile: {len(plan.programs)}{made_by}; members: {plan.members}; nothing was trained"
 
 
@@ -51,7 +53,7 @@ def _describe_program(program: Program, spec: PopulationSpec) -> Iterator[str]:
     yield f"  convolutions on a CPU: {_library_of(program, spec)}"
     states = count * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     pool = _pool_memory(experiment.pool, experiment.groups)
-    asks = "--dry_run=compiled asks the compiler what training takes"
+    asks = "--dry_run=compiled adds the compiler's estimate of training"
     yield f"  memory: pool {pool}; states {megabytes(states)}; {asks}"
 
 
@@ -88,9 +90,9 @@ def _work_of(program: Program) -> str:
     split = program.experiment.split
     batch_size = program.experiment.train.batch_size
     if not split.n_train:
-        return f"{max(program.epochs)} epochs a member at most, over the most images that every rho allows"
+        return f"at most {max(program.epochs)} epochs for a member, over the largest training set that every rho allows"
     steps = [epochs * (split.n_train // batch_size) for epochs in program.epochs]
-    return f"{max(steps)} steps of {batch_size} a member at most, {sum(steps)} in all"
+    return f"at most {max(steps)} steps of {batch_size} images for a member, {sum(steps)} for all members"
 
 
 def _library_of(program: Program, spec: PopulationSpec) -> str:

@@ -55,7 +55,7 @@ class Followers:
         epoch = epoch_of(program.name, number, curves)
         try:
             self.on_epoch(epoch)
-        except Exception as error:
+        except Exception as error:  # The function is the user's, and may raise anything.
             raise CallbackError(error) from error
 
     def finish(self, results: MemberResults) -> None:
@@ -87,6 +87,6 @@ class Followers:
             note = f"{finished.programs} of {finished.of} programs finished; members below are still training."
         try:
             self._progress.draw(note, training)
-        except Exception as error:  # As a run without it goes on.
+        except Exception as error:  # Whatever is wrong, a run without its early page goes on.
             bar.say(f"report/index.html is not drawn before the end ({one_line(str(error))}); the run goes on")
             self.draws_page = False

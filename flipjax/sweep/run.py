@@ -128,7 +128,8 @@ class Sweep:
             except (ConfigError, OSError, MemoryError, ImportError, CallbackError):
                 raise
             except Exception as error:
-                # A ValueError's message explains an invalid request; any other error needs a traceback.
+                # The other programs are trained all the same. A ValueError's message explains an invalid request. Any
+                # other error needs a traceback.
                 text = traceback.format_exc()
                 if isinstance(error, ValueError):
                     text = str(error)
@@ -199,7 +200,9 @@ class Sweep:
                 names = names[size:]
             except jax.errors.JaxRuntimeError as error:
                 size = halve(error, subset, spec, task)
-                bar.say(f"program {program.name}: no memory for {len(subset.names)} members at once; on with {size}")
+                bar.say(
+                    f"program {program.name}: no memory for {len(subset.names)} members at once; continuing with {size}"
+                )
 
     def _with_library(self, whole: Program, task: tasks.Task) -> PopulationSpec:
         """Returns how a program's members run, with the library of convolutions that its first start chose."""
@@ -207,9 +210,9 @@ class Sweep:
         library = self.workdir.record.settle_library(whole, spec.convolutions)
         if library == ONEDNN and not devices.has_onednn():
             other_library = (
-                f"one of {library} in {self.workdir.folder}, without which it would go on to other bits; {ADVICE}"
+                f"one with {library} in {self.workdir.folder}, whose results another library would change; {ADVICE}"
             )
-            raise ConfigError("--workdir", "a run of a library that is here", other_library)
+            raise ConfigError("--workdir", "a run whose library of convolutions this machine has", other_library)
         return dataclasses.replace(spec, convolutions=library)
 
     def _known_form(self, program: Program) -> str | None:
@@ -225,7 +228,7 @@ class Sweep:
         # Another shard may have measured meanwhile.
         form = self.workdir.record.settle_form(program, spec.map)
         if form != spec.map:
-            bar.say(f"program {program.name}: taken, as by the shard that was first: {form}")
+            bar.say(f"program {program.name}: takes the form that the first shard chose: {form}")
         return dataclasses.replace(spec, map=form)
 
     def _train_subset(
@@ -474,7 +477,7 @@ def _end_shard(sweep: Sweep, shard: Shard) -> tuple[str, int]:
     done = len(sweep.members.difference(missing))
     text = f"shard {shard.typed}: {done} of {len(sweep.members)} members done\n"
     if missing:
-        text += f"{len(missing)} members of the run are not done; the last shard collects, or --collect does"
+        text += f"{len(missing)} members of the run are not done; the last shard writes the tables, or --collect does"
         if failed:
             return text, command.SOME_FAILED
         return text, command.DONE

@@ -130,14 +130,20 @@ def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGH
     averages = "ema" in experiment.active_knobs or "swa" in experiment.active_knobs
     draws_unevenly = "jtt_epochs" in experiment.active_knobs
     optimiser = optimise.make_optimiser(experiment, member.recipe, rate=member.recipe.learning_rate)
+    average = None
+    if averages:
+        average = weights
+    image_weights = None
+    if draws_unevenly:
+        image_weights = jnp.ones(member.groups.shape, jnp.float32)
     none_yet = Best(weights, score=jnp.float32(jnp.inf), epoch=jnp.int32(0))
     return State(
         weights=weights,
-        average=weights if averages else None,
+        average=average,
         opt_state=optimiser.init(weights.params),
         step=jnp.int32(0),
         group_weights=jnp.full((experiment.groups.count,), 1 / experiment.groups.count, jnp.float32),
-        image_weights=jnp.ones(member.groups.shape, jnp.float32) if draws_unevenly else None,
+        image_weights=image_weights,
         epoch=jnp.int32(0),
         restart=jnp.int32(0),
         status=jnp.int32(Status.RUNNING),

@@ -63,7 +63,7 @@ def _parser() -> command.ConfigParser:
     return parser
 
 
-@command.main("flipjax tune", advice="; what is done is safe, and the same command continues")
+@command.main("flipjax tune", advice="; finished members are stored, and the same command continues")
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
     options = _parser().parse(arguments)

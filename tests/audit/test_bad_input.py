@@ -53,7 +53,7 @@ def test_a_class_that_is_absent(tmp_path, predictions, labels, expected):
     found = streamed(tmp_path / "out", predictions, labels)
     assert {key: found["summary"][f"{key}/lesion"] for key in expected} == expected
     said = (tmp_path / "out" / "summary.md").read_text()
-    absent = "Not in the labels, so without rates of their own: lesion." in said
+    absent = "Classes without rates of their own, since the labels lack them: lesion." in said
     assert absent == (expected["miss"] is None)
     assert ("lesion is missed whole in 4 of 4 images" in said) == (expected["miss"] == 1)
 
@@ -63,7 +63,8 @@ def test_groups_of_one_cannot_be_compared_and_it_is_said(tmp_path):
     predictions[0][predictions[0] == 3] = 1
     found = streamed(tmp_path / "out", predictions, masks(), groups=["a", "b", "c", "d"])
     assert found["summary"]["group_q/lesion/a"] is None
-    assert "Groups cannot be compared: each is one image or one cluster, or against one." in found["findings"]
+    sentence = "Groups cannot be compared: a group and the rest of its class need two images, or two clusters, each."
+    assert sentence in found["findings"]
 
 
 def test_labels_without_foreground_have_no_rate(tmp_path):

@@ -213,8 +213,8 @@ def test_classes_and_groups_without_images_are_said(tmp_path):
     with stream(tmp_path / "out", **OF_MASKS, all_groups=groups) as batches:
         batches.add(MASKS, labels, groups=[0, 2, 0, 2, 0, 2])
     text = (tmp_path / "out/summary.md").read_text()
-    assert "Not in the labels, so without rates of their own: cow." in text
-    assert "Groups without images, so without numbers: south." in text
+    assert "Classes without rates of their own, since the labels lack them: cow." in text
+    assert "Groups without numbers, since they have no images: south." in text
     assert np.isnan(batches.summary["flip/cow"]) and "group/south/fg_flip" not in batches.summary
 
 

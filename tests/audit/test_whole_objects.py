@@ -113,7 +113,8 @@ def test_a_class_that_no_image_shows_has_no_number_and_fails_its_limit(tmp_path,
     assert result["summary"]["missed_segments/lesion"] is None
     printed = capsys.readouterr()
     assert (
-        "found no number" in printed.err and "Not in the labels, so without rates of their own: lesion." in printed.out
+        "found no number" in printed.err
+        and "Classes without rates of their own, since the labels lack them: lesion." in printed.out
     )
 
 

@@ -109,14 +109,14 @@ SHAPES = {
 
 
 @pytest.mark.parametrize(("images", "kernel", "blocked"), SHAPES.values(), ids=SHAPES)
-def test_oneDNN_computes_the_same_convolutions_and_gradients(onednn, monkeypatch, images, kernel, blocked):  # noqa: N802
+def test_onednn_computes_the_same_convolutions_and_gradients(onednn, monkeypatch, images, kernel, blocked):
     monkeypatch.setattr(cross_correlation, "BLOCKED", 64 if blocked else cross_correlation.BLOCKED)
     assert_alike(convolve, xlas_own, images, kernel, compiled=of_onednn)
 
 
 @pytest.mark.parametrize("blocked", [False, True], ids=["whole", "by images"])
 @pytest.mark.parametrize("channels", [4, 20])
-def test_oneDNN_computes_the_same_convolutions_of_doubled_images(onednn, monkeypatch, channels, blocked):  # noqa: N802
+def test_onednn_computes_the_same_convolutions_of_doubled_images(onednn, monkeypatch, channels, blocked):
     monkeypatch.setattr(cross_correlation, "BLOCKED", 64 if blocked else cross_correlation.BLOCKED)
 
     def whole(images, skip, kernel):
@@ -128,7 +128,7 @@ def test_oneDNN_computes_the_same_convolutions_of_doubled_images(onednn, monkeyp
 
 @pytest.mark.parametrize("blocked", [False, True], ids=["whole", "by images"])
 @pytest.mark.parametrize(("size", "stride"), [(3, 2), (5, 2), (7, 4), (1, 2), (4, 4)])
-def test_oneDNN_computes_the_same_strided_convolutions(onednn, monkeypatch, size, stride, blocked):  # noqa: N802
+def test_onednn_computes_the_same_strided_convolutions(onednn, monkeypatch, size, stride, blocked):
     monkeypatch.setattr(cross_correlation, "BLOCKED", 64 if blocked else cross_correlation.BLOCKED)
     margin = size // 2 if size != stride else 0
     wanted = functools.partial(xlas_own, stride=stride, padding=[(margin, margin)] * 2)
@@ -138,14 +138,14 @@ def test_oneDNN_computes_the_same_strided_convolutions(onednn, monkeypatch, size
 
 @pytest.mark.parametrize("images", [1, 2])
 @pytest.mark.parametrize(("size", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2)])
-def test_oneDNN_computes_the_same_depthwise_convolutions(onednn, images, size, stride):  # noqa: N802
+def test_onednn_computes_the_same_depthwise_convolutions(onednn, images, size, stride):
     function = functools.partial(depthwise, stride=stride)
     wanted = functools.partial(xlas_own, stride=stride, groups=6)
     assert_alike(function, wanted, (images, 8, 12, 6), (size, size, 1, 6), compiled=of_onednn)
 
 
 @pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="XLA hands oneDNN no convolution")
-def test_a_depthwise_convolution_between_products_is_left_to_oneDNN(onednn):  # noqa: N802
+def test_a_depthwise_convolution_between_products_is_left_to_onednn(onednn):
     def layer(images, inward, kernel, outward):
         scaled = images / jnp.square(images).mean(-1, keepdims=True)
         return jax.nn.gelu(depthwise(scaled @ inward + 1, kernel) + 1) @ outward
@@ -167,7 +167,7 @@ def test_a_depthwise_gradient_in_bfloat16_sums_in_float32(onednn):
 
 @pytest.mark.parametrize("blocked", [False, True], ids=["whole", "by images"])
 @pytest.mark.parametrize(("inputs", "outputs"), [(4, 7), (7, 4)], ids=["to more", "to fewer"])
-def test_oneDNN_multiplies_pixels_by_a_matrix(onednn, monkeypatch, inputs, outputs, blocked):  # noqa: N802
+def test_onednn_multiplies_pixels_by_a_matrix(onednn, monkeypatch, inputs, outputs, blocked):
     monkeypatch.setattr(cross_correlation, "BLOCKED", 64 if blocked else cross_correlation.BLOCKED)
     assert_alike(multiply, jnp.matmul, (3, 5, 6, inputs), (inputs, outputs), compiled=of_onednn)
 
@@ -232,12 +232,12 @@ def absent(monkeypatch):
 NO_ONEDNN = r"config\.population\.convolutions: expected auto or xla, for XLA of JAX"
 
 
-def test_a_layout_of_oneDNN_that_is_absent_is_refused(absent):  # noqa: N802
+def test_a_layout_of_onednn_that_is_absent_is_refused(absent):
     with pytest.raises(ConfigError, match=NO_ONEDNN):
         devices.make_layout(ONEDNN, members=1)
 
 
-def test_a_program_of_oneDNN_that_is_absent_is_refused(absent):  # noqa: N802
+def test_a_program_of_onednn_that_is_absent_is_refused(absent):
     with pytest.raises(ConfigError, match=NO_ONEDNN):
         fast_jit(jnp.sin, convolutions="onednn")
 
@@ -247,7 +247,7 @@ def test_a_program_of_an_unknown_library_is_refused():
         fast_jit(jnp.sin, convolutions="oneDNN")
 
 
-def test_auto_is_todays_path_where_oneDNN_is_absent(absent, monkeypatch):  # noqa: N802
+def test_auto_is_todays_path_where_onednn_is_absent(absent, monkeypatch):
     monkeypatch.setattr(jax, "__version_info__", (0, 12, 0))
     (program,) = plan(faults.read_config({"model.width": "16"})).programs
     assert devices.library_of(program, PopulationSpec(), n_train=10**9) == "xla"
@@ -260,7 +260,7 @@ def test_auto_is_todays_path_where_oneDNN_is_absent(absent, monkeypatch):  # noq
     [("aarch64", convolutions.OPTIONS), ("x86_64", {"xla_cpu_no_such_option": True})],
     ids=["another processor", "an option that XLA lacks"],
 )
-def test_what_has_no_oneDNN(monkeypatch, machine, options):  # noqa: N802
+def test_what_has_no_onednn(monkeypatch, machine, options):
     monkeypatch.setattr(convolutions.platform, "machine", lambda: machine)
     monkeypatch.setattr(convolutions, "OPTIONS", options)
     assert not convolutions.has_onednn.__wrapped__()
@@ -340,4 +340,5 @@ def test_a_continued_run_keeps_the_library_of_its_first_start(onednn_run, begun)
 
 def test_a_run_of_a_library_that_is_absent_is_refused(begun, absent):
     code, text = faults.run(begun)
-    assert code == 2 and "--workdir: expected a run of a library that is here; found one of onednn" in text, text
+    problem = "--workdir: expected a run whose library of convolutions this machine has; found one with onednn"
+    assert code == 2 and problem in text, text

@@ -63,7 +63,8 @@ def test_a_former_run_is_not_continued(tmp_path):
     (tmp_path / "results.csv").touch()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert is_former(json.loads(RECORDED.read_text())["config"])
-    with pytest.raises(ConfigError, match=r"^--workdir: expected a run of this flipjax; found one of an earlier"):
+    problem = r"^--workdir: expected a run of this version of flipjax; found one of an earlier"
+    with pytest.raises(ConfigError, match=problem):
         claim(Lock(tmp_path), plan(configure("smoke")).config_json, fresh=False)
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if not path.name.startswith(".")}
     assert after == before

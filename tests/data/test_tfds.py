@@ -37,7 +37,7 @@ def write(data_dir, name, splits, features=FEATURES):
 
     class Animals(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.2.0")
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="small")]  # noqa: RUF012
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="small")]  # noqa: RUF012 - TFDS's way.
 
         def _info(self):
             return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))

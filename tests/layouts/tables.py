@@ -112,7 +112,9 @@ LAYOUTS = [
     layout("patients that are numbers", NUMBERED, expected="are numbers"),
     layout("numbered patients by an expression", NUMBERED, numbers=BY_PATIENT, clusters="^p0(.)"),
     layout("a row an image beside a row a patient", WITH_PATIENT, OF_PATIENTS, numbers=BY_PATIENT),
-    layout("patients without --clusters", OF_PATIENTS, clusters="", expected="a row a patient beside --clusters"),
+    layout(
+        "patients without --clusters", OF_PATIENTS, clusters="", expected="one row for each patient beside --clusters"
+    ),
     layout("ids that look like numbers", SIX, groups="", numbers={}, count=6),
     layout(
         "groups that differ in case alone",

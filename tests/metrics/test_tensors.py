@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flipjax import metrics
+from flipjax.audit import stream
+from flipjax.metrics import FlipMetric, LabelSpec
+from metrics.logits import EXAMPLES
+
 torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
 
-from flipjax import metrics  # noqa: E402
-from flipjax.audit import stream  # noqa: E402
-from flipjax.metrics import FlipMetric, LabelSpec  # noqa: E402
-from flipjax.metrics.pixels import tensors  # noqa: E402
-from metrics.logits import EXAMPLES  # noqa: E402
+from flipjax.metrics.pixels import tensors  # noqa: E402 - imports PyTorch.
 
 # Few, so that few programs of JAX compile.
 SPECS = [

@@ -8,12 +8,13 @@ import warnings
 import numpy as np
 import pytest
 
+from flipjax.config.groups import TWO_BY_TWO
+from flipjax.metrics import FlipMetric
+
 torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
 torchmetrics = pytest.importorskip("torchmetrics", reason="torchmetrics is no dependency")
 
-from flipjax.config.groups import TWO_BY_TWO  # noqa: E402
-from flipjax.metrics import FlipMetric  # noqa: E402
-from flipjax.metrics.torchmetric import STATES, TorchFlipMetric  # noqa: E402
+from flipjax.metrics.torchmetric import STATES, TorchFlipMetric  # noqa: E402 - imports torchmetrics.
 
 OPTIONS = {"ignore_index": 255, "class_names": ["cat", "dog"]}
 

@@ -191,8 +191,8 @@ def published():
 
 
 def test_features_are_pytorchs(published, tmp_path):
-    torch = pytest.importorskip("torch")
-    package = pytest.importorskip("efficientnet_lite_pytorch")
+    torch = pytest.importorskip("torch", reason="it is no dependency")
+    package = pytest.importorskip("efficientnet_lite_pytorch", reason="it is no dependency")
     text = convert_weights(published, tmp_path / "w", encoder=None, num_classes=3)
     assert text.startswith(NAME)
     params, _ = load_weights(tmp_path / "w", encoder=NAME)

@@ -32,6 +32,11 @@ def table_of(values, *, status=None, axes=("rho", "seed")):
     return to_frame(rows)
 
 
+def rare_flips(flips, **options):
+    """Rows of results.csv with Flip in the rare groups, from {axis values: Flip}."""
+    return table_of({key: {("rare", "fg_flip"): flip} for key, flip in flips.items()}, **options)
+
+
 def find(table, quantity, **setting):
     wanted = {"quantity": quantity, **setting}
     (row,) = table[(table[list(wanted)] == list(wanted.values())).all(axis=1)].to_dict("records")

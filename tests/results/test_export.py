@@ -69,7 +69,7 @@ def test_a_tracker_has_the_axes_epochs_and_test_numbers_of_each_member(run):
 
 
 def test_images_as_parquet_hold_what_load_gives(run, folder):
-    pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow", reason="it is no dependency")
     pd.testing.assert_frame_equal(pd.read_parquet(write_images(load(folder))), run.images, check_dtype=False)
 
 
@@ -105,7 +105,7 @@ def test_a_tracker_that_is_not_installed_is_named(capsys, monkeypatch):
 
 @pytest.mark.parametrize("tracker", ["mlflow", "trackio", "wandb"])
 def test_export_to_a_real_tracker_offline(small, tmp_path, tracker):
-    pytest.importorskip(tracker)
+    pytest.importorskip(tracker, reason="it is no dependency")
     places = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "TRACKIO_DIR": str(tmp_path / "trackio")}
     places |= {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}
     line = [sys.executable, "-m", "flipjax.results.export", str(small), "--to", tracker, "--project", "demo"]
@@ -169,7 +169,7 @@ def test_members_of_a_shard_that_is_not_collected_have_their_intervals(small):
 
 
 def test_images_as_parquet_are_those_of_the_results(folder):
-    pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow", reason="it is no dependency")
     path = write_images(load(folder))
     cell = load(folder).cells["000"]
     images = cell.read_images()
@@ -180,7 +180,7 @@ def test_images_as_parquet_are_those_of_the_results(folder):
 
 
 def test_images_of_earlier_results_are_removed_without_pyarrow(folder, monkeypatch):
-    pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow", reason="it is no dependency")
     path = write_images(load(folder))
     found = importlib.util.find_spec
     monkeypatch.setattr(

@@ -40,7 +40,7 @@ def test_the_last_two_are_kept_and_damaged_ones_are_passed_over(checkpoints, tmp
     (tmp_path / "3" / checkpoint.RECORD).write_text("{")
     said = []
     epoch, stored = checkpoints.restore(TREE, say=said.append)
-    assert epoch == 2 and said == [f"{tmp_path / '3'}: a damaged checkpoint, removed (record.json is no JSON)"]
+    assert epoch == 2 and said == [f"{tmp_path / '3'}: removed a damaged checkpoint (record.json is no JSON)"]
     np.testing.assert_array_equal(stored["b"], TREE["b"])
     assert {path.name for path in tmp_path.iterdir()} == {"007", "9", "2"}
     shutil.rmtree(tmp_path / "2/arrays")
@@ -54,7 +54,8 @@ def test_arrays_that_are_not_those_of_the_record_are_one_sentence_and_stay(check
     record = json.loads((tmp_path / "3" / checkpoint.RECORD).read_text())
     record["files"] = checkpoint._file_digests(tmp_path / "3")
     (tmp_path / "3" / checkpoint.RECORD).write_text(json.dumps(record))
-    with pytest.raises(ConfigError, match=f"{tmp_path / '3'} holds other arrays than its record says") as error:
+    problem = f"{tmp_path / '3'}: expected the arrays that its record lists, found others"
+    with pytest.raises(ConfigError, match=problem) as error:
         checkpoints.restore(TREE, say=print)
     assert "\n" not in str(error.value) and (tmp_path / "3/arrays").exists()
 
@@ -71,7 +72,8 @@ OTHERS = {
 def test_a_whole_checkpoint_that_does_not_fit_is_refused_by_name_and_stays(
     checkpoints, tmp_path, identity, leaves, said
 ):
-    with pytest.raises(ConfigError, match=f"{tmp_path / '3'} is a whole checkpoint, but not of this {said}"):
+    problem = f"{tmp_path / '3'}: expected a checkpoint of this {said}, found one of another"
+    with pytest.raises(ConfigError, match=problem):
         Checkpoints(tmp_path, identity=identity).restore(TREE | leaves, say=print)
     assert checkpoints.restore(TREE, say=print)[0] == 3
 
@@ -79,14 +81,14 @@ def test_a_whole_checkpoint_that_does_not_fit_is_refused_by_name_and_stays(
 def test_a_checkpoint_that_an_older_version_left_is_not_of_this_run(checkpoints, tmp_path):
     # Its record has another name.
     (tmp_path / "3" / checkpoint.RECORD).rename(tmp_path / "3/digests.json")
-    with pytest.raises(ConfigError, match="not of this run"):
+    with pytest.raises(ConfigError, match="expected a checkpoint of this run"):
         checkpoints.restore(TREE, say=print)
 
 
 def test_a_checkpoint_in_the_folder_of_another_epoch_is_refused(checkpoints, tmp_path):
     shutil.rmtree(tmp_path / "3")
     shutil.copytree(tmp_path / "2", tmp_path / "3")
-    with pytest.raises(ConfigError, match="not of this epoch"):
+    with pytest.raises(ConfigError, match="expected a checkpoint of this epoch"):
         checkpoints.restore(TREE, say=print)
 
 

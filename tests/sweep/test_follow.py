@@ -269,7 +269,7 @@ def rows_in(path, query):
 
 
 def test_mlflow_follows_a_run_that_is_interrupted_and_goes_on(tmp_path):
-    pytest.importorskip("mlflow")
+    pytest.importorskip("mlflow", reason="it is no dependency")
     assert "follows the run no longer" not in followed(tmp_path, "mlflow", starts=2)
     query = "select r.name, m.step, m.value from metrics m join runs r using (run_uuid) where m.key = 'valid_loss'"
     assert rows_in(tmp_path / "mlflow.db", query) == losses_of(tmp_path / "run")
@@ -278,7 +278,7 @@ def test_mlflow_follows_a_run_that_is_interrupted_and_goes_on(tmp_path):
 
 
 def test_trackio_follows_a_run_that_is_interrupted_and_goes_on(tmp_path):
-    pytest.importorskip("trackio")
+    pytest.importorskip("trackio", reason="it is no dependency")
     assert "follows the run no longer" not in followed(tmp_path, "trackio", starts=2)
     database = tmp_path / "trackio/run.db"
     rows = [(name, step, json.loads(text)) for name, step, text in rows_in(database, METRICS)]
@@ -294,7 +294,7 @@ METRICS = "select run_name, step, metrics from metrics"
 
 
 def test_wandb_follows_a_run_that_is_interrupted_and_goes_on(tmp_path):
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb", reason="it is no dependency")
     assert "follows the run no longer" not in followed(tmp_path, "wandb", starts=2, WANDB_MODE="offline")
     records = [json.loads(path.read_text()) for path in (tmp_path / "run/tracked/wandb").iterdir()]
     # Offline each start of a run has a file, which the server joins by the id of the run.
@@ -303,7 +303,7 @@ def test_wandb_follows_a_run_that_is_interrupted_and_goes_on(tmp_path):
 
 
 def test_wandb_without_a_key_costs_a_line(tmp_path):
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb", reason="it is no dependency")
     said = followed(tmp_path, "wandb", starts=1, HOME=str(tmp_path))
     assert said.count("wandb follows the run no longer (wandb: expected a key") == 1
 

@@ -101,7 +101,7 @@ def test_a_shard_that_measured_takes_the_form_of_the_shard_that_was_first(begun,
     monkeypatch.setattr(fastest, "fastest_form", second)
     code, text = faults.run(begun, *MEASURED)
     assert code == 0 and "program 000: measured; taken: loop" in text, text
-    assert "program 000: taken, as by the shard that was first: packed" in text
+    assert "program 000: takes the form that the first shard chose: packed" in text
     assert recorded_form(begun) == {"000": "packed"}
 
 

@@ -71,7 +71,7 @@ def test_a_whole_checkpoint_of_another_run_is_refused_and_stays(run):
     shutil.rmtree(place)
     shutil.copytree(other / "checkpoints/000/3", place)
     code, text = run()
-    assert code == 2 and f"{place} is a whole checkpoint, but not of this run" in text and place.is_dir()
+    assert code == 2 and f"{place}: expected a checkpoint of this run, found one of another" in text and place.is_dir()
 
 
 @pytest.fixture

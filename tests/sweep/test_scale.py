@@ -118,7 +118,7 @@ def test_an_error_for_want_of_memory_halves_the_members(tmp_path, monkeypatch):
     monkeypatch.setattr(population_run, "run_next_epoch", full)
     code, text = faults.run(tmp_path / "run")
     assert code == 0, text
-    assert "no memory for 2 members at once; on with 1" in text
+    assert "no memory for 2 members at once; continuing with 1" in text
     assert faults.same(tmp_path / "run", "results.csv", "history.csv")
 
 

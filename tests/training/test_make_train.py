@@ -131,7 +131,7 @@ OF_ONEDNN = {
 
 
 @pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="fast_jit has the weights of a sweep from JAX 0.11 on")
-def test_of_oneDNN_a_whole_run_in_one_program_has_the_weights_of_a_sweep(onednn):  # noqa: N802
+def test_of_onednn_a_whole_run_in_one_program_has_the_weights_of_a_sweep(onednn):
     train = flipjax.make_train("smoke", OF_ONEDNN)
     assert train.convolutions == "onednn"
     spec = PopulationSpec(map="loop", convolutions="onednn")

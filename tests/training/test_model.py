@@ -230,12 +230,12 @@ def test_many_images_take_the_faster_library_and_logits_agree(onednn, request):
     np.testing.assert_allclose(model.logits(sample), few, rtol=1e-4, atol=1e-4)
 
 
-def test_many_images_take_xlas_own_where_oneDNN_is_absent(gains_at_once, monkeypatch):  # noqa: N802
+def test_many_images_take_xlas_own_where_onednn_is_absent(gains_at_once, monkeypatch):
     monkeypatch.setattr(model_module, "has_onednn", lambda: False)
     assert model_module._library_of(SPECS[0], images(3, 4, 6)) == "xla"
 
 
-def test_predictions_of_a_large_network_take_oneDNN(gains_at_once, monkeypatch):  # noqa: N802
+def test_predictions_of_a_large_network_take_onednn(gains_at_once, monkeypatch):
     monkeypatch.setattr(convolutions, "LEAST_PIXELS_LARGE", 1)
     monkeypatch.setattr(model_module, "has_onednn", lambda: True)
     assert model_module._library_of(ModelSpec("smp_mit_b2"), images(1, 4, 6)) == "onednn"

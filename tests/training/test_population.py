@@ -89,7 +89,7 @@ def test_a_diverged_member_is_frozen_and_harms_no_other(train, trained, members,
     assert_same(frozen.best["val_loss"].weights, take_member(trained.states[0], 1).weights)
 
 
-def test_of_oneDNN_alone_is_among_others_and_continued_is_unbroken(onednn, tiny, make_member, pool, validation):  # noqa: N802
+def test_of_onednn_alone_is_among_others_and_continued_is_unbroken(onednn, tiny, make_member, pool, validation):
     members = [make_member(seed=seed) for seed in (1, 2, 3)]
     whole = populations.train(tiny, members, pool, validation, spec=ONEDNN, epochs=2)
     assert whole.layout.convolutions == "onednn"

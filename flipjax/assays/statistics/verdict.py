@@ -121,7 +121,9 @@ def judge_contrast(contrast: Contrast, learnt: Learnt, *, margin: float, attribu
     if not learnt.enough:
         return AssayVerdict(UNKNOWN, not_learnt_sentence(learnt))
     if seeds < FEWEST_SEEDS:
-        number = "one was" if seeds == 1 else f"{seeds} were"
+        number = f"{seeds} were"
+        if seeds == 1:
+            number = "one was"
         reason = f"The contrast is {estimate.text}; a verdict needs {FEWEST_SEEDS} seeds, and {number} trained."
         return AssayVerdict(UNKNOWN, reason)
     if -margin <= estimate.low and estimate.high <= margin:

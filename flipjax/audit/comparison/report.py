@@ -32,8 +32,8 @@ HIDING_SHARE = 0.5
 """A total hides a class if it changes by less than this share of the class's difference."""
 TERMS = {
     "new less old": (
-        "Differences of the same images, so that what is hard in both does not count. More flips or misses are worse. "
-        "The interval is Bonett and Price's (2012); equal predictions have [0, 0]."
+        "Differences on the same images: an image that is hard for both models does not count. More flips or misses "
+        "are worse. The interval is Bonett and Price's (2012). If no prediction differs, it is [0, 0]."
     ),
     "q": "The probability of such a difference by chance, corrected for the number of comparisons.",
 }

@@ -64,13 +64,13 @@ def describe_missing(measured: Measurements) -> list[str]:
     inside = is_foreground(len(labels), measured.decomposition.background)
     absent = [name for c, name in enumerate(measured.class_names) if inside[c] and not labels[c]]
     if absent:
-        lines.append(f"Not in the labels, so without rates of their own: {listed(absent)}.")
+        lines.append(f"Classes without rates of their own, since the labels lack them: {listed(absent)}.")
     groups = measured.groups
     if groups.numbers is not None and isinstance(groups.all_groups, NamedGroups):
         present = set(groups.numbers.tolist())
         empty = [name for number, name in enumerate(groups.all_groups.names) if number not in present]
         if empty:
-            lines.append(f"Groups without images, so without numbers: {listed(empty)}.")
+            lines.append(f"Groups without numbers, since they have no images: {listed(empty)}.")
     return lines
 
 
@@ -88,7 +88,9 @@ def describe_weight(measured: Measurements) -> str:
     different = np.unique(spacing.round(4), axis=0)
     if len(different) == 1:
         return f"{begin}; spacing {' x '.join(f'{size:g}' for size in different[0])} mm."
-    unit = "mm3" if measured.are_volumes else "mm2"
+    unit = "mm2"
+    if measured.are_volumes:
+        unit = "mm3"
     sizes = spacing.prod(axis=1)
     pixel = measured.pixel_noun.removesuffix("s")
     return f"{begin}: in {len(different)} spacings a {pixel} is {sizes.min():.3g} to {sizes.max():.3g} {unit}."

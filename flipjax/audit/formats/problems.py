@@ -27,7 +27,7 @@ def naming(name: object) -> Iterator[None]:
         yield
     except (AuditError, ImportError, MemoryError):
         raise
-    except Exception as error:
+    except Exception as error:  # Decoders raise errors of many types on damaged files.
         cause = f"{type(error).__name__}: {error}"
         text = f"{name}: damaged, of another type than its name says, or unreadable ({cause})"
         raise BrokenFileError(text) from error

@@ -96,7 +96,7 @@ class AuditOptions:
     table: Sequence[Path] | Path | None = option(
         None,
         GROUPS,
-        "CSVs of columns for --groups and --clusters: the first with the column name, or each with a row a patient",
+        "CSVs with columns for --groups and --clusters; the first has the column name, or one row for each patient",
         type=Path,
         nargs="+",
         metavar="CSV",

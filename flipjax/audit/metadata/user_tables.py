@@ -123,10 +123,12 @@ def _by_patient(
     Raises:
         AuditError: `clusters` does not say which patient a row describes or an image shows.
     """
-    columns = listed(table.columns) if table.columns else "no row"
+    columns = "no row"
+    if table.columns:
+        columns = listed(table.columns)
     expected = f"{path}: expected a CSV with the column {NAME} and columns of the images"
     if clusters is None:
-        raise AuditError(f"{expected}, or with a row a patient beside --clusters, found {columns}")
+        raise AuditError(f"{expected}, or with one row for each patient beside --clusters, found {columns}")
     if clusters in of_images:
         patients = of_images[clusters].tolist()
     elif clusters in table.columns:
@@ -150,7 +152,9 @@ def _patients_in_names(path: Path, patients: Sequence[str], names: Sequence[str]
     advice = "pass --clusters REGEX, whose first group finds the patient in a name"
     if any(patient.isdigit() for patient in known):
         problem = f"the patients of {column} are numbers, which may stand for others in names"
-        raise AuditError(f"{path}: expected a CSV with the column {NAME}, or a row a patient; {problem}; {advice}")
+        raise AuditError(
+            f"{path}: expected a CSV with the column {NAME}, or one row for each patient; {problem}; {advice}"
+        )
     patient_of_image = []
     for name in names:
         spans = [match.span() for match in re.finditer(r"[^\W_]+", name)]

@@ -127,7 +127,9 @@ def heat_panel(
             axes.tick_params(axis="x", rotation=90)
         for (row, column), share in np.ndenumerate(shares):
             if not np.isnan(share):
-                ink = LIGHT if share > 0.5 else DARK
+                ink = DARK
+                if share > 0.5:
+                    ink = LIGHT
                 axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8.5, color=ink)
 
     words = []

@@ -200,7 +200,7 @@ def _no_group_line(audit: Audit) -> str:
     """Returns the sentence of an audit whose groups do not differ, or cannot be compared."""
     q_values = [row.q for row in audit.compared if row.flips and not math.isnan(row.q)]
     if not q_values:
-        return "Groups cannot be compared: each is one image or one cluster, or against one."
+        return "Groups cannot be compared: a group and the rest of its class need two images, or two clusters, each."
     least = min(q_values)
     # A significant difference without a sentence is 0.000 in print, or has opposite signs over pixels and over images.
     margin = ""

@@ -76,7 +76,10 @@ def claim_folder(folder: Path) -> None:
         ours = is_written_by(folder / "summary.json", PROGRAM)
     except OSError as error:
         raise AuditError(f"--out: expected a folder that can be written, found {folder} ({error})") from error
-    check_folder(folder, FILES if ours else ())
+    if ours:
+        check_folder(folder, FILES)
+    else:
+        check_folder(folder, ())
 
 
 def mark_failed(folder: Path, error: str, *, name: str = "summary.json", program: str = PROGRAM) -> None:
@@ -117,7 +120,7 @@ def claimed(folder: Path) -> Iterator[None]:
     mark_failed(folder, "not finished")
     try:
         yield
-    except BaseException as error:
+    except BaseException as error:  # An interrupt is written down, too.
         mark_failed(folder, describe_error(error))
         with contextlib.suppress(OSError):
             if new:

@@ -372,7 +372,10 @@ def terms_of(audit: Audit, unit: str) -> dict[str, str]:
     measured = audit.measured
     pixels = measured.pixel_noun
     images = measured.image_noun
-    unit_in_words = UNITS[unit].format(pixels=pixels, an_image="an image" if images == "images" else "a volume")
+    an_image = "an image"
+    if measured.are_volumes:
+        an_image = "a volume"
+    unit_in_words = UNITS[unit].format(pixels=pixels, an_image=an_image)
     size = "of every size"
     if measured.min_size != EVERY_SIZE:
         size = f"of {measured.min_size} and more"
@@ -382,23 +385,23 @@ def terms_of(audit: Audit, unit: str) -> dict[str, str]:
         ),
         "segment": (
             f"{unit_in_words}, {size}. It flips if at least half is predicted as one other foreground class; it is "
-            "missed, or correct, if more is predicted as background, or as its class, than as any other; else mixed."
+            "missed if more is predicted as background than as any other class, and correct if more is predicted as "
+            "its own class. Otherwise it is mixed."
         ),
         "IoU, Dice": (
-            f"Of the {pixels} of a class, pooled over {images}: those in truth and prediction, over those in either "
-            "(IoU), and twice over the true plus the predicted ones (Dice). A class in neither has none. Where Dice is "
-            f"averaged over {images}, as MONAI does, it differs."
+            f"Both pool the {pixels} of a class over {images}. IoU is the number in both truth and prediction over the "
+            "number in either. Dice is twice the number in both over the true plus the predicted number. A class that "
+            f"neither contains has none. MONAI averages the Dice of {images} instead, which differs."
         ),
         "[95% interval]": (
-            f"Of a rate over {_units(audit)}: Korn and Graubard's (1998). Where nothing flips in n, it ends at about "
-            f"3.7 / n. A narrow one of {pixels} does not exclude that a whole segment flips."
+            f"The interval of a rate is Korn and Graubard's (1998) over {_units(audit)}. If none of n flips, it ends "
+            f"at about 3.7 / n. A narrow interval over {pixels} does not exclude that a whole segment flips."
         ),
     }
     if audit.compared:
         terms["q"] = (
-            f"The probability of such a difference by chance: permutation of {_units(audit)} within the class, "
-            f"corrected for {family_size(audit.compared)} comparisons ({CORRECTION}). A group differs below "
-            f"{LEVEL:g}."
+            f"The probability of such a difference by chance, by permuting {_units(audit)} within the class, corrected "
+            f"for {family_size(audit.compared)} comparisons ({CORRECTION}). Below {LEVEL:g} a group is said to differ."
         )
     if "gap/mean" in audit.summary:
         terms["common, rare"] = "Images of a class in its usual scenes, and in other scenes."

@@ -146,7 +146,9 @@ def count_objects(measured: Measurements) -> Objects:
     classes = len(measured.class_names)
     counts = count_segments(tables.true, images=len(measured.names), classes=classes)
     clusters = measured.clusters
-    units = len(measured.names) if clusters is None else len(np.unique(clusters))
+    units = len(measured.names)
+    if clusters is not None:
+        units = len(np.unique(clusters))
     rates = {}
     for key, ratio in counts.ratios(measured.class_names, measured.foreground).items():
         estimate = estimate_rate(ratio, clusters=clusters)

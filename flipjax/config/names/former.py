@@ -46,7 +46,9 @@ def renamed(recorded: Mapping[str, Any]) -> list[str]:
     for column, values in recorded["axes"].items():
         if column in AXES and AXES[column].section != "axes" and list(values) != [AXES[column].default]:
             key = AXES[column]
-            home = key.name if len(values) == 1 else f"axes.{key.axis}"
+            home = f"axes.{key.axis}"
+            if len(values) == 1:
+                home = key.name
             clauses.append(f"config.axes.{column} is config.{home}")
     grid = recorded["grid"]
     if isinstance(grid, Mapping):
@@ -91,7 +93,13 @@ def with_new_names(recorded: Mapping[str, Any]) -> JsonObject:
 
 def _with_axis_names(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Returns an entry of `config.members` by names of axes in place of columns."""
-    return {AXES[column].axis if column in AXES else column: value for column, value in entry.items()}
+    named = {}
+    for column, value in entry.items():
+        name = column
+        if column in AXES:
+            name = AXES[column].axis
+        named[name] = value
+    return named
 
 
 def _combined(grid: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -77,4 +77,6 @@ def meant_key(last_name: str) -> str | None:
         ('train.patience', 'pool.size', None)
     """
     name = SYNONYMS.get(last_name.replace("-", "_").lower(), "")
-    return name if name in KEYS else None
+    if name in KEYS:
+        return name
+    return None

@@ -44,9 +44,13 @@ class ArrayData(NamedTuple):
         """Returns five lines: what the pool is, its images by class and by scene, its parts, and its digest."""
         catalog = self.catalog
         size = "x".join(map(str, self.pool.images.shape[1:3]))
-        photos = f", {len(catalog.scenes)} scene photos" if catalog.kind == "composite" else ""
-        scenes = catalog.scene_kind if catalog.kind == "composite" else catalog.object_scene
-        fixed = Counter("free" if part == FREE else PARTS[part] for part in catalog.object_split.tolist())
+        photos = ""
+        scenes = catalog.object_scene
+        if catalog.kind == "composite":
+            photos = f", {len(catalog.scenes)} scene photos"
+            scenes = catalog.scene_kind
+        names_of_parts = {FREE: "free", **dict(enumerate(PARTS))}
+        fixed = Counter(names_of_parts[part] for part in catalog.object_split.tolist())
         lines = [
             f"ArrayData: a {catalog.kind} pool of {len(catalog.objects)} images of {size}{photos}",
             f"  classes: {_counted(catalog.class_names, catalog.object_class)}",
@@ -308,7 +312,9 @@ def _pixels(field: str, values: ArrayLike, channels: int) -> np.ndarray:
     if channels == 3:
         images = _in_colour(images)
     if not _are_square(images) or images.shape[3] != channels or images.shape[1] % SIDE_FACTOR or not images.size:
-        grey = ", or (n, H, H) in grey" if channels == 3 else ""
+        grey = ""
+        if channels == 3:
+            grey = ", or (n, H, H) in grey"
         raise ConfigError(field, f"(n, H, H, {channels}){grey}, H a multiple of {SIDE_FACTOR}", images.shape)
     return _as_bytes(field, images)
 

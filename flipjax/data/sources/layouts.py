@@ -200,13 +200,16 @@ def _read_metadata(root: Path, spec: PoolSpec) -> list[_Row]:
     rows = []
     for table_row in table:
         cells = table_row.cells
+        cluster = ""
+        if spec.cluster_column:
+            cluster = cells[spec.cluster_column]
         row = _Row(
             where=f"metadata.csv line {table_row.line}",
             filename=cells["filename"],
             class_name=cells["class"],
             scene=cells[spec.scene_column],
             split=cells.get("split", ""),
-            cluster=cells[spec.cluster_column] if spec.cluster_column else "",
+            cluster=cluster,
             empty_columns=tuple(name for name in required if not cells[name]),
         )
         rows.append(row)

@@ -118,7 +118,8 @@ class MitB2(nnx.Module):
     def __init__(self, rngs: nnx.Rngs):
         """Makes the layers, kernels zero; draws the first key of stochastic depth."""
         inputs = 3
-        size, stride = 7, 4
+        size = 7
+        stride = 4
         for number, stage in enumerate(STAGES, start=1):
             overlapping = Convolution(inputs, stage.width, size, stride=stride, bias=True)
             blocks = [AttentionBlock(stage.width, stage.heads, stage.reduction) for _ in range(stage.blocks)]
@@ -126,7 +127,8 @@ class MitB2(nnx.Module):
             setattr(self, f"block{number}", nnx.List(blocks))
             setattr(self, f"norm{number}", LayerNorm(stage.width, epsilon=EPSILON))
             inputs = stage.width
-            size, stride = 3, 2
+            size = 3
+            stride = 2
         self.drop_path_key = Randomness(jax.random.key_data(rngs.params()))
         self.deterministic = False
 

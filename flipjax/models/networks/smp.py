@@ -56,7 +56,9 @@ class Unet(nnx.Module):
     def __init__(self, encoder: str, *, num_classes: int, dtype: str, rngs: nnx.Rngs):
         """Makes the layers with zero kernels; computes in `dtype`, parameters are float32."""
         self.encoder = ENCODERS[encoder](rngs)
-        outputs = NARROW_CHANNELS if encoder == "efficientnet_lite0" else DECODER_CHANNELS
+        outputs = DECODER_CHANNELS
+        if encoder == "efficientnet_lite0":
+            outputs = NARROW_CHANNELS
         *skips, deepest = self.encoder.channels
         sizes = zip((deepest, *outputs[:-1]), (*skips[::-1], 0), outputs, strict=True)
         self.decoder = nnx.Dict(blocks=nnx.List([DecoderBlock(*size) for size in sizes]))
@@ -93,5 +95,10 @@ def _initial(part: str, uniform: jax.Array) -> jax.Array:
     if part == "decoder":
         return uniform * math.sqrt(6 / (receptive * inputs))
     # Encoder kernels are drawn from a normal distribution; a depthwise kernel has one output per input.
-    fan_out = receptive * (1 if inputs == 1 else outputs)
-    return jax.scipy.special.erfinv(uniform) * math.sqrt(2) * (math.sqrt(2 / fan_out) if taps else 0.02)
+    fan_out = receptive * outputs
+    if inputs == 1:
+        fan_out = receptive
+    deviation = 0.02
+    if taps:
+        deviation = math.sqrt(2 / fan_out)
+    return jax.scipy.special.erfinv(uniform) * math.sqrt(2) * deviation

@@ -64,7 +64,10 @@ def _block(inputs: int, outputs: int, *, norm: str) -> nn.Sequential:
     layers = []
     for channels in (inputs, outputs):
         layers.append(nn.Conv2d(channels, outputs, kernel_size=3, padding=1, bias=norm == "none"))
-        layers.append(nn.Identity() if norm == "none" else nn.BatchNorm2d(outputs))
+        if norm == "none":
+            layers.append(nn.Identity())
+        else:
+            layers.append(nn.BatchNorm2d(outputs))
         layers.append(nn.ReLU())
     return nn.Sequential(*layers)
 

@@ -35,11 +35,15 @@ class UNet(PackNetwork):
     def inputs_of_head(self, images: jax.Array) -> tuple[Pack, jax.Array]:
         """Maps images (B, H, W, 3) in [0, 1] to a pack of `width` channels, and to whether members are finite."""
         pack = self.as_pack(images, channels=self.head.kernel.shape[-2])
-        pool = halve if self.head.kernel.ndim == 2 else halve_by_slices
+        pool = halve_by_slices
+        if self.head.kernel.ndim == 2:
+            pool = halve
         skips = []
         finite = []
         for level, block in enumerate(self.encoder):
-            pack, whole = block([pool(chunk) for chunk in pack] if level else pack)
+            if level:
+                pack = [pool(chunk) for chunk in pack]
+            pack, whole = block(pack)
             skips.append(pack)
             finite.append(whole)
         for block, skip in zip(self.decoder, skips[-2::-1], strict=True):

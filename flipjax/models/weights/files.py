@@ -190,7 +190,9 @@ def _is_whole(arrays: Mapping[str, np.ndarray]) -> bool:
 
 def _nested(arrays: Mapping[str, np.ndarray], *, encoder: str, num_classes: int) -> Weights:
     """Returns the weights of `canonical` arrays, of a whole U-Net or of its encoder alone."""
-    start = "" if _is_whole(arrays) else "encoder."
+    start = "encoder."
+    if _is_whole(arrays):
+        start = ""
     return from_state_dict(arrays, ModelSpec(name=f"smp_{encoder}"), num_classes, start=start)
 
 

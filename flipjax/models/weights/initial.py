@@ -61,5 +61,7 @@ def overlay(drawn: PyTree, given: PyTree) -> PyTree:
         return jnp.asarray(given, drawn.dtype)
     joined = {}
     for name, leaf in drawn.items():
-        joined[name] = overlay(leaf, given[name]) if name in given else leaf
+        if name in given:
+            leaf = overlay(leaf, given[name])
+        joined[name] = leaf
     return joined

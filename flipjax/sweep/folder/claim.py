@@ -62,8 +62,8 @@ def _refuse_others(folder: Path, config: Mapping[str, object], *, any_run: bool)
         if any_run:
             return
         if is_former(record["config"]):
-            former_run = f"one of an earlier flipjax in {folder} ({'; '.join(renamed(record['config']))} now)"
-            raise ConfigError("--workdir", "a run of this flipjax", f"{former_run}; {ADVICE}")
+            former_run = f"one of an earlier version in {folder} ({'; '.join(renamed(record['config']))} now)"
+            raise ConfigError("--workdir", "a run of this version of flipjax", f"{former_run}; {ADVICE}")
         difference = first_difference(record["config"], json.loads(json.dumps(config)))
         if difference:
             other_run = f"one of another in {folder} ({difference}); {ADVICE}"
@@ -87,7 +87,7 @@ def _move_away(lock: Lock) -> None:
     """Renames the folder to NAME.old (numbered if taken) and makes an empty one in its place."""
     folder = lock.folder.resolve()
     if folder in (Path.cwd(), *Path.cwd().parents):
-        raise ConfigError("--fresh", "another current folder than the run's, which gets another name", str(folder))
+        raise ConfigError("--fresh", "a current folder outside the run, whose folder is renamed", str(folder))
     old = folder.with_name(f"{folder.name}.old")
     suffixes = itertools.count(2)
     while os.path.lexists(old):

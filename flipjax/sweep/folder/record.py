@@ -48,7 +48,7 @@ class RunRecord:
             if differing and strict:
                 raise ConfigError("--strict_versions", "the software of the run's earlier starts", differing)
             if differing:
-                say(f"warning: what is done is of other software than what follows: {differing}; see --strict_versions")
+                say(f"warning: earlier members were trained with other software ({differing}); see --strict_versions")
             starts.append(start)
 
     def add_session(self, seconds: float) -> None:
@@ -76,10 +76,10 @@ class RunRecord:
         # The same pool may lie elsewhere, as on another machine.
         if before.split()[-1] != now.split()[-1]:
             other_pool = f"one on {before} in {self.path.parent}; bring that pool back, or {ADVICE}"
-            raise ConfigError("--workdir", f"a run on {now}, the pool of today", other_pool)
+            raise ConfigError("--workdir", f"a run on the pool as it is now, {now}", other_pool)
 
     def settle_library(self, program: Program, library: str) -> str:
-        """Records the library of a program's convolutions at its first start, and returns that one ever after."""
+        """Records the library of a program's convolutions at its first start, and returns the recorded one."""
         with _changed(self.path) as record:
             return record.setdefault("convolutions", {}).setdefault(program.name, library)
 

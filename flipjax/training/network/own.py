@@ -228,7 +228,7 @@ def _trace(field: str, function: Callable, *inputs: PyTree) -> tuple[ClosedJaxpr
         return jax.make_jaxpr(lambda *arrays: function(*arrays), return_shape=True)(*inputs)
     except ConfigError:
         raise
-    except Exception as error:
+    except Exception as error:  # The function is the user's, and may raise anything.
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/jax/" not in frame.filename]
         found = f"{type(error).__name__}: {text} ({frames[-1].filename}:{frames[-1].lineno})"

@@ -75,7 +75,9 @@ def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batc
         mesh = Mesh(grid, (AXIS,))
     check_library(spec.convolutions)
     convolutions = ONEDNN if spec.convolutions == ONEDNN else XLA
-    return Layout(mesh, 1 if form == "loop" else width, packed=form == "packed", convolutions=convolutions)
+    if form == "loop":
+        width = 1
+    return Layout(mesh, width, packed=form == "packed", convolutions=convolutions)
 
 
 def _devices_of_a_batch(spec: PopulationSpec, *, platform: str, available: int, members: int, batch_size: int) -> int:

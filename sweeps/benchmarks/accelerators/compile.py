@@ -54,7 +54,7 @@ from flipjax.training.population.memory import USED, memory_of
 
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent / "throughput"))
-import layers  # noqa: E402
+import layers  # noqa: E402 - in the folder of the line above
 
 WIDTH = 16
 FORMS = ("loop", "vmap", "packed", "shifts")

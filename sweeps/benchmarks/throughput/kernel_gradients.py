@@ -52,12 +52,13 @@ def columns_of(images):
 
 def products(images, gradient):
     """A matrix product for each row of the kernel."""
-    (_, H, _, C), O = images.shape, gradient.shape[-1]  # noqa: E741
+    _, H, _, C = images.shape
+    outputs = gradient.shape[-1]
     wide = jnp.pad(columns_of(images), ((0, 0), (1, 1), (0, 0), (0, 0)))
     wide, gradient = lax.optimization_barrier((wide, gradient))
-    flat = gradient.reshape(-1, O)
+    flat = gradient.reshape(-1, outputs)
     rows = [lax.dot_general(wide[:, i : i + H].reshape(-1, 3 * C), flat, (((0,), (0,)), ((), ()))) for i in range(3)]
-    return jnp.stack(rows).reshape(3, 3, C, O)
+    return jnp.stack(rows).reshape(3, 3, C, outputs)
 
 
 def products_by_image(images, gradient):

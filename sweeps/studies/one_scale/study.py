@@ -20,7 +20,7 @@ from flipjax.results import load
 
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent / "published_models"))
-import context  # noqa: E402
+import context  # noqa: E402 - in the folder of the line above
 
 RUNS = {"one_scale": "base", "one_scale_methods": "methods", "one_scale_size": "size", "one_scale_width": "width"}
 RUNS |= {"one_scale_photos": "photos", "one_scale_4x4": "4x4"}

@@ -221,7 +221,9 @@ def decode_runs(counts: bytes) -> list[int]:
         shift += 5
         if not bits & 32:
             value -= (bits & 16) << (shift - 4)
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            if len(runs) > 2:
+                value += runs[-2]
+            runs.append(value)
             value = shift = 0
     return runs
 

@@ -250,10 +250,15 @@ def make_manifest(
     rows: list[ManifestRow] = []
     first_slot = 0
     for split, part in enumerate(PARTS):
-        total, usual = images_per_class(counts[part], rho if part == "train" else 0.5)
+        level = 0.5
+        if part == "train":
+            level = rho
+        total, usual = images_per_class(counts[part], level)
         for y in (0, 1):
             for rank, (number, bird) in enumerate(birds_of_part[part][y][:total]):
-                scene = y if rank < usual else 1 - y
+                scene = 1 - y
+                if rank < usual:
+                    scene = y
                 # Slot `rank` of a kind of scene belongs to one class or the other, so no scene is shown twice.
                 photo = photos_of_kind[scene][first_slot + rank]
                 rows.append(ManifestRow(number, bird.name, y, split, scene, 2 * y + scene, photo.name))

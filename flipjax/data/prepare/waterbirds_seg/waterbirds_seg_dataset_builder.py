@@ -100,7 +100,9 @@ class Builder(ArchiveBuilder):
         generators = {}
         for split, items in splits.items():
             if items:
-                plural = f"{split} images" if config.composites else split
+                plural = split
+                if config.composites:
+                    plural = f"{split} images"
                 generators[split] = self._generate_examples(items, plural)
         return generators
 
@@ -160,7 +162,10 @@ def composites_of(rows: Sequence[ManifestRow], cub_dir: Path, places_dir: Path) 
     splits: Splits = {split: [] for split in SPLITS}
     for row in rows:
         files = (*bird_files(cub_dir, row.img_filename), scene_file(places_dir, row.place_filename))
-        item = PoolItem(row.img_filename, files, row.y, row.place, row.split if has_all_groups else FREE)
+        part = FREE
+        if has_all_groups:
+            part = row.split
+        item = PoolItem(row.img_filename, files, row.y, row.place, part)
         splits[SPLITS[row.split]].append(item)
     return splits
 
