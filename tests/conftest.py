@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from unittest import mock
 
 # After the flags of whoever starts the suite. Devices that wait for each other would end the process after 40 s, which
 # a busy machine takes; one module of LLVM a program takes less memory and processor time than 32 parts of it.
@@ -43,6 +44,7 @@ from flipjax.backend.start import programs_folder  # noqa: E402
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
 from flipjax.config.groups import Groups  # noqa: E402
 from flipjax.config.methods import Augmentation, Knobs  # noqa: E402
+from flipjax.data import POOLS  # noqa: E402
 from flipjax.data.correlation import Table, half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
 from flipjax.training.epoch import loop  # noqa: E402
@@ -86,6 +88,13 @@ def compile_quickly(quickly):
     # They remember the compiler's options.
     for remembered in (compiler.fast_runtime, compiler.fast_compile, compiler.program):
         remembered.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def drawn_once():
+    """Equal pools are drawn once in a file."""
+    with mock.patch.dict(POOLS, synthetic=functools.cache(POOLS["synthetic"])):
+        yield
 
 
 @pytest.fixture(scope="session")

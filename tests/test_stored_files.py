@@ -288,7 +288,7 @@ KINDS = {
     "scores.csv": Kind("run", "scores.csv", lambda path: table_of_csv(path / "scores.csv"), exact=False),
     "images of an audit": Kind("images.csv", "", read_table, exact=False),
     "assay": Kind("assay", "assay.json", lambda folder: open_assay(folder).verdict, exact=False),
-    "state of an assay": Kind("assay", STATE, lambda folder: stored_state(folder).wave_size, exact=False),
+    "state of an assay": Kind("assay", STATE, lambda folder: stored_state(folder).seeds_per_batch, exact=False),
     "comparison": Kind("comparison", "compare.json", failed_comparison, exact=False),
     "monitor": Kind("monitor.json", "", lambda path: {"scores": load_monitor(path).scores}),
     "history": Kind("stream.json", "", lambda path: open_state(path, FITTED).images),

@@ -17,7 +17,7 @@ from flipjax.assays.journal import Journal, open_journal
 from flipjax.assays.network import first_network
 from flipjax.assays.obstacles import cluster_counts, find_obstacle, notes_on_empty_groups
 from flipjax.assays.options import Options, check_options, out_folder
-from flipjax.assays.population import EVERYTHING, Network, Stage, TrainedStage, by_setting, make_wave, outcomes_of
+from flipjax.assays.population import EVERYTHING, Network, Stage, TrainedStage, by_setting, make_seed_batch, outcomes_of
 from flipjax.assays.results import (
     UNNAMED_CLUSTERS,
     Assay,
@@ -27,10 +27,7 @@ from flipjax.assays.results import (
     write_image_rows,
     write_record,
 )
-from flipjax.assays.sentences import advise, duration, findings
-from flipjax.assays.statistics.association import associate
-from flipjax.assays.statistics.verdict import UNKNOWN, AssayVerdict
-from flipjax.assays.waves import (
+from flipjax.assays.seed_batches import (
     AssayExperiment,
     AssayPopulation,
     Trial,
@@ -39,6 +36,9 @@ from flipjax.assays.waves import (
     train_in_order,
     train_population,
 )
+from flipjax.assays.sentences import advise, duration, findings
+from flipjax.assays.statistics.association import associate
+from flipjax.assays.statistics.verdict import UNKNOWN, AssayVerdict
 from flipjax.backend.random import random_bits
 from flipjax.backend.start import start_backend
 from flipjax.config import PopulationSpec
@@ -163,8 +163,8 @@ def outline(data: Source, options: Options) -> Iterator[str]:
     journal = open_journal(folder, images, options)
     network = first_network(data, images, options)
     side_by_side = "one network"
-    if journal.wave_size > 1:
-        side_by_side = f"{journal.wave_size} networks"
+    if journal.seeds_per_batch > 1:
+        side_by_side = f"{journal.seeds_per_batch} networks"
     yield (
         f"{side_by_side} ({network.words}, {network.epochs} epochs) on the first fold, which tell whether the classes "
         f"are learnt; then as many on each of {network.folds} folds, batch after batch of seeds, until the verdict is "
@@ -250,7 +250,7 @@ def _with_verdict(untrained: Assay, experiment: AssayExperiment, trial: Trial, p
         return judged
     seeds, budget = seeds_that_tell(experiment, network, population)
     journal = experiment.journal
-    allowed = journal.wave_size * journal.wave_count(experiment.options.seeds)
+    allowed = journal.seeds_per_batch * journal.batch_count(experiment.options.seeds)
     advice = advise(judged, population.next_step, seeds=seeds, allowed=allowed, budget=budget)
     if trial.untried:
         advice = f"A larger --budget goes on in this folder with {trial.untried}, which may learn them."
@@ -261,9 +261,9 @@ def _remedy_stages(journal: Journal, network: Network) -> list[Stage]:
     """Returns the stages of the remedies: each setting has a batch of seeds before any has a second."""
     settings = remedy.settings_of(network.images.catalog.kind, network.name)
     stages = []
-    for wave in range(journal.wave_count(FEWEST_SEEDS)):
+    for number in range(journal.batch_count(FEWEST_SEEDS)):
         for setting in settings:
-            stages.append(make_wave(setting, wave, size=journal.wave_size, folds=network.folds))
+            stages.append(make_seed_batch(setting, number, size=journal.seeds_per_batch, folds=network.folds))
     return stages
 
 

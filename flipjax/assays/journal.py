@@ -37,14 +37,14 @@ class Journal:
     Attributes:
         folder: of the assay.
         asked: the options that decide its networks, by name, and the digest of its images.
-        wave_size: the seeds of a batch: as many as train side by side.
+        seeds_per_batch: the seeds of a batch: as many as train side by side.
         seconds: that each stage took, by `run_name`.
         budget: seconds for all stages.
     """
 
     folder: Path
     asked: Mapping[str, Any]
-    wave_size: int
+    seeds_per_batch: int
     seconds: dict[str, float]
     budget: float
 
@@ -63,9 +63,9 @@ class Journal:
         """Seconds that are left for training, at least 0: stages that are trained already are read all the same."""
         return max(0.0, self.training_budget - self.spent)
 
-    def wave_count(self, seeds: int) -> int:
+    def batch_count(self, seeds: int) -> int:
         """Returns how many batches hold a number of seeds."""
-        return math.ceil(seeds / self.wave_size)
+        return math.ceil(seeds / self.seeds_per_batch)
 
     def budget_to_train_for(self, seconds: float) -> float:
         """Returns the budget, in seconds, that allows so many more seconds of training."""
@@ -105,7 +105,7 @@ class Journal:
 
     def write(self) -> None:
         """Writes the state."""
-        state = {"asked": self.asked, "wave": self.wave_size, "seconds": self.seconds}
+        state = {"asked": self.asked, "wave": self.seeds_per_batch, "seconds": self.seconds}
         write_json(self.folder / STATE, state, indent=1)
 
 
@@ -124,7 +124,7 @@ def open_journal(folder: Path, images: AssayImages, options: Options) -> Journal
     asked["images"] = images.catalog.content
     stored = stored_state(folder)
     if stored is None:
-        return Journal(folder, asked, choose_wave_size(cores()), {}, options.budget)
+        return Journal(folder, asked, choose_seeds_per_batch(cores()), {}, options.budget)
     for name, value in asked.items():
         before = stored.asked.get(name)
         if before == value:
@@ -150,11 +150,11 @@ def stored_state(folder: Path) -> Journal | None:
         return Journal(folder, dict(stored["asked"]), int(stored["wave"]), seconds, 0.0)
 
 
-def choose_wave_size(processors: int) -> int:
+def choose_seeds_per_batch(processors: int) -> int:
     """Returns the seeds of a batch, which train side by side: 1, 2, or all that a verdict needs.
 
     Example:
-        >>> [choose_wave_size(processors) for processors in (1, 2, 3, 16)]
+        >>> [choose_seeds_per_batch(processors) for processors in (1, 2, 3, 16)]
         [1, 2, 2, 4]
     """
     if processors >= FEWEST_SEEDS:

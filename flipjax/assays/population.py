@@ -104,7 +104,7 @@ class Stage:
     name: str
 
 
-def make_wave(setting: NetworkSetting, number: int, *, size: int, folds: int) -> Stage:
+def make_seed_batch(setting: NetworkSetting, number: int, *, size: int, folds: int) -> Stage:
     """Returns a batch of seeds of a setting: the next `size` seeds, each over all folds.
 
     Args:
@@ -114,7 +114,7 @@ def make_wave(setting: NetworkSetting, number: int, *, size: int, folds: int) ->
         folds: the number of folds.
 
     Example:
-        >>> second = make_wave(EVERYTHING, 1, size=2, folds=3)
+        >>> second = make_seed_batch(EVERYTHING, 1, size=2, folds=3)
         >>> second.name, second.seeds, second.folds
         ('kept_100/wave_2', (2, 3), (0, 1, 2))
     """
@@ -122,14 +122,14 @@ def make_wave(setting: NetworkSetting, number: int, *, size: int, folds: int) ->
     return Stage(setting, tuple(seeds), tuple(range(folds)), f"{setting.folder}/wave_{number + 1}")
 
 
-def first_fold(wave: Stage) -> Stage:
+def first_fold(batch: Stage) -> Stage:
     """Returns the first fold of a batch of seeds, which is trained before the others as a trial."""
-    return dataclasses.replace(wave, folds=wave.folds[:1], name=f"{wave.name}_first_fold")
+    return dataclasses.replace(batch, folds=batch.folds[:1], name=f"{batch.name}_first_fold")
 
 
-def other_folds(wave: Stage) -> Stage:
+def other_folds(batch: Stage) -> Stage:
     """Returns the folds of a batch of seeds that its trial leaves out."""
-    return dataclasses.replace(wave, folds=wave.folds[1:], name=f"{wave.name}_other_folds")
+    return dataclasses.replace(batch, folds=batch.folds[1:], name=f"{batch.name}_other_folds")
 
 
 def run_name(network: Network, stage: Stage) -> str:

@@ -2,4 +2,4 @@
 
 from .audit_files import audit_files as audit_files
 from .audit_stream import stream as stream
-from .statistics.gates import try_limits as try_limits
+from .statistics.limits import try_limits as try_limits

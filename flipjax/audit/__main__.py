@@ -117,7 +117,7 @@ def _write_failure(parsed: argparse.Namespace, error: BaseException) -> None:
     """Says in the files of an earlier call, and in --junit, that this one failed."""
     from flipjax.audit import compare
     from flipjax.audit.page import folder
-    from flipjax.audit.statistics import gates
+    from flipjax.audit.statistics import limits
 
     text = folder.describe_error(error)
     if parsed.compare:
@@ -125,7 +125,7 @@ def _write_failure(parsed: argparse.Namespace, error: BaseException) -> None:
     else:
         folder.mark_failed(parsed.out or AUDIT, text)
     if parsed.junit:
-        gates.write_junit(parsed.junit, "flipjax audit", [], error=text)
+        limits.write_junit(parsed.junit, "flipjax audit", [], error=text)
 
 
 def _compare(parsed: argparse.Namespace, out: Path) -> "Comparison":

@@ -43,7 +43,7 @@ from flipjax.audit.metadata.image_groups import ImageGroups
 from flipjax.audit.metadata.user_tables import read_user_tables
 from flipjax.audit.page import folder
 from flipjax.audit.page.folder import Audited
-from flipjax.audit.statistics.gates import Gate, Limits, check_gates, make_gates
+from flipjax.audit.statistics.limits import Limit, LimitsByKey, check_limits, make_limits
 from flipjax.audit.statistics.results import conclude_audit
 from flipjax.audit.statistics.summary import known_keys
 from flipjax.metrics import Anatomy
@@ -92,7 +92,7 @@ def settle(
     encoding: Encoding,
     *,
     table: pd.DataFrame | None,
-    gates: Sequence[Gate],
+    limits: Sequence[Limit],
 ) -> Settled:
     """Returns what depends on the classes, once their number is known.
 
@@ -101,7 +101,7 @@ def settle(
         opened: the images.
         encoding: with the number of classes.
         table: columns of the images, which groups may be of.
-        gates: limits on numbers of the summary.
+        limits: limits on numbers of the summary.
 
     Raises:
         AuditError: names, groups, anatomy or limits do not fit the classes.
@@ -113,8 +113,8 @@ def settle(
     foreground = [name for name, inside in zip(class_names, in_foreground, strict=True) if inside]
     groups = read_groups(options.groups, opened.names, foreground=foreground, table=table)
     anatomy, fact = read_anatomy(options.anatomy, class_names, background)
-    if gates:
-        check_gates(gates, known_keys(class_names, background, groups, anatomy))
+    if limits:
+        check_limits(limits, known_keys(class_names, background, groups, anatomy))
     return Settled(class_names, groups, anatomy, fact)
 
 
@@ -124,8 +124,8 @@ def audit_files(
     *,
     out: Path,
     model: Predictor | None = None,
-    fail_above: Limits | None = None,
-    fail_below: Limits | None = None,
+    fail_above: LimitsByKey | None = None,
+    fail_below: LimitsByKey | None = None,
     junit: Path | None = None,
     **options: Any,
 ) -> Audited:
@@ -170,13 +170,13 @@ def audit_files(
         (0.125, ['--fail_above fg_flip=0.1: found 0.125'])
     """
     asked = AuditOptions(predictions=predictions, labels=labels, **options)
-    gates = make_gates(fail_above, fail_below)
-    prepared = _prepare(asked, model, gates)
+    limits = make_limits(fail_above, fail_below)
+    prepared = _prepare(asked, model, limits)
     with folder.claimed(out):
-        return _count_and_write(prepared, out, gates=gates, junit=junit)
+        return _count_and_write(prepared, out, limits=limits, junit=junit)
 
 
-def _prepare(options: AuditOptions, model: Predictor | None, gates: Sequence[Gate]) -> _Prepared:
+def _prepare(options: AuditOptions, model: Predictor | None, limits: Sequence[Limit]) -> _Prepared:
     """Returns an audit before anything is counted: headers, user's tables, groups, clusters, photos and spacings.
 
     Raises:
@@ -195,7 +195,7 @@ def _prepare(options: AuditOptions, model: Predictor | None, gates: Sequence[Gat
         table, facts_on_tables = read_user_tables(options.tables, opened.names, clusters=options.clusters)
     settled = None
     if opened.encoding.settled:
-        settled = settle(options, opened, opened.encoding, table=table, gates=gates)
+        settled = settle(options, opened, opened.encoding, table=table, limits=limits)
     else:
         # Groups that are wrong whatever the classes are.
         read_groups(options.groups, opened.names, foreground=None, table=table)
@@ -207,7 +207,7 @@ def _prepare(options: AuditOptions, model: Predictor | None, gates: Sequence[Gat
     return _Prepared(options, opened, pairs, min_size, table, facts_on_tables, settled, clusters)
 
 
-def _count_and_write(prepared: _Prepared, out: Path, *, gates: Sequence[Gate], junit: Path | None) -> Audited:
+def _count_and_write(prepared: _Prepared, out: Path, *, limits: Sequence[Limit], junit: Path | None) -> Audited:
     """Counts all images, settles what waits for the number of classes, and writes the files.
 
     Raises:
@@ -221,7 +221,7 @@ def _count_and_write(prepared: _Prepared, out: Path, *, gates: Sequence[Gate], j
     tally.set_classes(encoding.spec)
     settled = prepared.settled
     if settled is None:
-        settled = settle(options, opened, encoding, table=prepared.table, gates=gates)
+        settled = settle(options, opened, encoding, table=prepared.table, limits=limits)
     # A background that was given is (0,), and a COCO file may say another.
     if options.background == 0 and encoding.spec.background == 0:
         _announce_background(settled.class_names)
@@ -233,7 +233,7 @@ def _count_and_write(prepared: _Prepared, out: Path, *, gates: Sequence[Gate], j
         out,
         conclude_audit(measured, anatomy=settled.anatomy),
         tally.pictures(),
-        gates=gates,
+        limits=limits,
         facts=_facts_on(measured, facts_on_files, encoding, settled),
         options={**options.as_json(), **encoding.as_json(), "class_names": list(settled.class_names)},
         junit=junit,

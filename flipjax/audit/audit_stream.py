@@ -36,7 +36,7 @@ from flipjax.audit.metadata.anatomy import find_anatomy
 from flipjax.audit.metadata.clusters import likely_clusters
 from flipjax.audit.metadata.image_groups import ImageGroups
 from flipjax.audit.page import folder
-from flipjax.audit.statistics.gates import Limits, check_gates, make_gates
+from flipjax.audit.statistics.limits import LimitsByKey, check_limits, make_limits
 from flipjax.audit.statistics.results import conclude_audit
 from flipjax.audit.statistics.summary import SummaryInterval, SummaryValue, known_keys
 from flipjax.config.groups import AnyGroups
@@ -92,8 +92,8 @@ class AuditStream:
         all_groups: AnyGroups | None = None,
         scene_names: Sequence[str] = (),
         anatomy: Anatomy | str | None = "names",
-        fail_above: Limits | None = None,
-        fail_below: Limits | None = None,
+        fail_above: LimitsByKey | None = None,
+        fail_below: LimitsByKey | None = None,
         junit: Path | None = None,
         class_names: Sequence[str] | None = None,
         **options: Unpack[LabelOptions],
@@ -134,7 +134,7 @@ class AuditStream:
         """A line for each limit that a number is beyond, once closed."""
         self.text = ""
         """The first tables, once closed."""
-        self._gates = make_gates(fail_above, fail_below)
+        self._limits = make_limits(fail_above, fail_below)
         self._junit = junit
         # Batches are stored as the caller said, and counted with classes on the last axis.
         self._encoding = Encoding(spec=dataclasses.replace(spec, channels="last"), channels=spec.channels, unit=unit)
@@ -310,12 +310,12 @@ class AuditStream:
             measured = self._measurements(pairs, scenes)
             anatomy, anatomy_fact = self._read_anatomy()
             keys = known_keys(self._class_names, self._encoding.spec.background, measured.groups, anatomy)
-            check_gates(self._gates, keys)
+            check_limits(self._limits, keys)
             audited = folder.finish_audit(
                 self._folder,
                 conclude_audit(measured, anatomy=anatomy, samples=samples),
                 self._tally.pictures(),
-                gates=self._gates,
+                limits=self._limits,
                 facts=[*facts, *self._facts_on(measured, anatomy_fact)],
                 options={
                     "out": str(self._folder),

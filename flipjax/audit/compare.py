@@ -18,15 +18,15 @@ from flipjax.audit.comparison.changes import Change, changes_table, find_changes
 from flipjax.audit.comparison.report import make_document
 from flipjax.audit.comparison.stored import ComparedAudits, read_compared
 from flipjax.audit.page import folder as files
-from flipjax.audit.statistics.gates import (
+from flipjax.audit.statistics.limits import (
     FORMS_OF_COMPARISONS,
-    Gate,
-    Limits,
-    check_gates,
+    Limit,
+    LimitsByKey,
+    check_limits,
     failures,
     limits_in_words,
-    make_gates,
-    try_gates,
+    make_limits,
+    with_numbers,
     write_junit,
 )
 from flipjax.audit.statistics.objects import SegmentCounts
@@ -76,8 +76,8 @@ def compare_audits(
     *,
     out: Path,
     samples: int = 1000,
-    fail_above: Limits | None = None,
-    fail_below: Limits | None = None,
+    fail_above: LimitsByKey | None = None,
+    fail_below: LimitsByKey | None = None,
     junit: Path | None = None,
 ) -> Comparison:
     """Compares two audits of the same images and labels, and writes a page, compare.csv, compare.json and changes.csv.
@@ -86,7 +86,7 @@ def compare_audits(
     closed form (`flipjax.metrics.statistics.paired.paired_difference`), [0, 0] where no image differs. Those of
     other quantities are 95% bootstrap intervals of paired differences, and missing where all resamples agree. Identical
     predictions differ by 0 [0, 0] in every number. Limits are on differences, by key of the summary or by `KEY:low` or
-    `KEY:high`; one on an interval that is missing fails.
+    `KEY:high`. A limit on an interval that is missing fails.
 
     Args:
         old: the folder of an audit.
@@ -104,8 +104,8 @@ def compare_audits(
     old_values = values_of_audit(compared.old, compared.old_segments)
     new_values = values_of_audit(compared.new, compared.new_segments)
     keys = comparable_keys(old_values, new_values)
-    gates = make_gates(fail_above, fail_below)
-    check_gates(gates, keys, forms=FORMS_OF_COMPARISONS)
+    limits = make_limits(fail_above, fail_below)
+    check_limits(limits, keys, forms=FORMS_OF_COMPARISONS)
     files.check_folder(out, FILES)
 
     intervals = _difference_intervals(compared, keys, samples=samples)
@@ -119,7 +119,7 @@ def compare_audits(
     table["low"] = [intervals[key][0] for key in keys]
     table["high"] = [intervals[key][1] for key in keys]
     changes = find_changes(compared)
-    tried = try_gates(gates, dict(zip(keys, table["difference"].tolist(), strict=True)), intervals)
+    tried = with_numbers(limits, dict(zip(keys, table["difference"].tolist(), strict=True)), intervals)
     unit = "the images"
     if compared.clusters is not None:
         unit = f"{len(np.unique(compared.clusters))} clusters"
@@ -156,19 +156,23 @@ def compare_audits(
 
 
 def _as_json(
-    compared: ComparedAudits, table: pd.DataFrame, changes: Sequence[Change], document: Document, gates: Sequence[Gate]
+    compared: ComparedAudits,
+    table: pd.DataFrame,
+    changes: Sequence[Change],
+    document: Document,
+    limits: Sequence[Limit],
 ) -> dict[str, object]:
     """Returns the content of compare.json, after the program and the folders."""
     stored: dict[str, object] = {"images": len(compared.names)}
     if compared.clusters is not None:
         stored["clusters"] = len(np.unique(compared.clusters))
     stored["identical"] = compared.identical
-    if gates:
-        stored["passed"] = all(gate.passed for gate in gates)
+    if limits:
+        stored["passed"] = all(limit.passed for limit in limits)
     stored["findings"] = list(document.lines)
     stored["changes"] = _without_nan(changes_table(changes).round(DIGITS)).to_dict("records")
     stored["differences"] = _without_nan(table.round(DIGITS)).to_dict("index")
-    stored["gates"] = [gate.as_json() for gate in gates]
+    stored["gates"] = [limit.as_json() for limit in limits]
     return stored
 
 

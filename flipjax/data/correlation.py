@@ -1,6 +1,6 @@
 """Draws the index table of a correlation level: the objects and scenes of a training or evaluation set.
 
-A seed orders the training images, and a training set of any rho follows from this order (`flipjax.data.deck`).
+A seed orders the training images, and a training set of any rho follows from this order (`flipjax.data.seeded_order`).
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ import pandas as pd
 
 from flipjax.config.groups import Groups
 from flipjax.config.keys import Integer, Scalar
-from flipjax.data.deck import deal, draw_deck, scene_orders
 from flipjax.data.pool import Catalog
+from flipjax.data.seeded_order import assign_scenes, draw_order, scene_orders
 from flipjax.data.split import Split, SplitPart, count_content, interleave, strata, strata_names
 from flipjax.support.arrays import Array
 
@@ -51,8 +51,8 @@ def training_table(
     """Draws one member's training set: n = n_train / F images of each class, round(rho * n) of them in usual scenes.
 
     Common images are spread evenly over the usual scenes of their class, rare images over its other scenes. The draws
-    are nested: the seed orders the objects of each class (`draw_deck`), the first round(rho n) ranks
-    are common, and `deal` assigns their scenes. So every rho uses the same objects and, if each scene
+    are nested: the seed orders the objects of each class (`draw_order`), the first round(rho n) ranks
+    are common, and `assign_scenes` assigns their scenes. So every rho uses the same objects and, if each scene
     is usual for equally many classes, the same multiset of scene photos. In a photo pool the seed orders each group,
     and the first photos are used. In both, row i has the same class at every rho, and as few rows as possible change.
 
@@ -86,8 +86,8 @@ def training_table(
         [9 1 1 9] [1 1 1 1]
     """
     common = _common_count(catalog, split, rho=rho, n_train=n_train, rhos=rhos)
-    deck = draw_deck(catalog, split, seed=seed, n_train=n_train)
-    rows, groups = deal(catalog.groups, deck, common, n=n_train // catalog.groups.classes)
+    order = draw_order(catalog, split, seed=seed, n_train=n_train)
+    rows, groups = assign_scenes(catalog.groups, order, common, n=n_train // catalog.groups.classes)
     return _make_table(rows, groups, pairs=np.full(n_train, -1), refit=np.zeros(n_train, bool))
 
 
@@ -118,8 +118,8 @@ def traced_table(
         possible = (low <= rho) & (rho <= 1) & capacity_of(catalog, split).allow(common, n)
     else:
         common = _common_count(catalog, split, rho=rho, n_train=n_train, rhos=())
-    deck = draw_deck(catalog, split, seed=seed, n_train=n_train)
-    rows, groups = deal(catalog.groups, deck, jnp.asarray(common), n=n)
+    order = draw_order(catalog, split, seed=seed, n_train=n_train)
+    rows, groups = assign_scenes(catalog.groups, order, jnp.asarray(common), n=n)
     return jnp.asarray(rows), jnp.asarray(groups), possible
 
 

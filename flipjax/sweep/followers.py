@@ -37,22 +37,22 @@ class Followers:
     tracking: Tracking | None = None
     """The tracker."""
 
-    def follow(self, wave: Program, curves: Curves) -> None:
+    def follow(self, program: Program, curves: Curves) -> None:
         """Sends the epochs of members in training to the tracker."""
         if self.tracking is not None:
-            self.tracking.follow(wave, curves)
+            self.tracking.follow(program, curves)
 
-    def after_epoch(self, wave: Program, number: int, curves: Curves, finished: Finished, bar: Bar) -> None:
+    def after_epoch(self, program: Program, number: int, curves: Curves, finished: Finished, bar: Bar) -> None:
         """Draws the curves on the page, if that takes little of the run's time, and calls the user's function.
 
         Raises:
             CallbackError: the function raises an error.
         """
         if self._progress.is_due():
-            self._show(finished, [(wave, curves)], bar)
+            self._show(finished, [(program, curves)], bar)
         if self.on_epoch is None:
             return
-        epoch = epoch_of(wave.name, number, curves)
+        epoch = epoch_of(program.name, number, curves)
         try:
             self.on_epoch(epoch)
         except Exception as error:

@@ -174,9 +174,9 @@ class Sweep:
             use = fitting.result()
             if use.members < len(loaded.names):
                 bar.say(describe_use(loaded, spec, use))
-                first_wave = restrict(loaded, loaded.names[: use.members])
-                evaluation = threads.submit(compile_evaluation, first_wave, self.plan, spec, task)
-            self._train_in_waves(loaded, use.members, spec, task, bar, evaluation)
+                first_subset = restrict(loaded, loaded.names[: use.members])
+                evaluation = threads.submit(compile_evaluation, first_subset, self.plan, spec, task)
+            self._train_subsets(loaded, use.members, spec, task, bar, evaluation)
 
     def _check_loaded(self, program: Program, task: tasks.Task) -> None:
         """Raises ConfigError if the user's functions, scenes or pool do not fit the run."""
@@ -187,19 +187,19 @@ class Sweep:
         check_scenes(task, self.plan.intervene)
         self.workdir.record.settle_pool(program, task.catalog)
 
-    def _train_in_waves(
+    def _train_subsets(
         self, program: Program, size: int, spec: PopulationSpec, task: tasks.Task, bar: Bar, evaluation: Future[None]
     ) -> None:
         """Trains the members, `size` at a time, and half as many where their memory does not suffice."""
         names = program.names
         while names:
-            wave = restrict(program, names[:size])
+            subset = restrict(program, names[:size])
             try:
-                self._train_wave(wave, spec, task, bar, evaluation)
+                self._train_subset(subset, spec, task, bar, evaluation)
                 names = names[size:]
             except jax.errors.JaxRuntimeError as error:
-                size = halve(error, wave, spec, task)
-                bar.say(f"program {program.name}: no memory for {len(wave.names)} members at once; on with {size}")
+                size = halve(error, subset, spec, task)
+                bar.say(f"program {program.name}: no memory for {len(subset.names)} members at once; on with {size}")
 
     def _with_library(self, whole: Program, task: tasks.Task) -> PopulationSpec:
         """Returns how a program's members run, with the library of convolutions that its first start chose."""
@@ -228,30 +228,30 @@ class Sweep:
             bar.say(f"program {program.name}: taken, as by the shard that was first: {form}")
         return dataclasses.replace(spec, map=form)
 
-    def _train_wave(
-        self, wave: Program, spec: PopulationSpec, task: tasks.Task, bar: Bar, evaluation: Future[None]
+    def _train_subset(
+        self, subset: Program, spec: PopulationSpec, task: tasks.Task, bar: Bar, evaluation: Future[None]
     ) -> None:
         """Trains members that fit on the devices together, and stores their results."""
 
         def write(curves: Curves) -> None:
-            self.live[wave.name] = curves
+            self.live[subset.name] = curves
             if self.shard is None:
                 self._write_history()
-            self.followers.follow(wave, curves)
+            self.followers.follow(subset, curves)
 
         def after_epoch(number: int, curves: Curves) -> None:
-            self.followers.after_epoch(wave, number, curves, self.finished(), bar)
+            self.followers.after_epoch(subset, number, curves, self.finished(), bar)
 
         trim()
-        trained = train_members(wave, spec, task, self.workdir, bar, self.signals, write, after_epoch)
+        trained = train_members(subset, spec, task, self.workdir, bar, self.signals, write, after_epoch)
         # Waits; its errors are raised by `finish`, which needs the same programs.
         evaluation.exception()
-        curves = self.live.pop(wave.name)
-        shown_member = gallery_member(self._whole(wave))
-        cell = finish(wave, self.plan, task, trained, self.workdir, curves, shown_member)
-        self.cells[wave.name].update(dict.fromkeys(cell.members, cell))
+        curves = self.live.pop(subset.name)
+        shown_member = gallery_member(self._whole(subset))
+        cell = finish(subset, self.plan, task, trained, self.workdir, curves, shown_member)
+        self.cells[subset.name].update(dict.fromkeys(cell.members, cell))
         self.followers.finish(cell.results)
-        self.workdir.remove_checkpoints(wave)
+        self.workdir.remove_checkpoints(subset)
 
     def track_stored(self) -> None:
         """Sends this process's members that are stored to the tracker, which may lack them."""

@@ -37,7 +37,7 @@ from flipjax.training.epoch.loop import Data, Trained, train_member
 from flipjax.training.member import Member
 from flipjax.training.model import Model
 from flipjax.training.network.forward import NO_WEIGHTS, Weights, first_weights
-from flipjax.training.network.own import check_own
+from flipjax.training.network.own import check_functions, check_own
 from flipjax.training.population.devices import known_form, library_of, make_layout
 from flipjax.training.population.fastest import fastest_form
 from flipjax.training.population.stacks import take_member
@@ -336,6 +336,7 @@ def make_train(
     if planned.compiling:
         several = f"{len(planned.programs)} programs"
         raise ConfigError(f"config.axes.{planned.compiling[0]}", "one program; make_train is called for each", several)
+    check_functions(planned)
     program, task = make_task(planned.programs[0], data)
     check_sizes(program, task.catalog)
     check_own(program.experiment)

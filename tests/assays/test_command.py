@@ -129,9 +129,9 @@ class Continued:
     without_time: Assay
     """With a budget of one second."""
     short: Assay
-    """With a budget for the first wave, in whose trial it was killed before."""
+    """With a budget for the first batch of seeds, in whose trial it was killed before."""
     killed: list[Killed]
-    """In the trial, in the second wave and, by Ctrl-C, in what ends the use."""
+    """In the trial, in the second batch of seeds and, by Ctrl-C, in what ends the use."""
     last: Assay
     """With a larger budget."""
     said: str
@@ -191,7 +191,8 @@ def test_nothing_trains_twice(continued):
     for killed in continued.killed:
         for path, time_before in killed.cells.items():
             assert path.stat().st_mtime_ns == time_before
-    # The short assay went on in the trial, the third command in the second wave, the last call in what ends the use.
+    # The short assay went on in the trial, the third command in the second batch of seeds, the last call in what ends
+    # the use.
     for said in (continued.killed[2].printed, continued.said):
         assert "continues after epoch" in said
 
@@ -235,8 +236,8 @@ def test_a_budget_rests_on_the_stages_and_parts_that_are_done(finished, folder, 
     images = read_images(folder, options)
     network = first_network(folder, images, options)
     state = journal.open_journal(shutil.copytree(finished.folder, tmp_path / "out"), images, options)
-    half = population.make_wave(population.NetworkSetting(0.5, "ce"), 0, size=state.wave_size, folds=2)
-    later = population.make_wave(population.EVERYTHING, 9, size=state.wave_size, folds=2)
+    half = population.make_seed_batch(population.NetworkSetting(0.5, "ce"), 0, size=state.seeds_per_batch, folds=2)
+    later = population.make_seed_batch(population.EVERYTHING, 9, size=state.seeds_per_batch, folds=2)
     # The first fold compiled for a minute; a stage of two folds was killed after both.
     state.seconds = {"small/kept_100/wave_1_first_fold": 70.0, "small/kept_50/wave_1": 50.0}
     (state.folder / "small/kept_50/wave_1/results.csv").unlink()

@@ -255,7 +255,7 @@ def test_the_fewest_images_are_those_of_all_splits():
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-def test_each_step_after_a_wave(verdict, learnt, outlook_seeds, seeds, allowed, affordable, step):
+def test_each_step_after_a_batch_of_seeds(verdict, learnt, outlook_seeds, seeds, allowed, affordable, step):
     outlook = Outlook(outlook_seeds, np.zeros((0, 0), int), 0.5)
     given = {"seeds": seeds, "allowed": allowed, "affordable": affordable}
     assert next_step(AssayVerdict(verdict, ""), learnt, outlook, **given) == step

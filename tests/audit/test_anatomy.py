@@ -46,7 +46,7 @@ def test_anatomy_is_found_in_names_and_told(tmp_path, case, capsys):
     shares = {"flip_mirror": 2 / 5 * 3 / 8, "flip_shift": 2 / 5 / 8, "flip_other": 0}
     assert {key: result["summary"][key] for key in shares} == pytest.approx(shares)
     assert result["summary"]["fg_flip"] == pytest.approx(sum(shares.values()))
-    assert [gate["passed"] for gate in result["gates"]] == [False, True]
+    assert [limit["passed"] for limit in result["gates"]] == [False, True]
 
 
 def test_each_image_has_its_fault(tmp_path, case):

@@ -1,4 +1,4 @@
-"""Formats and options of `flipjax audit` beyond plain files: COCO instances, clusters, gates, a model."""
+"""Formats and options of `flipjax audit` beyond plain files: COCO instances, clusters, limits, a model."""
 
 import json
 import types
@@ -68,7 +68,7 @@ def test_audits_are_compared_image_by_image_and_gated(tmp_path, capsys):
     assert change["difference"] == pytest.approx(-old["fg_flip"], abs=1e-6) and change["new"] == 0
     # Each image flips less.
     assert change["low"] < change["difference"] < change["high"] < 0
-    assert [gate["passed"] for gate in found["gates"]] == [True, True]
+    assert [limit["passed"] for limit in found["gates"]] == [True, True]
     assert main([*map(str, line), "--fail_above=fg_flip:high=-0.1"]) == 1
     assert main([*map(str, line), "--fail_below=fg_flip=0"]) == 1
     assert "fg_flip" in capsys.readouterr().err

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from flipjax.config.groups import Groups
 from flipjax.data.correlation import evaluation_table, largest_n_train, training_table
-from flipjax.data.deck import deal, draw_deck, scene_orders
 from flipjax.data.part_names import PARTS
 from flipjax.data.pool import Catalog, PoolItem
+from flipjax.data.seeded_order import assign_scenes, draw_order, scene_orders
 from flipjax.data.split import count_content, split_pool, strata
 
 
@@ -136,16 +136,16 @@ def test_training_table_counts(pool, share, seed, split_seed, fraction):
 
 @settings(law, max_examples=10)
 @given(pool=pools(), share=SHARES, seed=SEEDS)
-def test_jax_deals_the_tables_of_numpy(pool, share, seed):
+def test_jax_assigns_the_scenes_of_numpy(pool, share, seed):
     groups = pool.groups
     split = split_pool(pool, n_val=groups.count, n_test=groups.count, seed=0)
     n = largest_n_train(pool, split, rhos=[rho_of(groups, share)]) // groups.classes
     if n:
         common = round(rho_of(groups, share) * n)
-        deck = draw_deck(pool, split, seed=seed, n_train=n * groups.classes)
+        order = draw_order(pool, split, seed=seed, n_train=n * groups.classes)
         # One program: operation by operation it would be dozens.
-        dealt = jax.jit(lambda common: deal(groups, deck, common, n=n))(jnp.int32(common))
-        for one, two in zip(deal(groups, deck, common, n=n), dealt, strict=True):
+        in_jax = jax.jit(lambda common: assign_scenes(groups, order, common, n=n))(jnp.int32(common))
+        for one, two in zip(assign_scenes(groups, order, common, n=n), in_jax, strict=True):
             np.testing.assert_array_equal(one, two)
             assert one.dtype == two.dtype == np.int32
 
@@ -153,9 +153,11 @@ def test_jax_deals_the_tables_of_numpy(pool, share, seed):
 @pytest.mark.parametrize("pool", [catalog(), catalog("photo", objects=(8,) * 4)], ids=lambda pool: pool.kind)
 def test_a_traced_seed_draws_as_numpy_does(pool):
     split = split_pool(pool, n_val=4, n_test=4, seed=0)
-    draw = jax.jit(lambda seed: draw_deck(pool, split, seed=seed, n_train=8))
+    draw = jax.jit(lambda seed: draw_order(pool, split, seed=seed, n_train=8))
     for seed in (0, 7, 2**31 - 1):
-        jax.tree.map(np.testing.assert_array_equal, draw(jnp.int32(seed)), draw_deck(pool, split, seed=seed, n_train=8))
+        jax.tree.map(
+            np.testing.assert_array_equal, draw(jnp.int32(seed)), draw_order(pool, split, seed=seed, n_train=8)
+        )
 
 
 @law

@@ -177,9 +177,10 @@ def test_in_lightning(batches):
             self.flips.reset()
 
     images = torch.utils.data.StackDataset(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
-    trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     with warnings.catch_warnings():
-        # Lightning's advice on workers and checkpoints.
+        # Lightning's advice on workers, checkpoints and a Slurm that it finds.
         warnings.simplefilter("ignore")
+        trainer = lightning.Trainer(accelerator="cpu", **options)
         (logged,) = trainer.validate(Segmenter(), torch.utils.data.DataLoader(images, batch_size=5), verbose=False)
     check({key: torch.tensor(value) for key, value in logged.items()}, expected(batches))

@@ -59,7 +59,7 @@ def twelve(monkeypatch):
 
 
 @pytest.mark.parametrize(("count", "half"), [(12, 6), (3, 2), (2, 1)])
-def test_a_wave_without_memory_is_halved(twelve, count, half):
+def test_members_without_memory_are_halved(twelve, count, half):
     assert memory.halve(FULL, restrict(twelve, twelve.names[:count]), PopulationSpec(), None) == half
 
 
@@ -105,7 +105,7 @@ def test_a_member_that_no_device_holds_is_refused_by_name_and_the_others_are_tra
     pd.testing.assert_frame_equal(trained, whole, check_dtype=False)
 
 
-def test_an_error_for_want_of_memory_halves_the_wave(tmp_path, monkeypatch):
+def test_an_error_for_want_of_memory_halves_the_members(tmp_path, monkeypatch):
     faults.whole_run()  # Made before epochs fail.
     function, calls = population_run.run_next_epoch, []
 

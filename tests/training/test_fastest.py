@@ -14,6 +14,7 @@ from flipjax.config.methods import Knobs
 from flipjax.training.population import devices, fastest
 from flipjax.training.population.memory import USED
 
+pytestmark = pytest.mark.usefixtures("drawn_once")
 MEASURED = PopulationSpec(map="measured", devices=1)
 TIME = r"[\d.e+]+ ms"
 TIMES = rf"time of a step of a member: loop {TIME}, vmap {TIME}, packed {TIME}; taken: "

@@ -23,7 +23,7 @@ from flipjax.training.population import members as population
 from flipjax.training.population import selected as population_selected
 from flipjax.training.task import make_members
 
-pytestmark = pytest.mark.usefixtures("compiled_as_for_users")
+pytestmark = pytest.mark.usefixtures("compiled_as_for_users", "drawn_once")
 METHODS = ("ce", "group_dro", "jtt", "dfr", "ema")
 SMALL = {"pool.size": 16, "pool.objects": 40, "pool.scenes": 24, "model.width": 4, "model.depth": 1}
 SMALL |= {"split.n_train": 32, "split.n_val": 16, "split.n_test": 16}

@@ -16,6 +16,7 @@ from populations import assert_same
 
 import flipjax
 from flipjax.config import ConfigError, PopulationSpec
+from flipjax.data import POOLS
 from flipjax.training.member import Status
 from flipjax.training.network.own import check_own
 from flipjax.training.population.stacks import take_member
@@ -260,15 +261,7 @@ def test_one_that_does_not_fit_ends_the_command_with_a_sentence_and_writes_nothi
     assert not (tmp_path / "run").exists()
 
 
-def test_members_whose_optimiser_returns_nan_end_as_diverged(tmp_path):
-    (tmp_path / "own.py").write_text(
-        OWN_FILE.replace("learning_rate, momentum", "learning_rate * float('nan'), momentum")
-    )
-    code, text = faults.sweep("--config", tmp_path / "own.py", "--workdir", tmp_path / "run")
-    assert code == 1, text
-    assert set(flipjax.open_run(tmp_path / "run").results["status"]) == {"diverged"}
-
-
-def test_make_train_refuses_one_that_does_not_fit():
+def test_make_train_refuses_one_that_does_not_fit_before_it_draws(monkeypatch):
+    monkeypatch.delitem(POOLS, "synthetic")
     with pytest.raises(ConfigError, match=r"config\.train\.optimizer: expected shrinks_updates to return updates"):
         flipjax.make_train("smoke", {"train.optimizer": shrinks_updates, "pool.size": 16})

@@ -61,7 +61,7 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
         truth = [labels.images[name] for name in predictions.images]
     else:
         if not single:
-            _check_positions(paths, predictions, labels)
+            _check_order(paths, predictions, labels)
         truth = list(labels.images.values())
     names = predictions.images
     if labels.named and not predictions.named:
@@ -70,11 +70,11 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
     for name, prediction, true_labels in zip(names, predictions.images.values(), truth, strict=True):
         pairs.append(Pair(name, prediction, true_labels))
     for pair in pairs:
-        _check_position(pair)
+        _check_place(pair)
     return pairs
 
 
-def _check_positions(paths: str, predictions: Source, labels: Source) -> None:
+def _check_order(paths: str, predictions: Source, labels: Source) -> None:
     """Raises AuditError for images that cannot be paired by position: only two stacks without names can."""
     if not (predictions.stacked and labels.stacked):
         raise AuditError(f"{paths}: expected two folders, or two stacks, which may hold names; found one of each")
@@ -91,7 +91,7 @@ def _check_positions(paths: str, predictions: Source, labels: Source) -> None:
         raise AuditError(f"{paths}: expected as many labels as predictions, found {counts}")
 
 
-def _check_position(pair: Pair) -> None:
+def _check_place(pair: Pair) -> None:
     """Raises AuditError if two volumes differ in voxel size, direction or position."""
     affine = pair.prediction.affine
     expected = pair.labels.affine

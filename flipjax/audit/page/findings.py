@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from flipjax.audit.page.text import DIFFERENCE_COLUMNS, cell_of, in_words, keys_without_information, q_text
+from flipjax.audit.page.text import DIFFERENCE_COLUMNS, cell_of, keys_without_information, q_text, with_its_interval
 from flipjax.audit.statistics.flips import GroupFlip
 from flipjax.audit.statistics.objects import FLIPPED, MISSED
 from flipjax.audit.statistics.results import Audit
@@ -247,10 +247,10 @@ def _segment_lines(audit: Audit) -> list[str]:
     all_classes = records_of(audit.objects.flips.iloc[[-1]])[0]
     which_segments = _size_in_words(audit)
     if all_classes["segments"]:
-        flip = in_words(all_classes, "seg_flip")
+        flip = with_its_interval(all_classes, "seg_flip")
         other_class = ""
         if all_classes["matched"]:
-            strict = in_words(all_classes, "strict_flip")
+            strict = with_its_interval(all_classes, "strict_flip")
             matched = f"of {all_classes['matched']:,} that a predicted one matches (IoU above 1/2)"
             other_class = f"; {matched}, {strict} have another class"
         return [f"Of {all_classes['segments']:,} true segments{which_segments} {flip} flip{other_class}."]

@@ -17,7 +17,7 @@ import numpy as np
 from flipjax.audit.counting.maps import ImagePictures
 from flipjax.audit.formats.problems import AuditError
 from flipjax.audit.page.tables import make_document
-from flipjax.audit.statistics.gates import Gate, failures, limits_in_words, try_gates, write_junit
+from flipjax.audit.statistics.limits import Limit, failures, limits_in_words, with_numbers, write_junit
 from flipjax.audit.statistics.objects import write_segments
 from flipjax.audit.statistics.results import Audit
 from flipjax.audit.statistics.stored import STORED, images_of
@@ -138,7 +138,7 @@ def finish_audit(
     audit: Audit,
     pictures: Mapping[int, ImagePictures],
     *,
-    gates: Sequence[Gate],
+    limits: Sequence[Limit],
     facts: Sequence[str],
     options: Mapping[str, object],
     junit: Path | None,
@@ -150,16 +150,16 @@ def finish_audit(
         folder: claimed by `claimed`.
         audit: the results.
         pictures: of the worst images, by the image's position.
-        gates: the limits, checked by `gates.check_gates`.
+        limits: the limits, checked by `limits.check_limits`.
         facts: sentences on what was audited; empty ones are left out.
         options: of the audit, for summary.json.
         junit: a file for the limits as JUnit test cases, if it is wanted.
         suite: the name of the test suite in it.
     """
-    tried = try_gates(gates, audit.summary, audit.intervals)
+    tried = with_numbers(limits, audit.summary, audit.intervals)
     said = [fact for fact in facts if fact]
     document = make_document(audit, facts=said, options=options, limits=limits_in_words(tried))
-    write_tables(folder, audit, document, gates=tried)
+    write_tables(folder, audit, document, limits=tried)
     if draws_pages():
         from flipjax.audit.page import drawing  # Imported here, because tables need no drawing packages.
 
@@ -171,13 +171,13 @@ def finish_audit(
     return Audited(audit, terminal_text(document), failures(tried))
 
 
-def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Sequence[Gate] = ()) -> None:
+def write_tables(folder: Path, audit: Audit, document: Document, *, limits: Sequence[Limit] = ()) -> None:
     """Writes all files except the page.
 
     summary.json comes first. It marks the folder as an audit, so that an interrupted audit can be repeated in it.
     """
     # JSON has no NaN.
-    stored = json.loads(json.dumps(_stored(audit, document, gates)), parse_constant=_null)
+    stored = json.loads(json.dumps(_stored(audit, document, limits)), parse_constant=_null)
     write_json(folder / "summary.json", stored, ensure_ascii=False)
     write_csv(folder / "images.csv", audit.images)
     rows = flip_rows(audit.pixel_confusion, audit.weighted_confusion, audit.class_names, background=audit.background)
@@ -192,12 +192,12 @@ def _null(constant: str) -> None:
     """Reads NaN and infinities as null."""
 
 
-def _stored(audit: Audit, document: Document, gates: Sequence[Gate]) -> dict[str, object]:
+def _stored(audit: Audit, document: Document, limits: Sequence[Limit]) -> dict[str, object]:
     """Returns the content of summary.json."""
     stored: dict[str, object] = {"program": PROGRAM, "options": dict(document.config or {})}
-    if gates:
-        stored["passed"] = all(gate.passed for gate in gates)
-        stored["gates"] = [gate.as_json() for gate in gates]
+    if limits:
+        stored["passed"] = all(limit.passed for limit in limits)
+        stored["gates"] = [limit.as_json() for limit in limits]
     stored["findings"] = document.lines
     stored["class_names"] = audit.class_names
     stored["summary"] = audit.summary

@@ -18,9 +18,9 @@ SHOWN = 10
 DIFFERENCE_COLUMNS = ("difference", "difference_low", "difference_high")
 """Columns of a difference and its interval."""
 TENTHS = ("top_decile_flip_share", "top_decile_ceiling", "top_decile_of_ceiling")
-"""Quantities of tenths of the images, which few images do not have."""
+"""Quantities of the tenth of the images with the highest flip-risk: an audit of few images lacks them."""
 RANKED = ("n_images_without_risk", "risk_auroc", "risk_aurc", *TENTHS)
-"""Quantities that masks do not have."""
+"""Quantities that need logits or probabilities: an audit of masks lacks them."""
 OF_BACKGROUND = ("fg_miss", "iou/foreground", "dice/foreground")
 """Quantities that are constant where no class is background."""
 
@@ -62,7 +62,7 @@ def interval_column(name: str, low: str = "low", high: str = "high", form: str =
     return cell
 
 
-def in_words(row: Row, name: str) -> str:
+def with_its_interval(row: Row, name: str) -> str:
     """Returns a rate of segments with its interval, in the columns `<name>_low` and `<name>_high`."""
     return interval_column(name, f"{name}_low", f"{name}_high")(row)
 

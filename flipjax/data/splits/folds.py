@@ -13,9 +13,9 @@ import numpy as np
 from flipjax.config import ConfigError
 from flipjax.config.groups import Groups
 from flipjax.data.correlation import Table, half_of_each_group
-from flipjax.data.deck import scene_orders
 from flipjax.data.part_names import FREE
 from flipjax.data.pool import Catalog
+from flipjax.data.seeded_order import scene_orders
 from flipjax.data.split import Split, SplitPart, clusters_of, shuffle, strata
 
 VALIDATION = 8
@@ -161,22 +161,22 @@ def fold_numbers(groups: np.ndarray, clusters: np.ndarray, *, folds: int, seed: 
     if count < folds:
         raise ValueError(f"config.split.folds: expected at most the {count} images or clusters, found {folds}")
     if count == len(groups):
-        return _deal_images(groups, folds=folds, seed=seed)
-    return _deal_clusters(groups, clusters, folds=folds, seed=seed)
+        return _assign_images(groups, folds=folds, seed=seed)
+    return _assign_clusters(groups, clusters, folds=folds, seed=seed)
 
 
-def _deal_images(groups: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
+def _assign_images(groups: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
     """Assigns the images of one group after the other to folds in turn; int32 (n,)."""
     fold_of_image = np.empty(len(groups), np.int32)
-    dealt = 0
+    assigned = 0
     for group in np.unique(groups):
         order = shuffle(np.flatnonzero(groups == group), seed, f"fold {group}")
-        fold_of_image[order] = (dealt + np.arange(len(order))) % folds
-        dealt += len(order)
+        fold_of_image[order] = (assigned + np.arange(len(order))) % folds
+        assigned += len(order)
     return fold_of_image
 
 
-def _deal_clusters(groups: np.ndarray, clusters: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
+def _assign_clusters(groups: np.ndarray, clusters: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
     """Assigns clusters, the largest first, to the fold that has the least of their groups; int32 (n,)."""
     names, cluster_of_image, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     counts = np.zeros((len(names), groups.max() + 1))

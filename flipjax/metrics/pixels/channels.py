@@ -53,8 +53,9 @@ def apply_to_pixels(
     if C <= _MOST_UNROLLED_CLASSES or not outputs.size:
         # XLA:CPU fuses slices into one loop; a reduction over the last axis would be a separate pass.
         if outputs.dtype == jnp.bfloat16 and jax.__version_info__ < (0, 11):
-            outputs = _widen_bits(outputs)
-        channels: Channels = [outputs[..., c].astype(jnp.float32) for c in range(C)]
+            channels: Channels = _widened_channels(outputs)
+        else:
+            channels = [outputs[..., c].astype(jnp.float32) for c in range(C)]
         return function(_as_logits(channels, kind))
     # The largest power of two that fits. It divides the pixels of an array from outside jit, which comes in blocks of a
     # power of two (`flipjax.metrics.pixels.blocks`).
@@ -70,19 +71,25 @@ def apply_to_pixels(
 
 
 @jax.custom_jvp
-def _widen_bits(outputs: jax.Array) -> jax.Array:
-    """Returns bfloat16 numbers, the upper halves of float32, in float32.
+def _widened_channels(outputs: jax.Array) -> list[jax.Array]:
+    """Returns the channels of bfloat16 outputs, the upper halves of float32, in float32.
 
-    XLA:CPU of JAX 0.10 writes each class of bfloat16 outputs to memory before it reads it; it does not of integers.
+    XLA:CPU of JAX 0.10 writes each channel of bfloat16 outputs to memory before it reads it; it does not of integers.
+    Without the barrier it would write all of them in float32, from ten classes on.
     """
-    halves = lax.bitcast_convert_type(outputs, jnp.uint16)
-    return lax.bitcast_convert_type(halves.astype(jnp.uint32) << 16, jnp.float32)
+    halves = lax.optimization_barrier(lax.bitcast_convert_type(outputs, jnp.uint16))
+    channels = []
+    for c in range(outputs.shape[-1]):
+        bits = halves[..., c].astype(jnp.uint32) << 16
+        channels.append(lax.bitcast_convert_type(bits, jnp.float32))
+    return channels
 
 
-@_widen_bits.defjvp
-def _widen_tangent(outputs: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Returns the numbers and their tangents, which JAX does not see through the bits."""
-    return _widen_bits(*outputs), tangents[0].astype(jnp.float32)
+@_widened_channels.defjvp
+def _widened_tangents(outputs: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Returns the channels and their tangents, which JAX does not see through the bits."""
+    changes = [tangents[0][..., c].astype(jnp.float32) for c in range(tangents[0].shape[-1])]
+    return _widened_channels(*outputs), changes
 
 
 def _as_logits(channels: Channels, kind: str) -> Channels:

@@ -40,6 +40,7 @@ CONTENDERS = (
     Contender("flipjax loop, batches shared by the cores", "jax_contenders", "shared", most=CORES // 2),
     Contender("flipjax loop, all augmentation", "jax_contenders", "loop", augmented=True),
     Contender("flipjax vmap", "jax_contenders", "vmap", slow=True),
+    Contender("flipjax packed", "jax_contenders", "packed", slow=True),
     Contender(PLAIN, "jax_contenders", "plain", slow=True),
     Contender(TORCH, "torch_twin", "threads"),
     Contender("PyTorch, malloc tuned", "torch_twin", "threads", environment=MALLOC),
@@ -155,8 +156,7 @@ def main():
             check_twin(running)
 
     for size, members in itertools.product(options.size, options.members):
-        # What loses at 32 px is not measured again.
-        sized = [dataclasses.replace(c, size=size) for c in contenders if size == 32 or not (c.slow or c.augmented)]
+        sized = [dataclasses.replace(c, size=size) for c in contenders if size == 32 or not c.augmented]
         alike = compare(
             sized, members, rounds=options.rounds, seconds=options.seconds, processor=options.processor, after=count
         )

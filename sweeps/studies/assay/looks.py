@@ -1,9 +1,10 @@
 """How often a sequential assay calls an attribute used, simulated: python sweeps/studies/assay/looks.py
 
 Nothing is trained. 300 images of two classes and two values, 30 in each rare group, have a difficulty that all seeds
-share, and each seed has a contrast of its own. A wave is two seeds; from the second on an assay looks after each, and
-stops once the attribute is *used*, or its contrast within the margin. Beside it two fixed designs, of four and of
-sixteen seeds, and looks at the level of a single one. Rows: looks.csv.
+share, and each seed has a contrast of its own. A batch has two seeds. From the second batch on, an assay makes an
+interim analysis after each. It stops once the attribute is *used*, or once its contrast lies within the margin. Three
+other designs are simulated beside it: four seeds, sixteen seeds, and interim analyses at the level of a single test.
+The rows are in looks.csv.
 """
 
 import dataclasses
@@ -19,8 +20,8 @@ from flipjax.assays.statistics.verdict import NOT_USED, USED, Learnt, judge_cont
 from flipjax.metrics.statistics.permutation import LEVEL
 
 HERE = Path(__file__).parent
-LOOKS = (4, 6, 8, 10, 12, 14, 16)
-"""Seeds after the second to the eighth wave."""
+SEEDS_AT_ANALYSES = (4, 6, 8, 10, 12, 14, 16)
+"""Seeds at each interim analysis: after the second to the eighth batch."""
 PERMUTATIONS = 199
 GROUPS = np.array([[120, 30], [30, 120]])
 """Images of each class with each value."""
@@ -57,29 +58,29 @@ def units() -> AssayUnits:
 
 
 def simulate(world: World, images: AssayUnits, *, key: int) -> Outcomes:
-    """Returns what the networks of all waves make of the images."""
+    """Returns what the networks of all batches make of the images."""
     random = np.random.default_rng(key)
     rare = images.class_ != images.value
-    shape = (LOOKS[-1], len(rare))
+    shape = (SEEDS_AT_ANALYSES[-1], len(rare))
     difficulty = random.normal(0, world.over_images, len(rare))
-    contrast = world.contrast + random.normal(0, world.over_seeds, (LOOKS[-1], 1))
+    contrast = world.contrast + random.normal(0, world.over_seeds, (SEEDS_AT_ANALYSES[-1], 1))
     # The contrast is the mean of the rare groups less that of the common ones.
     flip = 0.3 + difficulty + contrast * (rare - 0.5) + random.normal(0, 0.1, shape)
     return Outcomes(1 - flip, flip, np.zeros(shape), np.ones(len(rare)))
 
 
-def looked_at(images: AssayUnits, tested: Outcomes, *, key: int) -> tuple[int, str]:
-    """Returns the number of looks of an assay that stops once it is sure, and its verdict; '' if none was sure."""
-    for count in range(1, len(LOOKS) + 1):
-        outcomes = of_seeds(tested, LOOKS[count - 1])
+def sequential(images: AssayUnits, tested: Outcomes, *, key: int) -> tuple[int, str]:
+    """Returns the number of analyses of an assay that stops once it is sure, and its verdict; '' if it never was."""
+    for count in range(1, len(SEEDS_AT_ANALYSES) + 1):
+        outcomes = of_seeds(tested, SEEDS_AT_ANALYSES[count - 1])
         contrast = measure_contrast(
-            images, USUAL, outcomes, analyses=LOOKS[:count], seed=key, permutations=PERMUTATIONS
+            images, USUAL, outcomes, analyses=SEEDS_AT_ANALYSES[:count], seed=key, permutations=PERMUTATIONS
         )
         assert contrast is not None
         verdict = judge_contrast(contrast, LEARNT, margin=MARGIN, attribute="value")
         if verdict.word in (USED, NOT_USED):
             return count, verdict.word
-    return len(LOOKS), ""
+    return len(SEEDS_AT_ANALYSES), ""
 
 
 def fixed(images: AssayUnits, tested: Outcomes, seeds: int, *, key: int) -> bool:
@@ -96,22 +97,23 @@ def of_seeds(tested: Outcomes, count: int) -> Outcomes:
 
 
 def row_of(world: World, *, assays: int) -> dict[str, float]:
-    """Returns how often assays of a world call the attribute used, by the waves that they may have."""
+    """Returns how often assays of a world call the attribute used, by the batches that they may train."""
     images = units()
-    counts = {f"used by wave {wave}": 0 for wave in (2, 4, 8)}
+    counts = {f"used by wave {batches}": 0 for batches in (2, 4, 8)}
     counts |= {"not used": 0, "fixed, 4 seeds": 0, "fixed, 16 seeds": 0, "looks without a correction": 0}
     seeds = 0
     for key in range(assays):
         tested = simulate(world, images, key=key)
-        looks, verdict = looked_at(images, tested, key=key)
-        seeds += LOOKS[looks - 1]
-        for wave in (2, 4, 8):
-            counts[f"used by wave {wave}"] += verdict == USED and looks < wave
+        analyses, verdict = sequential(images, tested, key=key)
+        seeds += SEEDS_AT_ANALYSES[analyses - 1]
+        for batches in (2, 4, 8):
+            counts[f"used by wave {batches}"] += verdict == USED and analyses < batches
         counts["not used"] += verdict == NOT_USED
         counts["fixed, 4 seeds"] += fixed(images, tested, 4, key=key)
         counts["fixed, 16 seeds"] += fixed(images, tested, 16, key=key)
         if world.contrast == 0:
-            counts["looks without a correction"] += any(fixed(images, tested, count, key=key) for count in LOOKS)
+            found_by = (fixed(images, tested, count, key=key) for count in SEEDS_AT_ANALYSES)
+            counts["looks without a correction"] += any(found_by)
     shares = {name: count / assays for name, count in counts.items()}
     return {**dataclasses.asdict(world), **shares, "seeds": seeds / assays, "assays": assays}
 

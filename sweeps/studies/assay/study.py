@@ -27,7 +27,7 @@ from flipjax.assays.inputs import AssayImages, read_images
 from flipjax.assays.journal import stored_state
 from flipjax.assays.network import first_network
 from flipjax.assays.options import Options
-from flipjax.assays.population import EVERYTHING, NetworkSetting, make_wave, outcomes_of, train_stage
+from flipjax.assays.population import EVERYTHING, NetworkSetting, make_seed_batch, outcomes_of, train_stage
 from flipjax.assays.results import Assay
 from flipjax.assays.sentences import findings
 from flipjax.assays.statistics.association import usual_mask
@@ -234,7 +234,7 @@ def measure_levels(
     rare = ~usual_mask(images.catalog.groups.usual, images.units.values)
     levels = []
     for setting in settings:
-        stage = make_wave(setting, 0, size=FEWEST_SEEDS, folds=FOLDS)
+        stage = make_seed_batch(setting, 0, size=FEWEST_SEEDS, folds=FOLDS)
         trained = train_stage(network, stage, folder, until=float("inf"))
         tested = outcomes_of([trained], images=images.count)
         levels.append(remedy.measure_level(setting.name, setting.rare_kept, images.units, rare, tested))

@@ -12,7 +12,7 @@ import flipjax.audit
 from flipjax.audit import stream, try_limits
 from flipjax.audit.__main__ import main
 from flipjax.audit.formats.problems import AuditError
-from flipjax.audit.statistics.gates import FORMS
+from flipjax.audit.statistics.limits import FORMS
 from flipjax.audit.statistics.objects import SegmentCounts
 from flipjax.metrics import FlipMetric
 from flipjax.metrics.summary.names import find_quantity
@@ -79,14 +79,14 @@ def test_rims_without_a_flip_do_not_pass_a_limit_of_a_thousandth(tmp_path, witho
 def test_a_model_of_background_alone_fails_the_documented_pair(tmp_path, without_pictures, capsys):
     options = inputs(tmp_path / "in", np.zeros((12, 8, 8), np.uint8))
     result = audit(tmp_path / "out", *options, "--fail_above=fg_flip=0.05", "--fail_below=fg_correct=0.9", code=1)
-    assert [gate["passed"] for gate in result["gates"]] == [True, False]
+    assert [limit["passed"] for limit in result["gates"]] == [True, False]
     assert "--fail_below fg_correct=0.9: found 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("order", [(0.05, 0.9), (0.9, 0.05)], ids=["strict first", "strict last"])
 def test_all_limits_of_a_key_hold(tmp_path, flipped, order):
     result = audit(tmp_path / "out", *flipped, *(f"--fail_above=fg_flip={limit}" for limit in order), code=1)
-    assert {gate["limit"]: gate["passed"] for gate in result["gates"]} == {0.05: False, 0.9: True}
+    assert {limit["limit"]: limit["passed"] for limit in result["gates"]} == {0.05: False, 0.9: True}
 
 
 def test_limits_on_groups(tmp_path, flipped):
@@ -97,7 +97,7 @@ def test_limits_on_groups(tmp_path, flipped):
         "--fail_below=least_group_q=0.05",
     ]
     result = audit(tmp_path / "out", *flipped, f"--table={tmp_path / 'sites.csv'}", "--groups=site", *limits, code=1)
-    values = [gate["value"] for gate in result["gates"]]
+    values = [limit["value"] for limit in result["gates"]]
     # 3 of 4 against 0 of 8 cats flip: p is C(4, 3) / C(12, 3). Dogs never flip, which is no test.
     assert values == pytest.approx([0.75, 4 / 220, 4 / 220]) and not result["passed"]
     assert result["summary"]["group_difference/cat/b"] == pytest.approx(-0.75)
@@ -191,7 +191,7 @@ def flipped_masks():
     return masks, labels
 
 
-def gates_of_a_command(folder):
+def limits_of_a_command(folder):
     masks, labels = flipped_masks()
     rows = [f"i{i},{site},{patient}\n" for i, (site, patient) in enumerate(zip(SITES, PATIENTS, strict=True))]
     folder.mkdir()
@@ -201,27 +201,27 @@ def gates_of_a_command(folder):
     line += [f"--fail_above={key}={limit}" for key, limit in ABOVE.items()]
     line += [f"--fail_below={key}={limit}" for key, limit in BELOW.items()]
     result = audit(folder / "out", *line, code=1)
-    return {gate["gate"]: (pytest.approx(gate["value"]), gate["passed"]) for gate in result["gates"]}
+    return {limit["gate"]: (pytest.approx(limit["value"]), limit["passed"]) for limit in result["gates"]}
 
 
-def gates_of_a_stream(folder):
+def limits_of_a_stream(folder):
     with stream(folder, class_names=NAMES, kind="masks") as batches:
         batches.add(*flipped_masks(), groups=SITES, clusters=PATIENTS)
     return try_limits(batches.summary, batches.intervals, fail_above=ABOVE, fail_below=BELOW)
 
 
-def gates_of_a_metric(folder):
+def limits_of_a_metric(folder):
     metric = FlipMetric(kind="masks", num_classes=3, class_names=NAMES)
     metric.update(*flipped_masks(), SITES, clusters=PATIENTS)
     return try_limits(metric.compute(), metric.intervals(), fail_above=ABOVE, fail_below=BELOW)
 
 
-@pytest.mark.parametrize("gates_of", [gates_of_a_stream, gates_of_a_metric])
-def test_limits_in_python_are_those_of_the_command(tmp_path, without_pictures, gates_of):
-    expected = gates_of_a_command(tmp_path / "command")
-    gates = gates_of(tmp_path / "python")
-    assert {str(gate): (gate.value, gate.passed) for gate in gates} == expected
-    assert [gate.passed for gate in gates] == [False, True, False, True, False]
+@pytest.mark.parametrize("limits_of", [limits_of_a_stream, limits_of_a_metric])
+def test_limits_in_python_are_those_of_the_command(tmp_path, without_pictures, limits_of):
+    expected = limits_of_a_command(tmp_path / "command")
+    limits = limits_of(tmp_path / "python")
+    assert {str(limit): (limit.value, limit.passed) for limit in limits} == expected
+    assert [limit.passed for limit in limits] == [False, True, False, True, False]
 
 
 @pytest.mark.parametrize("key", ["flip/cow", "group/west/fg_flip", "fg_flip:middle", "risk_decile"])
@@ -235,5 +235,5 @@ def test_a_metric_refuses_limits_on_what_it_has_not(key):
 def test_a_limit_on_an_interval_that_does_not_exist_fails():
     metric = FlipMetric(class_names=NAMES)
     metric.update(np.eye(3, dtype=np.float32)[labels_of()], labels_of())
-    [gate] = try_limits(metric.compute(), metric.intervals(), fail_above={"risk_auroc:high": 1})
-    assert not gate.passed and gate.line == "--fail_above risk_auroc:high=1: found no number"
+    [limit] = try_limits(metric.compute(), metric.intervals(), fail_above={"risk_auroc:high": 1})
+    assert not limit.passed and limit.line == "--fail_above risk_auroc:high=1: found no number"

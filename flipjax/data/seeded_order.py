@@ -24,12 +24,12 @@ SceneOrders: TypeAlias = list[list[int]]
 """The scenes of each class in an order."""
 
 
-class Deck(NamedTuple):
+class SeededOrder(NamedTuple):
     """The random part of a training set, which depends on the seed but not on rho: int32 arrays.
 
     Example:
-        >>> deck = Deck(np.array([[2, 0], [1, 3]]), np.array([[0, 1], [3, 2]]), np.array([2, 2]))
-        >>> rows, groups = deal(Groups(), deck, 1, n=2)
+        >>> order = SeededOrder(np.array([[2, 0], [1, 3]]), np.array([[0, 1], [3, 2]]), np.array([2, 2]))
+        >>> rows, groups = assign_scenes(Groups(), order, 1, n=2)
         >>> rows.tolist(), groups.tolist()
         ([[2, 0], [1, 3], [0, 2], [3, 1]], [0, 3, 1, 2])
     """
@@ -42,7 +42,7 @@ class Deck(NamedTuple):
     """(R,), number of photos in each row of `photos` before its padding."""
 
 
-def draw_deck(catalog: Catalog, split: Split, *, seed: Integer, n_train: int) -> Deck:
+def draw_order(catalog: Catalog, split: Split, *, seed: Integer, n_train: int) -> SeededOrder:
     """Draws the order of a seed.
 
     Args:
@@ -57,8 +57,8 @@ def draw_deck(catalog: Catalog, split: Split, *, seed: Integer, n_train: int) ->
         >>> from flipjax.data.sources.synthetic import list_synthetic
         >>> catalog = list_synthetic(PoolSpec(objects=12, scenes=12))
         >>> split = split_pool(catalog, n_val=4, n_test=4, seed=0)
-        >>> deck = draw_deck(catalog, split, seed=0, n_train=20)
-        >>> deck.objects.shape, deck.photos.shape, deck.counts.tolist()
+        >>> order = draw_order(catalog, split, seed=0, n_train=20)
+        >>> order.objects.shape, order.photos.shape, order.counts.tolist()
         ((2, 10), (2, 8), [8, 8])
     """
     groups = catalog.groups
@@ -95,10 +95,10 @@ def draw_deck(catalog: Catalog, split: Split, *, seed: Integer, n_train: int) ->
     photos = drawn[len(object_sets) :]
     counts = np.array([len(order) for order in photos], np.int32)
     padded = xp.stack([xp.pad(order, (0, counts.max() - len(order))) for order in photos])
-    return Deck(objects, padded, counts)
+    return SeededOrder(objects, padded, counts)
 
 
-def deal(groups: Groups, deck: Deck, common: Integer, *, n: int) -> tuple[Array, Array]:
+def assign_scenes(groups: Groups, order: SeededOrder, common: Integer, *, n: int) -> tuple[Array, Array]:
     """Assigns the scenes of a training set: n images of each class, the first `common` ranks in usual scenes.
 
     Common ranks take the usual scenes of their class in turn, from the first; rare ranks take the other scenes in turn,
@@ -108,7 +108,7 @@ def deal(groups: Groups, deck: Deck, common: Integer, *, n: int) -> tuple[Array,
 
     Args:
         groups: F classes in S scenes.
-        deck: the order of the member's seed.
+        order: the order of the member's seed.
         common: integer in 0..n, or an integer JAX array, which may be traced.
         n: images per class.
 
@@ -116,14 +116,14 @@ def deal(groups: Groups, deck: Deck, common: Integer, *, n: int) -> tuple[Array,
         Rows int32 (F n, 2) and groups int32 (F n,), the classes alternating.
 
     Example:
-        >>> deck = Deck(np.array([[2, 0], [1, 3]]), np.array([[0, 1], [3, 2]]), np.array([2, 2]))
+        >>> order = SeededOrder(np.array([[2, 0], [1, 3]]), np.array([[0, 1], [3, 2]]), np.array([2, 2]))
         >>> for common in (1, 2):  # rho 0.5 and 1
-        ...     rows, groups = deal(Groups(), deck, common, n=2)
+        ...     rows, groups = assign_scenes(Groups(), order, common, n=2)
         ...     print(rows.tolist(), groups.tolist())
         [[2, 0], [1, 3], [0, 2], [3, 1]] [0, 3, 1, 2]
         [[2, 0], [1, 3], [0, 1], [3, 2]] [0, 3, 0, 3]
     """
-    xp = _namespace(common, deck.photos)
+    xp = _namespace(common, order.photos)
     ranks = xp.arange(n)
     is_common = ranks < common
     # Common ranks count from the first, rare ranks from the last.
@@ -139,13 +139,13 @@ def deal(groups: Groups, deck: Deck, common: Integer, *, n: int) -> tuple[Array,
     scene = xp.stack(scenes, axis=1).reshape(-1)
     turn = xp.stack(turns, axis=1).reshape(-1)
     group = groups.of(xp.tile(xp.arange(groups.classes), n), scene)
-    if deck.objects is None:
-        images = xp.asarray(deck.photos)[group, turn]
+    if order.objects is None:
+        images = xp.asarray(order.photos)[group, turn]
         backgrounds = xp.full_like(images, -1)
     else:
         slots = _slots(groups, scene, xp.repeat(is_common, groups.classes), n=n)
-        images = xp.asarray(deck.objects).T.reshape(-1)
-        backgrounds = xp.asarray(deck.photos)[scene, slots % xp.asarray(deck.counts)[scene]]
+        images = xp.asarray(order.objects).T.reshape(-1)
+        backgrounds = xp.asarray(order.photos)[scene, slots % xp.asarray(order.counts)[scene]]
     return xp.stack([images, backgrounds], axis=1).astype(np.int32), group.astype(np.int32)
 
 

@@ -12,7 +12,7 @@ from flipjax.audit.statistics.summary import SummaryInterval, SummaryValue
 from flipjax.metrics.summary.names import PER_CLASS_OF_AUDITS
 from flipjax.support.files import make_folder, replacing
 
-Limits = Mapping[str, float] | Iterable[tuple[str, float]]
+LimitsByKey = Mapping[str, float] | Iterable[tuple[str, float]]
 """Limits by key, or pairs of a key and a limit, which may name a key more than once."""
 
 ABOVE = "--fail_above"
@@ -30,7 +30,7 @@ FORMS_OF_COMPARISONS = f"{OF_CLASSES}, group/GROUP/KEY"
 
 
 @dataclasses.dataclass(frozen=True)
-class Gate:
+class Limit:
     """A limit on a number, and the number once it is known."""
 
     option: str
@@ -85,69 +85,70 @@ class Gate:
         return {"gate": str(self), "limit": self.limit, "value": value, "passed": self.passed}
 
 
-def make_gates(above: Limits | None, below: Limits | None) -> list[Gate]:
+def make_limits(above: LimitsByKey | None, below: LimitsByKey | None) -> list[Limit]:
     """Returns the limits of both options, in order.
 
     Example:
-        >>> [str(gate) for gate in make_gates([("fg_flip", 0.05), ("fg_flip:high", 0.1)], {"fg_correct": 0.8})]
+        >>> [str(limit) for limit in make_limits([("fg_flip", 0.05), ("fg_flip:high", 0.1)], {"fg_correct": 0.8})]
         ['--fail_above fg_flip=0.05', '--fail_above fg_flip:high=0.1', '--fail_below fg_correct=0.8']
     """
-    gates = []
-    for option, limits in ((ABOVE, above), (BELOW, below)):
-        gates += [Gate(option, name, float(limit)) for name, limit in _pairs(limits)]
-    return gates
+    limits = []
+    for option, by_key in ((ABOVE, above), (BELOW, below)):
+        limits += [Limit(option, name, float(limit)) for name, limit in _pairs(by_key)]
+    return limits
 
 
-def _pairs(limits: Limits | None) -> list[tuple[str, float]]:
+def _pairs(limits: LimitsByKey | None) -> list[tuple[str, float]]:
     """Returns the keys and limits, in order."""
     if limits is None:
         return []
     if not isinstance(limits, Mapping):
         return list(limits)
     # Pairs may be the keys of a mapping, as far as the checker knows.
-    by_key = cast("Mapping[str, float]", limits)
-    return list(by_key.items())
+    return list(cast("Mapping[str, float]", limits).items())
 
 
-def check_gates(gates: Sequence[Gate], keys: Collection[str], *, forms: str = FORMS) -> None:
+def check_limits(limits: Sequence[Limit], keys: Collection[str], *, forms: str = FORMS) -> None:
     """Raises AuditError for a limit on none of the `keys`, or one that is no number.
 
     Args:
-        gates: of `make_gates`.
+        limits: of `make_limits`.
         keys: that a limit may name.
         forms: of the keys that are too many for the message, which it shows.
     """
     for option in (ABOVE, BELOW):
-        wrong = [gate.name for gate in gates if gate.option == option and gate.key not in keys]
+        wrong = [limit.name for limit in limits if limit.option == option and limit.key not in keys]
         if wrong:
             short = ", ".join(sorted(key for key in keys if "/" not in key))
             form = f"a key of the summary ({short}; {forms}), or KEY:low or KEY:high"
             raise AuditError(f"{option}: expected {form}; found {', '.join(map(repr, wrong))}")
-    for gate in gates:
-        if math.isnan(gate.limit):
-            raise AuditError(f"{gate.option}: expected KEY=LIMIT with a number, found {gate.name}=nan")
+    for limit in limits:
+        if math.isnan(limit.limit):
+            raise AuditError(f"{limit.option}: expected KEY=LIMIT with a number, found {limit.name}=nan")
 
 
-def try_gates(
-    gates: Sequence[Gate], values: Mapping[str, SummaryValue], intervals: Mapping[str, SummaryInterval]
-) -> list[Gate]:
-    """Returns limits, checked by `check_gates`, with the numbers or the ends of intervals that they are on.
+def with_numbers(
+    limits: Sequence[Limit], values: Mapping[str, SummaryValue], intervals: Mapping[str, SummaryInterval]
+) -> list[Limit]:
+    """Returns limits, checked by `check_limits`, with the numbers or the ends of intervals that they are on.
 
     Example:
-        >>> [gate] = try_gates([Gate(ABOVE, "fg_flip:high", 0.1)], {"fg_flip": 0.0}, {"fg_flip": (0.0, 0.708)})
-        >>> gate.passed, gate.line
+        >>> [limit] = with_numbers([Limit(ABOVE, "fg_flip:high", 0.1)], {"fg_flip": 0.0}, {"fg_flip": (0.0, 0.708)})
+        >>> limit.passed, limit.line
         (False, '--fail_above fg_flip:high=0.1: found 0.708')
     """
     tried = []
-    for gate in gates:
+    for limit in limits:
         # Without a number, or without an interval, a limit fails.
-        value = values.get(gate.key, math.nan)
-        if gate.end:
-            low, high = intervals.get(gate.key, (math.nan, math.nan))
-            value = low if gate.end == "low" else high
+        value = values.get(limit.key, math.nan)
+        if limit.end:
+            low, high = intervals.get(limit.key, (math.nan, math.nan))
+            value = high
+            if limit.end == "low":
+                value = low
         # No limit is on a list.
         assert not isinstance(value, list)
-        tried.append(dataclasses.replace(gate, value=float(value)))
+        tried.append(dataclasses.replace(limit, value=float(value)))
     return tried
 
 
@@ -155,9 +156,9 @@ def try_limits(
     summary: Mapping[str, SummaryValue],
     intervals: Mapping[str, SummaryInterval],
     *,
-    fail_above: Limits | None = None,
-    fail_below: Limits | None = None,
-) -> list[Gate]:
+    fail_above: LimitsByKey | None = None,
+    fail_below: LimitsByKey | None = None,
+) -> list[Limit]:
     """Tries limits on numbers in Python, as `flipjax audit --fail_above` and `--fail_below` do.
 
     Args:
@@ -183,59 +184,59 @@ def try_limits(
         >>> for batch in (slice(0, 2), slice(2, 6)):
         ...     sites = ["north", "north", "north", "north", "south", "south"][batch]
         ...     metric.update(masks[batch], labels[batch], sites, clusters=["a", "a", "b", "b", "c", "c"][batch])
-        >>> gates = try_limits(
+        >>> limits = try_limits(
         ...     metric.compute(),
         ...     metric.intervals(),
         ...     fail_above={"group/south/flip/liver": 0.5, "fg_flip:high": 0.9},
         ...     fail_below={"fg_correct": 0.8},
         ... )
-        >>> [gate.passed for gate in gates], gates[0].line
+        >>> [limit.passed for limit in limits], limits[0].line
         ([False, True, True], '--fail_above group/south/flip/liver=0.5: found 1')
     """
-    gates = make_gates(fail_above, fail_below)
+    limits = make_limits(fail_above, fail_below)
     numbers = [key for key, value in summary.items() if not isinstance(value, list)]
-    check_gates(gates, numbers)
-    return try_gates(gates, summary, intervals)
+    check_limits(limits, numbers)
+    return with_numbers(limits, summary, intervals)
 
 
-def failures(gates: Sequence[Gate]) -> list[str]:
+def failures(limits: Sequence[Limit]) -> list[str]:
     """Returns a line for each limit that failed."""
-    return [gate.line for gate in gates if not gate.passed]
+    return [limit.line for limit in limits if not limit.passed]
 
 
-def limits_in_words(gates: Sequence[Gate]) -> list[str]:
+def limits_in_words(limits: Sequence[Limit]) -> list[str]:
     """Returns a sentence for each limit that failed, and one for those that hold.
 
     Example:
-        >>> limits_in_words([Gate(ABOVE, "fg_flip", limit, value=0.2) for limit in (0.1, 0.3)])
+        >>> limits_in_words([Limit(ABOVE, "fg_flip", limit, value=0.2) for limit in (0.1, 0.3)])
         ['Limit failed: --fail_above fg_flip=0.1: found 0.2.', 'Limits that hold: --fail_above fg_flip=0.3.']
     """
-    lines = [f"Limit failed: {line}." for line in failures(gates)]
-    held = [str(gate) for gate in gates if gate.passed]
+    lines = [f"Limit failed: {line}." for line in failures(limits)]
+    held = [str(limit) for limit in limits if limit.passed]
     if held:
         lines.append(f"Limits that hold: {'; '.join(held)}.")
     return lines
 
 
-def write_junit(path: Path, suite: str, gates: Sequence[Gate], *, error: str = "") -> None:
+def write_junit(path: Path, suite: str, limits: Sequence[Limit], *, error: str = "") -> None:
     """Writes limits as a JUnit report, a test case each, which CI systems show.
 
     Args:
         path: the file.
         suite: the name of the test suite, such as `flipjax audit`.
-        gates: of `try_gates`.
+        limits: of `with_numbers`.
         error: what ended the call before its limits were tried, as a test case of its own.
     """
     errors = 0
     if error:
         errors = 1
-    counts = {"tests": str(len(gates) + errors), "failures": str(len(failures(gates))), "errors": str(errors)}
+    counts = {"tests": str(len(limits) + errors), "failures": str(len(failures(limits))), "errors": str(errors)}
     root = ElementTree.Element("testsuites", counts)
     element = ElementTree.SubElement(root, "testsuite", {"name": suite, **counts})
-    for gate in gates:
-        case = ElementTree.SubElement(element, "testcase", {"classname": suite, "name": str(gate)})
-        if not gate.passed:
-            ElementTree.SubElement(case, "failure", {"message": gate.line})
+    for limit in limits:
+        case = ElementTree.SubElement(element, "testcase", {"classname": suite, "name": str(limit)})
+        if not limit.passed:
+            ElementTree.SubElement(case, "failure", {"message": limit.line})
     if error:
         case = ElementTree.SubElement(element, "testcase", {"classname": suite, "name": "run"})
         ElementTree.SubElement(case, "error", {"message": error})

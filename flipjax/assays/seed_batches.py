@@ -15,7 +15,7 @@ from flipjax.assays.population import (
     Stage,
     TrainedStage,
     first_fold,
-    make_wave,
+    make_seed_batch,
     other_folds,
     outcomes_of,
 )
@@ -88,7 +88,7 @@ class AssayPopulation:
 
     Attributes:
         stages: what is trained.
-        waves: the number of batches of seeds; the first may be a part.
+        batches: the number of batches of seeds; the first may be a part.
         outcomes: what the networks made of the images.
         contrast: of the images that were tested; None if they do not hold the groups that tell it.
         learnt: whether the networks learnt the classes.
@@ -98,7 +98,7 @@ class AssayPopulation:
     """
 
     stages: Sequence[TrainedStage]
-    waves: int
+    batches: int
     outcomes: Outcomes
     contrast: Contrast | None
     learnt: Learnt
@@ -134,7 +134,7 @@ def choose_network(experiment: AssayExperiment) -> Trial:
 
 def _try_network(experiment: AssayExperiment, network: Network) -> Trial:
     """Trains the networks of the first fold."""
-    first = make_wave(EVERYTHING, 0, size=experiment.journal.wave_size, folds=network.folds)
+    first = make_seed_batch(EVERYTHING, 0, size=experiment.journal.seeds_per_batch, folds=network.folds)
     trained = experiment.journal.train(network, first_fold(first))
     if not trained.whole:
         return Trial(network, trained, None)
@@ -149,25 +149,25 @@ def train_population(experiment: AssayExperiment, trial: Trial) -> AssayPopulati
     network = trial.network
     assert trial.learnt is not None
     if not trial.learnt.enough:
-        return _measure(experiment, network, [trial.stage], waves=1)
-    first = make_wave(EVERYTHING, 0, size=journal.wave_size, folds=network.folds)
+        return _measure(experiment, network, [trial.stage], batches=1)
+    first = make_seed_batch(EVERYTHING, 0, size=journal.seeds_per_batch, folds=network.folds)
     others = journal.train(network, other_folds(first))
-    population = _measure(experiment, network, [trial.stage, others], waves=1)
+    population = _measure(experiment, network, [trial.stage, others], batches=1)
     if not others.whole:
         return dataclasses.replace(population, next_step=Step.OUT_OF_BUDGET)
     while population.next_step == Step.MORE_SEEDS:
         say(f"after {population.outcomes.seeds} seeds: {population.verdict.reason} More can tell.")
-        further = make_wave(EVERYTHING, population.waves, size=journal.wave_size, folds=network.folds)
+        further = make_seed_batch(EVERYTHING, population.batches, size=journal.seeds_per_batch, folds=network.folds)
         trained = journal.train(network, further)
         if not trained.whole:
             return dataclasses.replace(population, next_step=Step.OUT_OF_BUDGET)
         stages = [*population.stages, trained]
-        population = _measure(experiment, network, stages, waves=population.waves + 1)
+        population = _measure(experiment, network, stages, batches=population.batches + 1)
     return population
 
 
 def _measure(
-    experiment: AssayExperiment, network: Network, stages: Sequence[TrainedStage], *, waves: int
+    experiment: AssayExperiment, network: Network, stages: Sequence[TrainedStage], *, batches: int
 ) -> AssayPopulation:
     """Measures the networks of some batches of seeds on the images that they tested."""
     options = experiment.options
@@ -178,8 +178,8 @@ def _measure(
     outcomes_of_tested = outcomes.where(is_tested)
     units = network.images.units.where(is_tested)
     learnt = measure_learning(units, association.rare, outcomes_of_tested)
-    seeds_after_waves = [journal.wave_size * (number + 1) for number in range(waves)]
-    analyses = [seeds for seeds in seeds_after_waves if seeds >= FEWEST_SEEDS]
+    seeds_after_batches = [journal.seeds_per_batch * (number + 1) for number in range(batches)]
+    analyses = [seeds for seeds in seeds_after_batches if seeds >= FEWEST_SEEDS]
     contrast = measure_contrast(units, association.usual, outcomes_of_tested, analyses=analyses, seed=options.seed)
     outlook = None
     if contrast is None:
@@ -191,13 +191,13 @@ def _measure(
             verdict,
             learnt,
             outlook,
-            seeds=journal.wave_size * waves,
-            allowed=journal.wave_size * journal.wave_count(options.seeds),
-            affordable=journal.wave_size * (waves + _affordable_waves(journal, network, waves)),
+            seeds=journal.seeds_per_batch * batches,
+            allowed=journal.seeds_per_batch * journal.batch_count(options.seeds),
+            affordable=journal.seeds_per_batch * (batches + _affordable_batches(journal, network, batches)),
         )
     return AssayPopulation(
         stages=stages,
-        waves=waves,
+        batches=batches,
         outcomes=outcomes,
         contrast=contrast,
         learnt=learnt,
@@ -215,15 +215,15 @@ def _without_contrast(learnt: Learnt, *, tested: int) -> tuple[AssayVerdict, Ste
     return AssayVerdict(UNKNOWN, reason), Step.OUT_OF_BUDGET
 
 
-def _affordable_waves(journal: Journal, network: Network, waves: int) -> int:
+def _affordable_batches(journal: Journal, network: Network, batches: int) -> int:
     """Returns how many more batches of seeds are trained already, or have time if each takes as long as the next."""
     trained = 0
-    wave = make_wave(EVERYTHING, waves, size=journal.wave_size, folds=network.folds)
+    batch = make_seed_batch(EVERYTHING, batches, size=journal.seeds_per_batch, folds=network.folds)
     # One that is trained costs nothing, any other one a second at least.
-    while journal.cost(network, wave) == 0:
+    while journal.cost(network, batch) == 0:
         trained += 1
-        wave = make_wave(EVERYTHING, waves + trained, size=journal.wave_size, folds=network.folds)
-    return trained + int(journal.left / journal.cost(network, wave))
+        batch = make_seed_batch(EVERYTHING, batches + trained, size=journal.seeds_per_batch, folds=network.folds)
+    return trained + int(journal.left / journal.cost(network, batch))
 
 
 def seeds_that_tell(experiment: AssayExperiment, network: Network, population: AssayPopulation) -> tuple[int, float]:
@@ -233,12 +233,12 @@ def seeds_that_tell(experiment: AssayExperiment, network: Network, population: A
     if population.outcomes.seeds >= FEWEST_SEEDS and population.outlook is not None:
         seeds = max(seeds, population.outlook.seeds)
     missing = 0.0
-    for number in range(journal.wave_count(seeds)):
-        stage = make_wave(EVERYTHING, number, size=journal.wave_size, folds=network.folds)
+    for number in range(journal.batch_count(seeds)):
+        stage = make_seed_batch(EVERYTHING, number, size=journal.seeds_per_batch, folds=network.folds)
         if number == 0:
             stage = other_folds(stage)
         missing += journal.cost(network, stage)
-    return journal.wave_size * journal.wave_count(seeds), journal.budget_to_train_for(missing)
+    return journal.seeds_per_batch * journal.batch_count(seeds), journal.budget_to_train_for(missing)
 
 
 def train_in_order(journal: Journal, network: Network, stages: Sequence[Stage]) -> list[TrainedStage]:
