@@ -1,6 +1,5 @@
 """Programs jitted with the compiler options that suit a CPU; on other devices with none."""
 
-import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -90,13 +89,25 @@ def known_options(options: Mapping[str, str | int | bool]) -> Options:
 
     if jax.default_backend() != "cpu":
         return {}
-    supported: Options = {}
-    for name, value in options.items():
-        # XLA lists no options, but refuses to compile with one that it does not know.
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
-            supported[name] = value
+    supported = dict(options)
+    if not _is_known(options):
+        supported = {name: value for name, value in options.items() if _is_known({name: value})}
     # This flag of JAX sets the level, too, and lower; the option would override it.
     if jax.config.read("jax_disable_most_optimizations"):
         supported.pop("xla_backend_optimization_level", None)
     return supported
+
+
+def _is_known(options: Mapping[str, str | int | bool]) -> bool:
+    """Returns whether this version of XLA has all of some compiler options.
+
+    XLA lists no options, but refuses to compile with one that it does not know. Each attempt compiles a program, so all
+    options of a kind are tried together first.
+    """
+    import jax
+
+    try:
+        jax.jit(lambda: 0, compiler_options=dict(options)).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True

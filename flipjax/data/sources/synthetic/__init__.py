@@ -83,13 +83,14 @@ def outline_synthetic(spec: PoolSpec) -> Pool:
 def _pool_of(rgba: Array, scenes: Array, spec: PoolSpec, catalog: Catalog) -> Pool:
     """Returns the pool of drawn cut-outs (N, H, W, 4) and scenes (M, H, W, 3), with the cue in place of the scenes.
 
-    Both are on the host, where cutting them compiles nothing, or traced.
+    Both are on the host, where cutting them compiles nothing, or traced. `device_put`, unlike `jnp.asarray`, compiles
+    nothing for a new shape.
     """
     object_class = catalog.object_class
     scene_kind = catalog.scene_kind
-    images = jnp.asarray(rgba[..., :3])
-    masks = jnp.asarray(rgba[..., 3])
-    scenes = jnp.asarray(scenes)
+    images = jax.device_put(rgba[..., :3])
+    masks = jax.device_put(rgba[..., 3])
+    scenes = jax.device_put(scenes)
     cue = cast(CueName, spec.cue)
     layers = scenes
     backdrops = None
@@ -106,9 +107,9 @@ def _pool_of(rgba: Array, scenes: Array, spec: PoolSpec, catalog: Catalog) -> Po
         kind="composite",
         images=images,
         masks=masks,
-        labels=jnp.asarray((1 + object_class).astype(np.uint8)),
+        labels=jax.device_put((1 + object_class).astype(np.uint8)),
         scenes=layers,
-        aspects=jnp.asarray(np.ones(len(object_class), np.float32)),
+        aspects=jax.device_put(np.ones(len(object_class), np.float32)),
         cue=cue,
         backdrops=backdrops,
         strength=jnp.float32(1) if spec.blended else None,
