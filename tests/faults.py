@@ -59,6 +59,15 @@ def sweep(*arguments):
 
 
 @functools.cache
+def config_file():
+    """The file of CONFIG."""
+    place = pathlib.Path(tempfile.mkdtemp(prefix="flipjax-config-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    (place / "tiny.py").write_text(CONFIG)
+    return place / "tiny.py"
+
+
+@functools.cache
 def whole_run(*options):
     """A finished run of CONFIG, which the tests of this process share and none changes: its folder and its file.
 
@@ -66,8 +75,7 @@ def whole_run(*options):
     """
     place, compiled = pathlib.Path(tempfile.mkdtemp(prefix="flipjax-run-")), collections.Counter()
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    config = place / "tiny.py"
-    config.write_text(CONFIG)
+    config = config_file()
 
     def note(event, _, *, fun_name="", **__):
         compiled[fun_name.removeprefix("jit(").removesuffix(")")] += event.endswith("backend_compile_duration")
@@ -83,7 +91,7 @@ def whole_run(*options):
 
 def run(folder, *options):
     """The command with the configuration of the whole run, on a folder: exit code and all that it printed."""
-    return sweep("--config", whole_run()[1], "--workdir", folder, *options)
+    return sweep("--config", config_file(), "--workdir", folder, *options)
 
 
 def wait_for(path, process=None):
@@ -103,7 +111,7 @@ def same(folder, *names, whole=None):
 
 def read_config(overrides=None):
     """The configuration of the whole run."""
-    return reading.read_config(whole_run()[1], overrides)
+    return reading.read_config(config_file(), overrides)
 
 
 def trials(place, count, *, seed=0):

@@ -189,7 +189,7 @@ def from_pytorch(tmp_path_factory):
 
 def use_a_tiny_run(patch):
     """Lets smoke be a tiny configuration whose pool is drawn once, and writes no pages of runs."""
-    patch.setattr(reading, "shipped_configs", lambda: {"smoke": faults.whole_run()[1]})
+    patch.setattr(reading, "shipped_configs", lambda: {"smoke": faults.config_file()})
     patch.setitem(POOLS, "synthetic", faults.DRAWN)
     patch.setattr(page, "build_report", lambda folder: "")
 

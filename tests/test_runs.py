@@ -35,7 +35,7 @@ def place(tmp_path, monkeypatch, without_pictures):
 
 
 def test_a_run_has_the_bytes_of_the_command_line_and_continues_what_was_interrupted(tmp_path, monkeypatch):
-    config = faults.whole_run()[1]
+    config = faults.config_file()
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt
@@ -64,7 +64,7 @@ def test_a_run_has_the_bytes_of_the_command_line_and_continues_what_was_interrup
 def test_the_page_on_runs_from_python(tmp_path, monkeypatch):
     text = pathlib.Path(flipjax.sweep.__file__).with_name("README.md").read_text().partition("## From Python\n")[2]
     code = text.partition("```python\n")[2].partition("```")[0]
-    monkeypatch.setattr(reading, "shipped_configs", lambda: {"smoke": faults.whole_run()[1]})
+    monkeypatch.setattr(reading, "shipped_configs", lambda: {"smoke": faults.config_file()})
     exec(code.replace('"train.epochs": 4', '"train.epochs": 3'), {})  # The finished run's programs.
     assert (tmp_path / "model.safetensors").is_file()
 
@@ -72,7 +72,7 @@ def test_the_page_on_runs_from_python(tmp_path, monkeypatch):
 def test_a_reloaded_model_gives_the_stored_decomposition_of_every_rule(without_page):
     changes = {"axes.rho": (1.0,), "axes.method": ("ce", "dfr"), "train.selection": ("val_loss", "last")}
     changes |= {"population.keep": "all", "intervene.scenes": "none", "intervene.scores": "none"}
-    run = flipjax.run(faults.whole_run()[1], changes)
+    run = flipjax.run(faults.config_file(), changes)
     assert run.folder.name.startswith("tiny-")
     opened = flipjax.open_run(run.folder)
     for name in run.members.index:
@@ -100,7 +100,7 @@ def test_photos_in_memory_and_a_loss_augmentation_and_network_of_ones_own(withou
     changes = {"model.width": 8, "model.depth": 3, "model.build": Net, "train.epochs": 1, "axes.rho": (0.75,)}
     changes |= {"split.n_train": 8, "split.n_val": 8, "split.n_test": 8, "intervene.scores": "none"}
     changes |= {"train.loss": mine, "train.augment": dark, "axes.method": ("mine+dark",)}
-    run = flipjax.run(faults.whole_run()[1], changes, data=data)
+    run = flipjax.run(faults.config_file(), changes, data=data)
     functions = json.loads((run.folder / "config.json").read_text())["functions"]
     assert "scale=1.0" in functions["mine"] and "dark.SCALE = 3.0" in functions["dark"] and "Net" in functions
     assert set(run.members["status"]) <= TRAINED
@@ -130,7 +130,7 @@ def test_axes_of_a_member_are_what_training_takes(recorded):
     axes = recorded.member("m003").axes
     assert axes["rho"] == 0.5 and axes["seed"] == 1 and {"method", "learning_rate"} <= axes.keys()
     assert {type(value) for value in axes.values()} <= {int, float, str}
-    train = flipjax.make_train(RECORDED.with_name("smoke_run.py"))
+    train = flipjax.make_train(faults.config_file())
     member = train.member(**axes)
     assert float(member.recipe.learning_rate) == pytest.approx(axes["learning_rate"])
 
@@ -172,7 +172,7 @@ def test_a_member_that_diverged_at_once_has_no_numbers(without_page):
         "axes.train.learning_rate": (2e-3, 1e30),
         "intervene.scores": "all",
     }
-    run = flipjax.run(faults.whole_run()[1], changes)
+    run = flipjax.run(faults.config_file(), changes)
     (lost, _) = run.members.index[run.members["status"] == "diverged"]
     assert run.results.query(f"member == '{lost}'")["best_epoch"].max() == 0
     images = run.images.groupby("member")
@@ -188,7 +188,7 @@ def test_photos_as_they_are_found_have_no_rho(tmp_path):
 
     data = from_arrays(**PHOTOS, **NAMES)
     changes = {"split.folds": 2, "split.n_train": 0, "axes.rho": (0.9,), "train.epochs": 1, "model.width": 4}
-    run = flipjax.run(faults.whole_run()[1], changes | {"axes.seed": (0, 1)}, data=data, workdir="folds")
+    run = flipjax.run(faults.config_file(), changes | {"axes.seed": (0, 1)}, data=data, workdir="folds")
     assert "rho" not in run.results and "rho" not in run.member("m000").axes
     assert len(run.member("m000").images().test.masks) == run.results.query("group == 'all'")["n_images"].iloc[-1]
     page = (tmp_path / "folds/report/index.html").read_text()
@@ -277,7 +277,7 @@ def edge_flip(logits, labels):
 def test_a_quantity_of_ones_own_has_a_column_an_interval_and_a_title(without_page):
     changes = {"quantities": (edge_flip,), "train.epochs": 1, "axes.rho": (1.0,), "axes.seed": (0, 1)}
     changes |= {"intervene.scenes": "none", "intervene.scores": "logits"}
-    run = flipjax.run(faults.whole_run()[1], changes)
+    run = flipjax.run(faults.config_file(), changes)
     test = run.results.query("split == 'test' and member == 'm000'").set_index("group")
     member = run.member("m000")
     predictions, masks = member.predictions(), member.images().test.masks
@@ -315,4 +315,4 @@ def of_pixels(logits, labels):
 )
 def test_what_is_no_quantity_is_one_sentence(quantities, words):
     with pytest.raises(ConfigError, match=words):
-        flipjax.run(faults.whole_run()[1], {"quantities": quantities})
+        flipjax.run(faults.config_file(), {"quantities": quantities})

@@ -96,7 +96,7 @@ masks = np.zeros((48, 16, 16), bool)
 masks[:, 4:12, 4:12] = True
 names = {"class_names": ("cat", "dog"), "scene_names": ("in", "out")}
 data = from_arrays(photos, masks, [0, 1] * 24, [0, 0, 0, 1, 1, 1, 1, 0] * 6, **names)
-flipjax.assay(data, attribute="scene", network="small", out="assayed")
+flipjax.assay(data, attribute="scene", network="small", folds=2, epochs=1, out="assayed")
 assert [*pathlib.Path("assayed").glob("small/kept_100/*/history.csv")]  # Networks of the first fold have trained.
 """,
 }

@@ -206,16 +206,16 @@ def test_a_damaged_record_is_one_sentence_and_costs_no_result(run, folder, conte
 
 
 @pytest.mark.parametrize("name", ["report/index.html", "report/summary.csv", "scores.csv"])
-def test_a_report_writes_no_file_outside_the_folder(folder, tmp_path, without_pictures, name):
+def test_a_report_writes_no_file_outside_the_folder(small, tmp_path, without_pictures, name):
     outside = tmp_path / "outside"
     (outside / "figures").mkdir(parents=True)
     for file in ("index.html", "summary.csv", "scores.csv", "figures/flip.svg"):
         (outside / file).write_text("mine")
-    link = folder / name
+    link = small / name
     link.parent.mkdir(exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(outside / name.removeprefix("report/"))
-    assert report([str(folder)]) == 0
+    assert report([str(small)]) == 0
     assert {path.read_text() for path in outside.rglob("*") if path.is_file()} == {"mine"}
     assert len([*outside.rglob("*")]) == 5
 

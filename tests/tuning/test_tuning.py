@@ -104,7 +104,7 @@ def test_a_range_on_the_command_line_that_is_none_is_one_sentence(capsys):
 def tuned(tmp_path_factory):
     """The protocol on the tiny grid, killed once while draws were trained; its folder and what it said."""
     folder, said = tmp_path_factory.mktemp("tuned"), []
-    config = faults.whole_run()[1]
+    config = faults.config_file()
 
     def tune():
         rules = ("val_worst_group_iou", "val_cross_entropy")
@@ -203,7 +203,7 @@ def test_a_dry_run_says_the_time_and_trains_nothing(tmp_path, monkeypatch, capsy
     monkeypatch.setitem(POOLS, "synthetic", faults.DRAWN)
     keys = [f"--config.{name}={value!r}" for name, value in SMALL.items()]
     options = ["--draws=2", "--fresh=10,11", "--workdir", str(tmp_path / "tuned"), "--dry_run"]
-    assert main(["tune", f"--config={faults.whole_run()[1]}", *keys, *options]) == 0
+    assert main(["tune", f"--config={faults.config_file()}", *keys, *options]) == 0
     said = capsys.readouterr().out
     assert said.startswith("8 networks of draws and at most 8 with fresh seeds: at most 00:")
     assert not (tmp_path / "tuned").exists()
