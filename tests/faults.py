@@ -69,10 +69,12 @@ def config_file():
 
 @functools.cache
 def whole_run(*options):
-    """A finished run of CONFIG, which the tests of this process share and none changes: its folder and its file.
+    """A run as `make_run` makes it, which the tests of this process share and none changes."""
+    return make_run(*options)
 
-    Beside them the number of programs that were compiled, by name.
-    """
+
+def make_run(*options):
+    """A finished run of CONFIG: its folder, its file, and the number of programs that were compiled, by name."""
     place, compiled = pathlib.Path(tempfile.mkdtemp(prefix="flipjax-run-")), collections.Counter()
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     config = config_file()

@@ -130,7 +130,7 @@ def test_axes_of_a_member_are_what_training_takes(recorded):
     axes = recorded.member("m003").axes
     assert axes["rho"] == 0.5 and axes["seed"] == 1 and {"method", "learning_rate"} <= axes.keys()
     assert {type(value) for value in axes.values()} <= {int, float, str}
-    train = flipjax.make_train(faults.config_file())
+    train = flipjax.make_train(RECORDED.with_name("smoke_run.py"))
     member = train.member(**axes)
     assert float(member.recipe.learning_rate) == pytest.approx(axes["learning_rate"])
 

@@ -332,7 +332,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("changes", "field"), REFUSED.values(), ids=REFUSED)
 def test_what_changes_pixels_is_refused_when_it_is_planned(changes, field):
-    with pytest.raises(ConfigError, match=rf"config\.{field}: .* features are computed once an image") as caught:
+    with pytest.raises(ConfigError, match=rf"config\.{field}: .* computes the features of each image once") as caught:
         plan(configure("smoke", {**SMALL, **changes}))
     assert str(caught.value).count("\n") == 0
 
