@@ -90,7 +90,7 @@ def _pool_of(rgba: Array, scenes: Array, spec: PoolSpec, catalog: Catalog) -> Po
     scene_kind = catalog.scene_kind
     images = jax.device_put(rgba[..., :3])
     masks = jax.device_put(rgba[..., 3])
-    scenes = jax.device_put(scenes)
+    scenes = cast(jax.Array, jax.device_put(scenes))
     cue = cast(CueName, spec.cue)
     layers = scenes
     backdrops = None
