@@ -66,7 +66,7 @@ def run(
 ) -> "Run":
     """Trains the missing members of a run folder, writes its tables and page, and returns the run.
 
-    Repeating an interrupted call continues it; for a finished run it trains nothing. Ctrl-C ends the call after the
+    Repeating an interrupted call continues it. A finished run trains nothing. Ctrl-C ends the call after the
     epoch, and once more at once.
 
     The process is left as it was: JAX's settings and its compilation cache, the environment, logging, filters of
@@ -156,7 +156,7 @@ def _default_folder(config: Config | str | Path, name: str, identity: str) -> Pa
 
 
 def open_run(folder: str | Path, *, data: ArrayData | None = None) -> "Run":
-    """Reads a run folder; for errors see `flipjax.results.load`.
+    """Reads a run folder. `flipjax.results.load` lists its errors.
 
     See `flipjax.run` for an example.
 
@@ -201,7 +201,7 @@ class Run(StoredRun):
 
     @cached_property
     def config(self) -> Config:
-        """The configuration; for an opened run, with defaults in place of the user's functions."""
+        """The configuration. An opened run has defaults in place of the user's functions."""
         if self._config is not None:
             return self._config
         return recorded_config(self.folder)
@@ -231,7 +231,7 @@ class Run(StoredRun):
 
         Args:
             quantity: a column of `results`, such as `fg_flip` or `iou_foreground`.
-            by: an axis of which each value is a line; of one level of rho the settings stand beside each other.
+            by: an axis of which each value is a line. With one level of rho the settings stand beside each other.
             group: `all`, `common` or `rare`.
             repaired: whether the figure without arguments also shows Flip after repair, where it was measured.
             ax: Matplotlib's axes to draw on, in their own style and without the note on seeds, in place of a new

@@ -160,7 +160,7 @@ def _counts_of(catalog: Catalog) -> np.ndarray:
 
 
 def _usual_of(catalog: Catalog, options: Options) -> tuple[tuple[int, ...], ...]:
-    """Returns the values that go with each class: those asked for, or by the counts of photos; of cut-outs by order.
+    """Returns the values that go with each class: those asked for, or by the counts of photos or the order of cut-outs.
 
     Raises:
         ConfigError: other values than those of the photos, or not for each class, were asked for.

@@ -25,7 +25,7 @@ from flipjax.support.threads import cores
 STATE = "state.json"
 """The file of the state."""
 PAGE_SECONDS = 15.0
-"""Seconds of the budget that reading the images and writing the page take; of a short budget a quarter."""
+"""Seconds of the budget that reading the images and writing the page take, and at most a quarter of it."""
 COMPILING_SECONDS = 10.0
 """Seconds that compiling a method's program takes."""
 

@@ -170,7 +170,7 @@ def _definitions(assay: Assay) -> dict[str, str]:
         "each counted once, and over seeds.",
         "cue, AUROC": "A number of each image, such as its brightness, and the probability that it is larger in an "
         "image of one value or class than in one of another: 0.5 tells nothing, 1 tells all.",
-        "95% interval": f"Over networks of different seeds and over {unit}; of an AUROC, over {unit} alone.",
+        "95% interval": f"Over networks of different seeds and over {unit}. That of an AUROC is over {unit} alone.",
     }
 
 

@@ -134,7 +134,7 @@ def audit_files(
     Args:
         predictions: a folder with one file per image, or one file with all; None with a model.
         labels: a folder or a file, likewise.
-        model: maps a photo uint8 (1, H, W, 3) to logits (1, H, W, C), such as a `flipjax.Model`; of volumes, maps
+        model: maps a photo uint8 (1, H, W, 3) to logits (1, H, W, C), such as a `flipjax.Model`, or a volume
             float32 (1, D, H, W) to logits (1, D, H, W, C). A model with a method `logits`, as a `flipjax.Model` has, is
             given batches of photos of one size, uint8 (B, H, W, 3).
         out: a new folder, or the folder of an earlier audit.

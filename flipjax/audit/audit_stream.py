@@ -68,7 +68,7 @@ class AuditStream:
     """An audit that takes batches from any framework and writes the files of `flipjax audit`.
 
     Keeps confusion matrices, segment rows and pictures of the worst images in memory. Tables equal those of the command
-    byte for byte; of tensors of PyTorch, flip-risk agrees to rounding. A context manager: once closed, `summary` has
+    byte for byte; flip-risk of PyTorch's tensors agrees to rounding. A context manager: once closed, `summary` has
     the numbers of summary.json, `text` the first tables. Threads may share it: batches are added one after the other,
     each whole.
 
@@ -175,15 +175,15 @@ class AuditStream:
         """Adds a batch of images.
 
         Args:
-            predictions: (N, *spatial, C), with `channels="first"` (N, C, *spatial), or masks (N, *spatial); of any
-                framework. `*spatial` is H, W, of volumes D, H, W. Scores that are a tensor of PyTorch, or an array of
-                JAX, are reduced on the device where they are to four numbers for each pixel, which the host reads.
+            predictions: (N, *spatial, C), with `channels="first"` (N, C, *spatial), or masks (N, *spatial), of any
+                framework. `*spatial` is H, W, or D, H, W of volumes. Scores that are a tensor of PyTorch or an array of
+                JAX are reduced on the device where they are to four numbers for each pixel, which the host reads.
             labels: integers (N, *spatial).
             names: N image names; None numbers images from 0.
             groups: N names of groups, such as sites, as texts or integers, for all batches or none; with `all_groups`
                 what these name or number.
-            clusters: N patients, films or whatever images are not independent within, as texts or integers; for all
-                batches or none. Intervals count the images of one as one.
+            clusters: N patients, films or other units within which images depend on each other, as texts or integers,
+                for all batches or none. Intervals count the images of one as one.
             spacing: in mm, of all images or (N, axes).
             images: uint8 (N, H, W, 3), photos for the page.
 

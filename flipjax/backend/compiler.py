@@ -16,7 +16,7 @@ Options: TypeAlias = dict[str, str | int | bool]
 
 
 def fast_jit(function: Callable, *, brief: bool = False, convolutions: str = "xla", **options: Any) -> Jitted:
-    """Returns a function jitted with `fast_runtime`; for a few short runs (`brief`) with `fast_compile`.
+    """Returns a function jitted with `fast_runtime`, or with `fast_compile` for a few short runs (`brief`).
 
     Args:
         function: to be jitted.

@@ -96,7 +96,7 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
 
 
 def _names_beside(name: str) -> list[str]:
-    """Returns the names of the section of an unknown name; of an axis, those that vary, or else those of its home."""
+    """Returns the names of the section of an unknown name. For an axis: the keys that vary, or those of its home."""
     section, _, axis = name.partition(".")
     of_axis = axis.split(".")[0]
     if section != "axes":

@@ -10,7 +10,7 @@ MANY = 10**6
 
 
 class Range(NamedTuple):
-    """A set of values; of numbers without gaps, `low` to `high`."""
+    """A set of values. Numbers without gaps are given by their ends, `low` and `high`."""
 
     accepts: Callable[[Any], bool]
     """Tests a value, which has the type of the key's default."""
@@ -101,7 +101,7 @@ def is_named_tuple(value: object) -> bool:
 
 
 def name_of(function: object) -> str:
-    """Returns a function's `__name__`; for a `functools.partial` without one, that of its function.
+    """Returns the `__name__` of a function, or of the function of a `functools.partial`.
 
     Example:
         >>> name_of(functools.partial(print, 1)), name_of(3)

@@ -14,7 +14,7 @@ CENTERS = ("median", "quota")
 SUM_TOLERANCE = 1e-3
 """Largest distance from 1 of the sum of a prior or of weights."""
 MOST_REGIONS = 2000
-"""Most regions from which a quota is estimated; of more regions, evenly spaced ones are taken."""
+"""Most regions from which a quota is estimated. If there are more, evenly spaced ones are taken."""
 
 
 def split_point(log_odds: ArrayLike, *, center: ArrayLike | None = None, prior: ArrayLike | None = None) -> np.ndarray:

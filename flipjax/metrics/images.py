@@ -259,7 +259,7 @@ def read_images(
     shape = np.shape(decomposition.confusion)
     risk_shape = np.shape(decomposition.risk_sum)
     if len(shape) != 3 or risk_shape != shape[:1]:
-        found = f"{shape} and {risk_shape}; of one image pass leaf[None]"
+        found = f"{shape} and {risk_shape}; for one image pass leaf[None]"
         raise ValueError(f"decomposition: expected (n, C, C) and (n,), found {found}.")
     confusion, risk_sum = read_leaves(decomposition)
     n, C = confusion.shape[:2]

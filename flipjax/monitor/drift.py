@@ -208,8 +208,8 @@ def judge(monitor: Monitor, test: DriftTest, score: float, cluster: object = Non
 def alarm_delay(monitor: Monitor, scores: ArrayLike, *, before: int = 0, longest: int = LONGEST_DELAY) -> float:
     """Returns the median number of images from a change until the drift alarm, on STREAMS drawn with replacement.
 
-    What came before the change is learnt as normal, so that a later change takes longer to see. Of a monitor with
-    clusters the numbers are of clusters.
+    What came before the change is learnt as normal, so that a later change takes longer to see. A monitor with
+    clusters counts clusters.
 
     Args:
         monitor: of `fit`.

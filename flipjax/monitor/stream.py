@@ -43,7 +43,7 @@ def fit_monitor(
         flag_rate: as in `fit`.
         risk: as in `fit`; needs losses.
         false_alarm: as in `fit`.
-        clusters: the column or key that names an image's patient, film or whatever images are alike within.
+        clusters: the column or key that names an image's patient, film or other unit of similar images.
 
     Raises:
         ConfigError: an option that cannot be used, a line that cannot be read, or `out` that is no monitor.

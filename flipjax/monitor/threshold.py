@@ -73,7 +73,7 @@ def fit(
         flag_rate: fraction of images to flag; None without `risk`: 0.05.
         risk: largest mean loss of the reference images that are not flagged.
         false_alarm: of the drift alarm, over a whole stream.
-        clusters: (n,) names or numbers of patients, films or whatever images are alike within: the drift test ranks the
+        clusters: (n,) names or numbers of patients, films or other units of similar images: the drift test ranks the
             mean score of each, and its streams need them, too. None: each image alone.
         cluster_key: the key of a line that names its cluster.
 

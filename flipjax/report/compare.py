@@ -1,8 +1,8 @@
 """Compares two runs on one page, with differences paired by seed.
 
 The rows of both runs become one table with a further axis, `run` (`_rows_of_both`), so that runs are compared and
-judged as methods of one run are. Members and result files are named after their run, as `run/member`. Of each run
-the rows are those under its first selection rule; both rules get one name, so that their rows pair.
+judged as methods of one run are. Members and result files are named after their run, as `run/member`. The rows of
+each run are those of its first selection rule. Both rules get one name, so that their rows pair.
 """
 
 import dataclasses

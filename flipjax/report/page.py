@@ -61,10 +61,10 @@ def build_report(workdir: str | Path | StoredRun, *, again: bool = False) -> str
     Skips the work if the report is newer than results, pictures and configuration, unless `again`. See `flipjax.run`
     for an example.
 
-    Writes summary.csv, summary.md, summary.tex, `figures/*.png`, `figures/*.svg`, and a self-contained index.html. Of
-    tables with rows, writes trend.csv, comparison.csv (of methods), selection.csv (of selection rules) and, beside
-    `report/`, scores.csv (of image scores). Every file is written atomically. Of a run without results yet, the page
-    is alone, and has its curves so far.
+    Writes summary.csv, summary.md, summary.tex, `figures/*.png`, `figures/*.svg`, and a self-contained index.html. If
+    they have rows, writes trend.csv, comparison.csv (of methods), selection.csv (of selection rules) and, beside
+    `report/`, scores.csv (of image scores). Every file is written atomically. A run without results yet has only
+    a page of its curves so far.
 
     Raises:
         FileNotFoundError: the folder has no run that has trained an epoch.
@@ -157,7 +157,7 @@ def make_document(run: StoredRun, figures: Path | None = None) -> Document:
 
 
 def _is_sampled(run: StoredRun, shown: FirstRule) -> bool:
-    """Returns whether the shown settings are a sample; for all of them `sample_settings` returns the run's tables."""
+    """Returns whether the shown settings are a sample: if all are shown, `sample_settings` returns the run's tables."""
     return shown is not run.first_rule
 
 
@@ -291,8 +291,8 @@ def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:
     """Returns two images of the first member, in a usual and in another scene, with their description.
 
     If the gallery has counterfactual pairs, each of which shows one object in both scenes, one of them is taken.
-    Otherwise the pair is of typical images, one of the common and one of the rare groups. Of several pairs the one with
-    the largest change of flip is taken. The description says whether both images show one object. The result is None if
+    Otherwise the pair is of typical images, one of the common and one of the rare groups. The pair with the
+    largest change of flip is taken. The description says whether both images show one object. The result is None if
     either image is missing.
     """
     of_member = [item for item in items if item.member == items[0].member]

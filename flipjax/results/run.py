@@ -47,7 +47,7 @@ class StoredRun:
     """
 
     def __init__(self, folder: Path, *, training: bool = False):
-        """Reads the results; raises as `load`. Of a run in training, members without results are left out."""
+        """Reads the results; raises as `load`. In training, members without results are left out."""
         self.folder = folder
         self.config_record = known_record(folder)
         """config.json; empty if it cannot be read."""
@@ -252,7 +252,7 @@ def load(run: str | Path) -> StoredRun:
 
 
 def _read_cells(folder: Path) -> Iterator[tuple[str, Cell]]:
-    """Yields each result file of a run folder with its path below `cells/`; of one not merged yet, each stored part."""
+    """Yields each result file of a run folder, or each part of one not merged yet, with its path below `cells/`."""
     for cell_folder in sorted(folder.glob("cells/*/")):
         merged = cell_folder / STORED
         if merged.exists():

@@ -71,7 +71,7 @@ def _cache_without_home() -> Path:
 
 
 def cache_folder() -> Path:
-    """Returns ~/.cache/flipjax, or flipjax under XDG_CACHE_HOME; of a user without a home, a folder of this process."""
+    """Returns ~/.cache/flipjax, flipjax under XDG_CACHE_HOME, or a folder of this process if the user has no home."""
     given = os.environ.get("XDG_CACHE_HOME")
     if given:
         return Path(given) / "flipjax"

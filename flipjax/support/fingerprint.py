@@ -314,7 +314,7 @@ def _names_in(code: types.CodeType) -> list[str]:
 
 
 def _text_of(code: types.CodeType) -> str:
-    """Returns the source of a function; of one without, or of a lambda, which may share its line, its bytes too."""
+    """Returns the source of a function; its bytes, too, if it has none or is a lambda, which may share its line."""
     try:
         text = inspect.getsource(code).rstrip()
     except (OSError, TypeError):
@@ -326,7 +326,7 @@ def _text_of(code: types.CodeType) -> str:
 
 
 def _constant(constant: object) -> str:
-    """Returns the text of a constant; of a set, whose order differs between processes, its items in order."""
+    """Returns the text of a constant. A set is written in order, as its own order differs between processes."""
     if inspect.iscode(constant):
         return _text_of(constant)
     if isinstance(constant, frozenset):

@@ -196,7 +196,7 @@ def _mean_of_all(seeds: pd.Series) -> float:
 
 
 def _is_best(means: pd.DataFrame, sign: int) -> np.ndarray:
-    """Returns whether each row is the best of its method and rho, bool; of equal ones the first is."""
+    """Returns whether each row is the best of its method and rho, bool. The first of equal ones is."""
     ordered = (sign * means["score"]).dropna().sort_values(kind="stable").index
     best = means.loc[ordered].drop_duplicates(["method", "rho"])
     return means.index.isin(best.index)

@@ -66,7 +66,7 @@ class ImagePictures:
     """The pictures of one image."""
 
     whole: Picture
-    """All of an image; of a volume the view and slice with the largest wrong area."""
+    """All of an image, or the view and slice of a volume with the largest wrong area."""
     slices: Mapping[ClassPair, Picture] = dataclasses.field(default_factory=dict)
     """The slices in which a volume's largest flipped segment of each pair of classes flips most; empty for images."""
     read_scan: Callable[[], np.ndarray] | None = None
@@ -175,7 +175,7 @@ def _flipped_boxes(segments: Mapping[str, np.ndarray]) -> dict[ClassPair, tuple[
 
 
 class WorstImages:
-    """The worst images so far, at most WORST; of equal ones the first."""
+    """The worst images so far, at most WORST. The first of equal ones stay."""
 
     def __init__(self) -> None:
         """Begins without images."""

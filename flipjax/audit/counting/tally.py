@@ -42,7 +42,7 @@ class ImageCounts:
     """What one image was reduced to. C is the number of classes, or of masks the number that the image needs."""
 
     classes_needed: int
-    """One more than the largest class of labels or prediction; of scores, their number of classes."""
+    """One more than the largest class of labels or prediction, or the number of classes of scores."""
     confusion: np.ndarray
     """Pixels by true and predicted class, int32 (C, C)."""
     risk_sum: float
@@ -336,7 +336,7 @@ class Tally:
 
     @property
     def classes_needed(self) -> int:
-        """One more than the largest class of all images; of scores, their number of classes."""
+        """One more than the largest class of all images, or the number of classes of scores."""
         return max(part.classes_needed for part in self._parts)
 
     def measurements(self, class_names: Sequence[str]) -> Measurements:

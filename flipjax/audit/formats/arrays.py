@@ -25,7 +25,7 @@ class StoredArray:
     """The array of one image, whose header was read."""
 
     origin: str
-    """Its file, with the row in a stack or the image of a COCO file if any; for messages."""
+    """Its file, with the row in a stack or the image of a COCO file if any, as messages name it."""
     shape: tuple[int, ...]
     """The shape that `load` returns."""
     load: Callable[[], np.ndarray]

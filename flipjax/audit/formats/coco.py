@@ -50,7 +50,7 @@ class Coco:
     categories: Mapping[int, int]
     """Class by category id."""
     class_names: tuple[str, ...]
-    """Names of the classes; of instances the first is the background."""
+    """Names of the classes. Where there are instances, the first is the background."""
     images: Mapping[int, InstanceImage]
     """Images by their ids, if the file holds instances; panoptic labels have none here."""
 

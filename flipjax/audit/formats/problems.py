@@ -7,7 +7,7 @@ from pathlib import Path
 from flipjax.support.tables import CsvTable, TableError, read_table
 
 LISTED = 10
-"""Broken files that an error names; of a whole folder of the wrong kind, each would say the same."""
+"""Broken files that an error names. In a folder of the wrong kind each file would say the same."""
 
 
 class AuditError(ValueError):

@@ -33,7 +33,7 @@ def note_of(audit: Audit) -> str:
 def flip_risk_charts(audit: Audit) -> list[Chart]:
     """Returns the charts of risk-coverage and of flip by decile of flip-risk.
 
-    Without a ranking there are none; of few images there is no chart of deciles.
+    Without a ranking there are none. Few images have no chart of deciles.
     """
     if not audit.risk_ranks_images:
         return []

@@ -27,7 +27,7 @@ class MaskHeader(NamedTuple):
     width: int
     """Columns."""
     palette: bytes
-    """Red, green and blue of each index of a mask of mode P; of other masks empty."""
+    """Red, green and blue of each index of a mask of mode P. Other masks have none."""
 
 
 def read_mask_header(path: Path) -> MaskHeader:

@@ -30,7 +30,7 @@ _MOST_CLASSES = 1 << 12
 _SHOWN_VALUES = 8
 """Most wrong values that a message lists."""
 LOOKS_LIKE_PROBABILITIES = (
-    "logits: found values in 0..1 that sum to 1 at each pixel. Of probabilities pass kind='probabilities'."
+    "logits: found values in 0..1 that sum to 1 at each pixel. For probabilities pass kind='probabilities'."
 )
 """The warning of logits that look like probabilities."""
 
@@ -95,7 +95,7 @@ def check_scores(scores: ArrayLike, spec: LabelSpec, *, labels_shape: tuple[int,
 
 def not_floating(kind: str, dtype: object) -> str:
     """Returns the message for scores of another type than floating point."""
-    return f"{kind}: expected floating point, labels second, found {dtype}; of class indices pass kind='masks'."
+    return f"{kind}: expected floating point, labels second, found {dtype}. For class indices pass kind='masks'."
 
 
 def check_shape_of_scores(
@@ -220,7 +220,7 @@ def _shape_hint(labels_shape: tuple[int, ...], shape: tuple[int, ...], spec: Lab
     before = shape[:lead]
     spatial = shape[lead:-1]
     after = shape[lead + 1 :]
-    # The shapes of labels that have an advice. Of equal shapes the last entry wins.
+    # The shapes of labels that have an advice. The last of equal shapes wins.
     advice = {
         (*before, shape[-1], *spatial): f"One-hot labels? Pass labels.argmax({lead}).",
         (*before, 1, *spatial): f"Pass labels.squeeze({lead}).",
@@ -319,7 +319,7 @@ def problem_of_sum(worst: float) -> str:
     if abs(worst - 1) > _TOLERANCE:
         advice = "take a softmax over all classes, not a sigmoid for each"
         if worst > 1:
-            advice += "; of classes that overlap (multi-label) make one label map, and pass kind='masks'"
+            advice += "; make one label map of classes that overlap (multi-label), and pass kind='masks'"
         return f"a sum of {worst:.4g}; {advice}"
     return ""
 
@@ -343,7 +343,7 @@ def _check_range(labels: Array, classes: int, ignore_index: int | None, *, name:
 
 
 def no_classes(values: list[int], classes: int, ignore_index: int | None, *, name: str) -> str:
-    """Returns the message for labels some of whose different values are no class and not ignored."""
+    """Returns the message for labels with values that are no class and not ignored."""
     bad = [value for value in values if not 0 <= value < classes and value != ignore_index]
     expected = f"class indices 0..{classes - 1}"
     if ignore_index is not None:

@@ -1,7 +1,7 @@
 """Arithmetic on the classes of a pixel: prediction, softmax and entropy, the same code for few and for many classes.
 
-A *channel* holds the logits of one class. Channels have two forms: for few classes a list with an array over all pixels
-for each class; for many classes one array (C,), the logits of one pixel. `apply_to_pixels` chooses the form. Only
+A *channel* holds the logits of one class. Channels have two forms. Few classes are a list with an array over all pixels
+for each class. Many classes are one array (C,), the logits of one pixel. `apply_to_pixels` chooses the form. Only
 `map_channels`, `class_indices`, `sum_channels`, `largest_channel`, `foreground_channels` and `predict` know both; the
 other functions call these.
 """
@@ -106,7 +106,7 @@ def _as_logits(channels: Channels, kind: str) -> Channels:
 
 
 def map_channels(function: Callable[..., jax.Array], *columns: Channels | Indices) -> Channels:
-    """Applies an elementwise function to each channel; of several columns, to the channels of one class at once."""
+    """Applies an elementwise function to each channel, and to several columns of one class at once."""
     if isinstance(columns[0], list):
         return [function(*values) for values in zip(*columns, strict=True)]
     return function(*columns)

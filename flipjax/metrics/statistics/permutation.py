@@ -31,7 +31,7 @@ BUDGET = 1_000_000_000
 MOST_UNITS_AT_ONCE = 4_000_000
 """Most units permuted at once, 32 MB."""
 ROUNDING = 1e-12
-"""Largest difference of two means that are equal but for rounding."""
+"""Largest difference of two means that count as equal: it is due to rounding."""
 LEVEL = 0.05
 """Probability of any verdict in a family without true differences, at most."""
 

@@ -20,8 +20,8 @@ def double(images: jax.Array) -> jax.Array:
 def convolve_doubled(images: jax.Array, skip: jax.Array | None, kernel: jax.Array) -> jax.Array:
     """Convolves `double(images)` with `skip` behind its channels, as `convolve` does.
 
-    On a CPU the doubled image is never made. Of the 3 x 3 pixels that an output sees of it at most 2 x 2 differ, so
-    that each of the four outputs over a pixel is a 2 x 2 convolution of `images`: 4 products in place of 9.
+    On a CPU the doubled image is never made. At most 2 x 2 of the 3 x 3 pixels that an output sees differ, so that
+    each of the four outputs over a pixel is a 2 x 2 convolution of `images`: 4 products in place of 9.
 
     Args:
         images: (B, H, W, C) float.
@@ -120,7 +120,7 @@ def _unfold(kernel: jax.Array) -> jax.Array:
 def _unfold_backward(weights_gradient: jax.Array) -> jax.Array:
     """Returns the gradient of the kernel (3, 3, C, O) of `_unfold` from that of its weights (4, 4, C, O).
 
-    Each of `a b c` has the gradients of the outputs in whose sums it stands: `a` of the third and fourth, and so on.
+    Each of `a b c` gets the gradients of the outputs that it is summed into: `a` of the third and fourth, and so on.
     """
     gradient = weights_gradient
     for axis in (0, 1):

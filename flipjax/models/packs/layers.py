@@ -41,7 +41,7 @@ def _rectify_backward(saved: Arrays, gradient: jax.Array) -> Arrays:
 
 
 rectify = with_gradient(_rectify, _rectify_backward)
-"""ReLU; of -inf it is NaN."""
+"""ReLU. It maps -inf to NaN."""
 
 
 class PackBatchNorm(nnx.Module):

@@ -46,7 +46,7 @@ class PackNetwork(nnx.Module):
         """Maps images (B, H, W, channels) to logits (B, H, W, classes) float32, of the images' own size.
 
         In a pack: images (members, B, H, W, channels), or (B, H, W, channels) for all, to logits (members, B, H, W,
-        classes); of a member whose activations are not finite they are NaN.
+        classes). Those of a member whose activations are not finite are NaN.
         """
         pack, finite = self.inputs_of_head(images)
         head: Any = self.head

@@ -35,7 +35,7 @@ SAFE_TORCH = (2, 6)
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a PyTorch or safetensors file by name; of a checkpoint, those below a key of `NESTS`.
+    """Returns the arrays of a PyTorch or safetensors file, or those below a key of `NESTS`, by name.
 
     Raises:
         WeightsError: no such file, another kind of file, PyTorch unsafe, a damaged file, or one with objects other

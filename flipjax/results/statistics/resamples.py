@@ -40,8 +40,8 @@ class Resamples:
     def intervals(self, members: Sequence[str], selection: str) -> dict[str, np.ndarray]:
         """Returns the 95% interval (2,) of each quantity's mean over members, empty if no images are stored.
 
-        Of a rate by `metrics.statistics.intervals.estimate_mean`, which knows how members depend on the same images; of
-        an AUROC the mean of the members' own intervals; of all others bootstrap percentiles.
+        A rate has that of `metrics.statistics.intervals.estimate_mean`, which knows how members depend on the same
+        images. An AUROC has the mean of the members' own intervals, and all others have bootstrap percentiles.
         """
         models = []
         resampled = []

@@ -3,7 +3,7 @@
 1. A family is what one table compares: the trends of a run, its methods under the first selection rule, its selection
    rules (`Differences`), or two runs. A table says its family's size in the column `comparisons`.
 2. A comparison is tested if its quantity is in JUDGED, it has FEWEST_SEEDS or more, most of its members have learnt the
-   classes (at both ends of a trend; of both methods), and the seeds differ.
+   classes (at both ends of a trend, or by both methods), and the seeds differ.
 3. `shared_p` tests each with a variance that is shared within its quantity, so that four seeds that agree by chance
    make no verdict.
 4. `holm` corrects the family's p values, and a verdict needs one below LEVEL.

@@ -36,7 +36,7 @@ class Validation(NamedTuple):
     loss_at_rho: jax.Array
     """The member's loss, averaged over groups with the weights that they have in the training set."""
     worst_group_iou: jax.Array
-    """The lowest IoU over groups, each of its own class."""
+    """The lowest over groups of the IoU of a group's class."""
     flip: jax.Array
     """Flipped pixels as a fraction of the true foreground of all images."""
     risk: jax.Array
@@ -144,7 +144,7 @@ def _weighted_sum(values: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def _worst_group_iou(experiment: Experiment, confusion: Array, groups: jax.Array) -> jax.Array:
-    """Returns the lowest IoU over groups, each of its own class, of confusion matrices (n, C, C)."""
+    """Returns the lowest over groups of the IoU of a group's class, of confusion matrices (n, C, C)."""
     count = experiment.groups.count
     by_group = jnp.einsum("ng,nij->gij", jax.nn.one_hot(groups, count), confusion)
     group = jnp.arange(count)

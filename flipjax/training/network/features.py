@@ -86,7 +86,7 @@ def check_places(pool: Pool, rows: np.ndarray) -> None:
         return
     places = np.asarray(pool.features.places)[rows[:, 0], rows[:, 1]]
     if (places < 0).any():
-        expected = "those of the configuration for model.name frozen, of whose images it computes features"
+        expected = "those of the configuration for model.name frozen, which computes features of its images alone"
         raise ConfigError("config.axes", expected, "another rho or seed")
 
 

@@ -109,7 +109,7 @@ def fastest_form(
     Args:
         experiment: determines the programs.
         members: all that this process trains.
-        spec: how they map to devices; of its `map` only `measured` counts, which measures short runs as well.
+        spec: how they map to devices. Only the value `measured` of its `map` counts: it measures short runs as well.
         pool: the images.
         table: the validation images.
         start: the starting weights.
@@ -167,7 +167,7 @@ def choose_unmeasured(loop: FormTiming, *, seconds: float) -> Choice | None:
 def estimated_memory(loop: FormTiming, *, width: int) -> int:
     """Returns about how many bytes `width` members at once take, by the loop's; 0 where these are not known.
 
-    Compiled for a TPU v5e, packed members take 0.65 of this and members under vmap 7 times as much; for an H100 both
+    Compiled for a TPU v5e, packed members take 0.65 of this and members under vmap 7 times as much. On an H100 both
     take 1.1 times as much. What a compiled form takes is therefore compared with the device's memory before it runs.
 
     Example:

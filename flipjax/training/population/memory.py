@@ -40,7 +40,7 @@ def memory_of(compiled: jax.stages.Compiled) -> Memory:
 
 
 def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
-    """Returns a device's memory, from `spec` or the device; for a CPU its share of the machine's.
+    """Returns a device's memory, from `spec` or the device, or a CPU's share of the machine's memory.
 
     Args:
         spec: of the population.

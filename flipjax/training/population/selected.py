@@ -208,7 +208,7 @@ def _map_selected_of_device(
         def zeros() -> PyTree:
             return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-        # In a loop it skips the others. Of several at once it is a select, which computes all.
+        # A loop skips the others. Where several train at once it is a select, which computes all.
         return jax.lax.cond(is_member_computed, answer, zeros)
 
     batch_size = None

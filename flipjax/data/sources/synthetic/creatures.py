@@ -54,8 +54,8 @@ class Creature(NamedTuple):
     """The appearance of one creature, float32."""
 
     traits: jax.Array
-    """What the ears, limbs, tail and coat look like, in this order. Of a creature of `PAIR`, (4,), from 0
-    (mossling) to 1 (ripplet); of other kinds (4, 4), the share of each kind (columns) in each trait (rows)."""
+    """What the ears, limbs, tail and coat look like, in this order. A creature of `PAIR` has (4,), from
+    0 (mossling) to 1 (ripplet). Others have (4, 4), the share of each kind (columns) in each trait (rows)."""
     centre: jax.Array
     """(2,), x right and y down, as fractions of the frame."""
     scale: jax.Array
