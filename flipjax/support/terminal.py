@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Self, TextIO, TypeAlias
 
@@ -121,6 +121,25 @@ class Interrupts(Signals):
         # The signal may have come amid a line of the same stream, which refuses another.
         with contextlib.suppress(RuntimeError):
             say("stopping after this epoch; once more stops at once")
+
+
+@contextlib.contextmanager
+def later_interrupts() -> Iterator[None]:
+    """Delivers Ctrl-C at the end of the block. Inside, it would lose a process that is just starting.
+
+    Does nothing outside the main thread, which alone gets signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: numbers.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if numbers:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _hold_nothing() -> None:

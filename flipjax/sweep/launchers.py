@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.support.terminal import one_line
+from flipjax.support.terminal import later_interrupts, one_line
 from flipjax.sweep.lock import WAITS
 
 if TYPE_CHECKING:
@@ -168,8 +168,9 @@ def _start(engine: Engine[Handle], waiting: Sequence[ShardState[Handle]], plan: 
     if not waiting:
         return
     handles = engine.submit([plan.line(shard.number) for shard in waiting])
-    for shard, handle in zip(waiting, handles, strict=True):
-        shard.handle = handle
+    with later_interrupts():
+        for shard, handle in zip(waiting, handles, strict=True):
+            shard.handle = handle
 
 
 def _running_handles(shards: Sequence[ShardState[Handle]]) -> list[Handle]:

@@ -166,6 +166,8 @@ LEARNT = Learnt(0.95, 0.75)
     ("measured", "learnt", "word"),
     [
         (contrast(0.5), LEARNT, USED),
+        (contrast(1.0, images=0.0), LEARNT, USED),
+        (contrast(0.0, images=0.0), LEARNT, NOT_USED),
         (contrast(0.5, p=0.2), LEARNT, UNKNOWN),
         (contrast(0.25, seeds=0.22), LEARNT, UNKNOWN),
         (contrast(0.01, images=0.005), LEARNT, NOT_USED),
@@ -177,6 +179,8 @@ LEARNT = Learnt(0.95, 0.75)
     ],
     ids=[
         "used",
+        "of every image",
+        "of none",
         "permuted as large",
         "seeds differ",
         "equivalent",

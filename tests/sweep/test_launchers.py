@@ -95,6 +95,25 @@ def test_an_interrupted_launcher_leaves_no_shard_behind(tmp_path, engine):
     assert stopped.exists()
 
 
+def test_an_interrupt_while_a_shard_starts_leaves_none_behind(tmp_path, monkeypatch):
+    started = []
+
+    class Interrupted(launchers.Local):
+        """Gets Ctrl-C once a process runs, and before anybody holds it."""
+
+        def submit(self, lines):
+            for process in super().submit(lines):
+                started.append(process)
+                signal.raise_signal(signal.SIGINT)
+                yield process
+
+    monkeypatch.setitem(launchers.LAUNCHERS, "local", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        launchers.launch("local", ShardPlan((("sleep", "60"),), tmp_path, {}), say=print)
+    (process,) = started
+    assert process.poll() is not None
+
+
 def test_the_last_line_of_a_long_log_is_found_at_its_end(tmp_path):
     log = tmp_path / "log"
     log.write_bytes(b"first\n" + "\u00e9".encode() * 5000 + b"\nepoch 7\n\n")

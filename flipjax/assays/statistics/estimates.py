@@ -76,10 +76,15 @@ class FlipEstimate:
 
     @property
     def p(self) -> float:
-        """One-sided p that the sum is 0 or less, by Student's t; NaN if its variance is 0 or unknown."""
+        """One-sided p that the sum is 0 or less, by Student's t.
+
+        It is NaN if the sum or its variance is unknown. Without any variance it is 0 for a sum above 0, and else 1.
+        """
         total = self.spread.total
-        if total == 0 or math.isinf(total):
+        if math.isnan(self.value) or math.isinf(total):
             return math.nan
+        if total == 0:
+            return float(self.value <= 0)
         return float(stdtr(self.spread.freedom, -self.value / math.sqrt(total)))
 
 
