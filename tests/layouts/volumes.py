@@ -206,7 +206,7 @@ LAYOUTS = [
     layout("many voxels in two organs", segmentator, "overlapping, multi-label", overlap=9),
     layout("an organ without a file", segmentator, "case_01 lacks spleen", lacking=[("case_01", "spleen")]),
     layout("two visits a patient", visits, of(TWICE)),
-    layout("scores of regions that overlap", regions, "overlap (multi-label) make one label map"),
+    layout("scores of regions that overlap", regions, "overlap (multi-label) need one label map"),
     layout("labels of a batch of one", batches, of(LONG)),
     layout("labels of NIfTI with a first axis of one", first_axis_of_one, of(LONG)),
     layout("labels of NIfTI as floats, with a last axis of one", as_floats, of(LONG)),

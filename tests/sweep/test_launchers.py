@@ -108,8 +108,13 @@ def test_an_interrupt_while_a_shard_starts_leaves_none_behind(tmp_path, monkeypa
                 yield process
 
     monkeypatch.setitem(launchers.LAUNCHERS, "local", Interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        launchers.launch("local", ShardPlan((("sleep", "60"),), tmp_path, {}), say=print)
+    # As for `LAUNCH`, the suite may have been started so that it ignores SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            launchers.launch("local", ShardPlan((("sleep", "60"),), tmp_path, {}), say=print)
+    finally:
+        signal.signal(signal.SIGINT, before)
     (process,) = started
     assert process.poll() is not None
 

@@ -319,7 +319,7 @@ def problem_of_sum(worst: float) -> str:
     if abs(worst - 1) > _TOLERANCE:
         advice = "take a softmax over all classes, not a sigmoid for each"
         if worst > 1:
-            advice += "; make one label map of classes that overlap (multi-label), and pass kind='masks'"
+            advice += "; classes that overlap (multi-label) need one label map and kind='masks'"
         return f"a sum of {worst:.4g}; {advice}"
     return ""
 
