@@ -63,6 +63,7 @@ def first_network(
 
 def frozen_network(data: ArrayData | str | Path, options: Options) -> Network:
     """Returns the decoder of frozen features; raises MissingNetworkError."""
+    # The features are computed when the networks train. Without the package, say so before that.
     _weights_file()
     words = "networks on frozen features of EfficientNet-Lite0"
     return _network(FROZEN, words, _read_larger(data, options), options, {"model.name": FROZEN})
@@ -141,15 +142,16 @@ def _converted_weights(file: Path, folder: Path) -> str:
     target = folder / "weights" / "efficientnet_lite0"
     if not target.with_suffix(".safetensors").is_file():
         make_folder(target.parent)
+        # The file holds an encoder alone, so any number of classes serves.
         convert_weights(file, target, encoder="efficientnet_lite0", num_classes=3)
     return str(target)
 
 
 def _weights_file() -> Path:
     """Returns the package's file of weights; raises MissingNetworkError."""
-    from flipjax.models.weights.pretrained import weights_file
+    from flipjax.models.weights.pretrained import MissingWeightsError, weights_file
 
     try:
         return weights_file()
-    except ConfigError as error:
-        raise MissingNetworkError(error.problem.removeprefix("frozen needs ")) from error
+    except MissingWeightsError as error:
+        raise MissingNetworkError(error.needed) from error

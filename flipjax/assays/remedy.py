@@ -1,4 +1,4 @@
-"""Counts the counter-examples that end a shortcut, and measures the methods that may."""
+"""Says how many more counter-examples would end a shortcut, and measures the methods that may end it without them."""
 
 import dataclasses
 import math
@@ -155,7 +155,7 @@ def count_counter_examples(
     factor = _extrapolated(kept, flips, target)
     if factor > LARGEST_FACTOR:
         return unknown
-    # Rounding alone asks for no image.
+    # A product that lies above a whole number by rounding alone must not ask for one more image.
     to_collect = np.ceil(np.where(rare, counts, 0) * (factor - 1) - 1e-9).astype(np.int64)
     largest_common = np.where(rare, 0, counts).max(axis=1, keepdims=True)
     if (rare & (counts + to_collect > largest_common)).any():

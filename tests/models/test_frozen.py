@@ -343,7 +343,7 @@ def test_a_size_that_the_encoder_cannot_halve_is_refused():
 
 
 def test_a_seed_whose_images_have_no_features_is_refused(train):
-    with pytest.raises(ConfigError, match=r"config\.axes: expected those of the configuration"):
+    with pytest.raises(ConfigError, match=r"config\.axes: expected rho and seeds of the configuration"):
         train.member(seed=7)
     with pytest.raises(ConfigError, match=r"config\.model\.name: expected another network where rho or the seed"):
         train.member(seed=jnp.int32(1))

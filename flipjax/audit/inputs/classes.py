@@ -117,7 +117,7 @@ def with_organ_classes(
         pair: an image.
         predictions: the predictions, with their organs if there is a mask for each.
         labels: the labels, likewise.
-        names: of the classes, the organs among them.
+        names: the class names, with each organ's among them.
         background: of the classes.
     """
     first_named_class = 0

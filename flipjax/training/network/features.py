@@ -86,7 +86,7 @@ def check_places(pool: Pool, rows: np.ndarray) -> None:
         return
     places = np.asarray(pool.features.places)[rows[:, 0], rows[:, 1]]
     if (places < 0).any():
-        expected = "those of the configuration for model.name frozen, which computes features of its images alone"
+        expected = "rho and seeds of the configuration: model.name frozen has features of no other images"
         raise ConfigError("config.axes", expected, "another rho or seed")
 
 
@@ -145,7 +145,7 @@ class _Batch:
     start: int
     """The number of the first one."""
     count: int
-    """How many they are, without those that fill the batch."""
+    """The number of rows, without those that fill the batch."""
     rows: np.ndarray
     """(`AT_ONCE`, 2), so that one program serves all batches: the first ones fill the last batch."""
 
@@ -171,7 +171,7 @@ def _maps_of(encoder: PyTree, pool: Pool, rows: np.ndarray) -> Iterator[list[np.
 def _encode_both_sides(encoder: PyTree, pool: Pool, rows: jax.Array) -> list[jax.Array]:
     """Returns the encoder's maps of rows (B, 2) as they are, and of their mirror images: (2, B, ...) each."""
     images, _ = gather(pool, rows)
-    # In a loop, so that neither is computed otherwise than the other.
+    # A loop computes both in the same order: a batch of both sides could round them differently.
     return jax.lax.map(lambda side: frozen.encode(encoder, side), jnp.stack([images, images[:, :, ::-1]]))
 
 
