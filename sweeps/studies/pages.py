@@ -33,10 +33,8 @@ class Made:
     """Cores, Python and JAX."""
 
     def __str__(self):
-        return (
-            f"Made by commit {self.commit} on {self.machine}, in {self.minutes:.0f} minutes of processor time"
-            " ([how](../make.py))."
-        )
+        unit = "minute" if self.minutes == 1 else "minutes"
+        return f"Made by commit {self.commit} on {self.machine}, in {self.minutes:.0f} {unit} of processor time."
 
 
 def read_made():
