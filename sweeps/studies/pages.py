@@ -7,6 +7,7 @@ that the pages are what this writes, and that a sentence has no number that no t
 """
 
 import dataclasses
+import pathlib
 import platform
 import re
 
@@ -46,12 +47,19 @@ def read_made():
 MADE = read_made()
 
 
+def processor():
+    """Returns the processor's name, or its architecture where Linux does not tell."""
+    file = pathlib.Path("/proc/cpuinfo")
+    name = re.search(r"^model name\s*: (.+)$", file.read_text(), re.MULTILINE) if file.exists() else None
+    return platform.machine() if name is None else name[1]
+
+
 def record(study, *, commit, minutes):
     """Stores what a study was made by; a study that was continued adds to the minutes of the same commit."""
     made = MADE.get(study)
     if made is not None and made.commit == commit:
         minutes += made.minutes
-    machine = f"{cores()} {platform.machine()} cores, Python {platform.python_version()}, JAX {jax.__version__}"
+    machine = f"{cores()} {processor()} cores, Python {platform.python_version()}, JAX {jax.__version__}"
     MADE[study] = Made(commit, round(minutes), machine)
     rows = [{"study": name, **dataclasses.asdict(row)} for name, row in MADE.items()]
     pd.DataFrame(rows).to_csv(HERE / "made.csv", index=False)
