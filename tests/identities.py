@@ -60,6 +60,7 @@ DATA = {
     "an object array": "np.array(['a', None, W[1000]], object)",
     "a structured array": "np.array([(W[1000],)], [('a', 'f4')])",
     "a number of NumPy": "np.float32(W[1000])",
+    "a type of numbers": "np.dtype(f'V{int(W[1000]) + 1}')",
     "a long list": "W.tolist()",
     "a long text": "'a' * 5000 + str(W[1000]) + 'a' * 5000",
     "a set": "{'a', 'bb', 'ccc', str(W[1000])}",

@@ -138,7 +138,7 @@ class Walk:
             return [self.digest(value.fget, name)]
         if isinstance(value, functools.cached_property):
             return [self.digest(value.func, name)]
-        if isinstance(value, Path):
+        if isinstance(value, Path | np.dtype):
             return [str(value)]
         if isinstance(value, re.Pattern):
             return [self.digest((value.pattern, value.flags), name)]
