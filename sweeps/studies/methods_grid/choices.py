@@ -91,7 +91,7 @@ def _losses(rule: str, quantity: str, oracle: str, records: pd.DataFrame, best: 
 
 if __name__ == "__main__":
     run = load(sys.argv[1])
-    first = run.members[run.members["selection"] == run.members["selection"].iloc[0]]
+    first = run.results[run.results["selection"] == run.results["selection"].iloc[0]]
     table = method_regret(first, run.history)
     print(table.to_string(index=False))
     write_csv(pathlib.Path(__file__).with_name("method_regret.csv"), table)
