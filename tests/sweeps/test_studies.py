@@ -5,11 +5,14 @@ import math
 import pathlib
 import re
 import runpy
+import shutil
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+
+import flipjax
 
 STUDIES = pathlib.Path(__file__).parents[2] / "sweeps" / "studies"
 if not STUDIES.is_dir():
@@ -75,6 +78,17 @@ def test_members_trained_by_sgd_are_compared_with_those_of_adam(tmp_path):
     by_sgd.assign(fg_flip=by_sgd["fg_flip"] - 0.1, status="finished").to_csv(tmp_path / "sgd.csv", index=False)
     last = pages.tables.methods_differences(tmp_path)[-1]
     assert last == "| ce, SGD | -0.10 | -0.10 | -0.10 [-0.10, -0.10] | -0.10 | 5 of 5 |"
+
+
+def test_the_choices_of_methods_are_made_from_a_run(tmp_path, monkeypatch, without_page):
+    small = {"pool.size": 16, "model.width": 4, "model.depth": 1, "train.epochs": 1, "axes.rho": (0.95,)}
+    flipjax.run("smoke", {**small, "axes.method": ("ce", "balanced")}, workdir=tmp_path / "run")
+    script = shutil.copy(STUDIES / "methods_grid" / "choices.py", tmp_path)
+    monkeypatch.setattr(sys, "argv", [script, str(tmp_path / "run")])
+    runpy.run_path(script, run_name="__main__")
+    table = pd.read_csv(tmp_path / "method_regret.csv")
+    assert set(table["quantity"]) == {"worst_group_iou", "fg_flip"}
+    assert {"least validation loss", "any method"} <= set(table["selection"])
 
 
 def test_a_number_of_a_sentence_alone_is_found():
