@@ -130,7 +130,7 @@ STUDIES = {
         rows={"classes": "results.csv", "classes_many": "many.csv", "classes_methods": "methods.csv"},
     ),
     "methods_grid": Study(
-        minutes=120,
+        minutes=134,
         runs=("methods_grid", "methods_sgd"),
         commands=("methods_grid/choices.py {runs}/methods_grid",),
         files=("report/figures/methods.png",),
@@ -177,7 +177,7 @@ STUDIES = {
     "phase_diagram": Study(
         minutes=48, runs=("phase_diagram",), commands=("phase_diagram/study.py {runs}/phase_diagram",)
     ),
-    "dose": Study(minutes=24, runs=("dose",), commands=("dose/study.py {runs}/dose",)),
+    "dose": Study(minutes=34, runs=("dose",), commands=("dose/study.py {runs}/dose",)),
     "assay": Study(
         minutes=90,
         commands=(
