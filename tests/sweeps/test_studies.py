@@ -15,6 +15,7 @@ import pytest
 import flipjax
 
 STUDIES = pathlib.Path(__file__).parents[2] / "sweeps" / "studies"
+RECORDED = pathlib.Path(__file__).parents[1] / "recorded" / "run"
 if not STUDIES.is_dir():
     pytest.skip("the source distribution has no studies", allow_module_level=True)
 
@@ -80,15 +81,46 @@ def test_members_trained_by_sgd_are_compared_with_those_of_adam(tmp_path):
     assert last == "| ce, SGD | -0.10 | -0.10 | -0.10 [-0.10, -0.10] | -0.10 | 5 of 5 |"
 
 
-def test_the_choices_of_methods_are_made_from_a_run(tmp_path, monkeypatch, without_page):
-    small = {"pool.size": 16, "model.width": 4, "model.depth": 1, "train.epochs": 1, "axes.rho": (0.95,)}
-    flipjax.run("smoke", {**small, "axes.method": ("ce", "balanced")}, workdir=tmp_path / "run")
-    script = shutil.copy(STUDIES / "methods_grid" / "choices.py", tmp_path)
-    monkeypatch.setattr(sys, "argv", [script, str(tmp_path / "run")])
-    runpy.run_path(script, run_name="__main__")
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A copy of the recorded run, since a study's folder belongs to it alone."""
+    return shutil.copytree(RECORDED, tmp_path_factory.mktemp("runs") / "run")
+
+
+def run_script(script, run, folder, monkeypatch):
+    """Runs a copy of a study's script, which writes beside itself, on a run."""
+    copied = shutil.copy(STUDIES / script, folder)
+    monkeypatch.setattr(sys, "argv", [copied, str(run)])
+    runpy.run_path(copied, run_name="__main__")
+
+
+def test_the_choices_of_methods_are_made_from_a_run(recorded, tmp_path, monkeypatch):
+    run_script("methods_grid/choices.py", recorded, tmp_path, monkeypatch)
     table = pd.read_csv(tmp_path / "method_regret.csv")
     assert set(table["quantity"]) == {"worst_group_iou", "fg_flip"}
     assert {"least validation loss", "any method"} <= set(table["selection"])
+
+
+def test_scenes_are_swapped_for_the_members_of_a_run(recorded, tmp_path, monkeypatch, capsys):
+    run_script("scene_swap/study.py", recorded, tmp_path, monkeypatch)
+    printed = capsys.readouterr().out
+    table = pd.read_csv(recorded / "results.csv")
+    chosen = (table["split"] == "test") & (table["selection"] == "val_loss") & (table["group"] == "all")
+    flips = table[chosen].groupby("rho")["fg_flip"].mean()
+    for rho, flip in flips.items():
+        assert re.search(rf"rho {rho}: .*none/all {flip:.3f} ", printed)
+    assert "Spearman over 8 members" in printed
+
+
+def test_scores_of_the_drift_alarm_are_those_of_a_run(recorded):
+    drawn = list(runpy.run_path(str(STUDIES / "monitor/study.py"))["members"](recorded))
+    run = flipjax.open_run(recorded)
+    assert len(drawn) == len(run.members) == 8
+    for member, (name, groups, scores) in zip(run.members.itertuples(), drawn, strict=True):
+        test = run.member(member.Index).decomposition()
+        assert name == f"run rho {member.rho} seed {member.seed}"
+        np.testing.assert_array_equal(scores["flip-risk"], test.flip_risk)
+        assert groups.shape == scores["scene-swap risk"].shape == test.flip_risk.shape
 
 
 def test_a_number_of_a_sentence_alone_is_found():
