@@ -204,13 +204,28 @@ def test_one_seed_is_refused():
         equivalence.two_one_sided_tests([0.1], margin=0.05)
 
 
+def flips_1_rows(source):
+    script = runpy.run_path(str(STUDIES.parent / "benchmarks/flips-1/table.py"))
+    return script["rows_of"]("U-Net", source, "a command")
+
+
 def test_the_table_of_flips_1_says_how_many_networks_learnt(tmp_path):
     rows = []
     for seed, status in enumerate(["finished", "stopped", "classes not learnt", "not learnt"]):
         for group in ("all", "common", "rare", "0", "1", "2", "3"):
             row = {"rho": 0.95, "method": "ce", "seed": seed, "group": group, "status": status}
-            rows.append(row | {"fg_flip": 0.5, "fg_correct": 0.4, "iou_foreground": 0.9})
+            flip = 0.1 if status == "not learnt" else 0.5
+            rows.append(row | {"fg_flip": flip, "fg_correct": 0.4, "iou_foreground": 0.9})
     pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
-    script = runpy.run_path(str(STUDIES.parent / "benchmarks/flips-1/table.py"))
-    (row,) = script["rows_of"]("U-Net", tmp_path / "rows.csv", "a command").to_dict("records")
+    (row,) = flips_1_rows(tmp_path / "rows.csv").to_dict("records")
     assert (row["form"], row["seeds"], row["learnt"], row["flip_rare"]) == ("2 x 2", 4, 2, 0.5)
+
+
+def test_the_table_of_flips_1_is_made_of_a_run(recorded):
+    table = flips_1_rows(recorded)
+    assert table[["rho", "entry", "seeds"]].to_numpy().tolist() == [
+        [rho, f"U-Net, {method}", 2] for rho in (0.5, 0.95) for method in ("bg_swap", "ce")
+    ]
+    rows = pd.read_csv(recorded / "results.csv").query("split == 'test' and selection == 'val_loss'")
+    flips = rows.query("group == 'rare' and method == 'ce' and rho == 0.95")["fg_flip"]
+    assert table["flip_rare"].iloc[-1] == pytest.approx(flips.mean())

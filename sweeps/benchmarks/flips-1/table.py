@@ -15,7 +15,7 @@ from scipy import stats
 
 from flipjax import results
 from flipjax.data.sources import flips
-from flipjax.results.rows import CLASSES_NOT_LEARNT, LEFT_OUT
+from flipjax.results.rows import CLASSES_NOT_LEARNT, kept_records
 
 TABLE = pathlib.Path(__file__).with_name("results.csv")
 COLUMNS = [
@@ -36,8 +36,11 @@ COLUMNS = [
 
 
 def rows_of(name: str, source: pathlib.Path, command: str) -> pd.DataFrame:
-    """Returns a row for each rho and method of a source: means over seeds, and Student's interval of Flip (rare)."""
-    members = pd.read_csv(source) if source.is_file() else results.load(source).members
+    """Returns a row for each rho and method of a source: means over seeds, and Student's interval of Flip (rare).
+
+    Networks that hardly find the object, and those that diverged, are in no mean.
+    """
+    members = pd.read_csv(source) if source.is_file() else results.load(source).results
     if "split" in members:
         members = members[members["split"] == "test"]
     if "selection" in members:
@@ -48,7 +51,8 @@ def rows_of(name: str, source: pathlib.Path, command: str) -> pd.DataFrame:
     form = {4: "2 x 2", 16: "4 x 4"}[len(groups)]
     rows = []
     for (rho, method), found in members.groupby(["rho", "method"]):
-        rare, common = (found[found["group"] == group] for group in ("rare", "common"))
+        kept = kept_records(found)
+        rare, common = (kept[kept["group"] == group] for group in ("rare", "common"))
         flip = rare["fg_flip"].to_numpy(float)
         half = np.nan
         if len(flip) > 1:
@@ -57,8 +61,8 @@ def rows_of(name: str, source: pathlib.Path, command: str) -> pd.DataFrame:
             "form": form,
             "rho": rho,
             "entry": f"{name}, {method}",
-            "seeds": len(flip),
-            "learnt": int((~rare["status"].isin((CLASSES_NOT_LEARNT, *LEFT_OUT))).sum()),
+            "seeds": (found["group"] == "rare").sum(),
+            "learnt": (rare["status"] != CLASSES_NOT_LEARNT).sum(),
             "flip_rare": flip.mean(),
             "low": max(0, flip.mean() - half),
             "high": min(1, flip.mean() + half),
