@@ -20,6 +20,7 @@ from scenes import cluster_scenes, scene_evidence, scene_features
 from flipjax import intervene, metrics
 from flipjax.metrics.objects.rates import segment_auroc
 from flipjax.metrics.objects.units import STRATA
+from flipjax.metrics.statistics import selective
 
 HERE = pathlib.Path(__file__).parent
 SAMPLES = 1000
@@ -140,14 +141,11 @@ def about_composites(answer):
             mine = relative[np.arange(n), own]
             swap = others.max(1) - np.where(np.isfinite(mine), mine, -99)
             gain = [
-                metrics.statistics.selective.auroc(swap[d], wrong[d])
-                - metrics.statistics.selective.auroc(risk[rows][d], wrong[d])
+                selective.auroc(swap[d], wrong[d]) - selective.auroc(risk[rows][d], wrong[d])
                 for d in draws
                 if 0 < wrong[d].sum() < n
             ]
-            value = metrics.statistics.selective.auroc(swap, wrong) - metrics.statistics.selective.auroc(
-                risk[rows], wrong
-            )
+            value = selective.auroc(swap, wrong) - selective.auroc(risk[rows], wrong)
             ends = np.percentile(gain, (2.5, 97.5)) if gain else (np.nan, np.nan)
             yield f"composites, {name}: AUROC of scene swap ({center}) less flip-risk", value, *ends
 
