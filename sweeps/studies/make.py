@@ -77,16 +77,17 @@ def train(name, options):
 def keep(name, runs):
     """Copies what the page keeps, and writes the rows of long tables that it needs."""
     study = STUDIES[name]
+    folder = pages.folder_of(name)
     for file in study.files:
-        shutil.copy(runs / study.runs[0] / file, HERE / name)
+        shutil.copy(runs / study.runs[0] / file, folder)
     for file in study.tables:
         table = pd.read_csv(runs / study.runs[0] / "report" / file)
         first = table.selection.isin(table.selection[:1]) | (file == "selection.csv")
-        table[first & table.quantity.isin(verdicts.JUDGED)].to_csv(HERE / name / file, index=False)
+        table[first & table.quantity.isin(verdicts.JUDGED)].to_csv(folder / file, index=False)
     for run, file in study.rows.items():
         table = pd.read_csv(runs / run / "results.csv", dtype=str, keep_default_na=False)
         rows = (table.split == "test") & (table.selection == table.selection[0]) & table.group.isin(GROUPS)
-        table[rows].to_csv(HERE / name / file, index=False)
+        table[rows].to_csv(folder / file, index=False)
 
 
 def make(name, options):
@@ -100,10 +101,10 @@ def make(name, options):
         script, *words = shlex.split(command.format(**vars(options)))
         subprocess.run([sys.executable, HERE / script, *words], check=True)
     if name in figures.DRAWN:
-        figures.DRAWN[name](HERE / name)
+        figures.DRAWN[name](pages.folder_of(name))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    page = HERE / name / "README.md"
+    page = pages.folder_of(name) / "README.md"
     if page.is_file():
         pages.record(name, commit=commit_of_code(), minutes=seconds / 60)
         page.write_text(pages.renewed(page.read_text(), name))

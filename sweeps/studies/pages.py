@@ -14,7 +14,7 @@ import re
 import jax
 import pandas as pd
 import tables
-from studies import HERE
+from studies import ELSEWHERE, HERE
 
 from flipjax.support.threads import cores
 
@@ -65,11 +65,16 @@ def record(study, *, commit, minutes):
     pd.DataFrame(rows).to_csv(HERE / "made.csv", index=False)
 
 
+def folder_of(study):
+    """Returns the folder of a study's page and csv files."""
+    return HERE / ELSEWHERE.get(study, study)
+
+
 def renewed(page, study):
     """Returns a page with its tables and its commit written anew."""
 
     def table(mark):
-        lines = tables.TABLES[study][mark[1]](HERE / study)
+        lines = tables.TABLES[study][mark[1]](folder_of(study))
         return f"<!-- table: {mark[1]} -->\n" + "\n".join(lines) + "\n"
 
     page = MARK.sub(table, page)
@@ -92,7 +97,7 @@ def strangers(page):
 
 def main():
     for study in tables.TABLES:
-        page = HERE / study / "README.md"
+        page = folder_of(study) / "README.md"
         page.write_text(renewed(page.read_text(), study))
 
 

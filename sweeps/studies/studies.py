@@ -8,6 +8,8 @@ PHOTOS = "--photos"
 DATA = "--data"
 CHECKPOINTS = "--checkpoints"
 PRETRAINED = "flipjax[pretrained]"
+ELSEWHERE = {"flips-1": "../benchmarks/flips-1"}
+"""Folders of pages, seen from here, that do not have their study's name: flips-1 is a benchmark."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ EVERY_METHOD = (
     "'swa','dfr','jtt')"
 )
 TEN_SEEDS = "axes.seed=(0,1,2,3,4,5,6,7,8,9)"
-FLIPS_TABLE = "../benchmarks/flips-1/table.py --by 'python sweeps/studies/make.py flips-1' 'U-Net of width 8'"
+FLIPS_TABLE = f"{ELSEWHERE['flips-1']}/table.py --by 'python sweeps/studies/make.py flips-1' 'U-Net of width 8'"
 SWEEPS = {
     # The default grid has four seeds, so that its two commands take minutes.
     "correlation_grid": Sweep("correlation_grid", ("axes.seed=(0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15)",)),
@@ -175,7 +177,7 @@ STUDIES = {
         needs=(PHOTOS,),
     ),
     "phase_diagram": Study(
-        minutes=48, runs=("phase_diagram",), commands=("phase_diagram/study.py {runs}/phase_diagram",)
+        minutes=75, runs=("phase_diagram",), commands=("phase_diagram/study.py {runs}/phase_diagram",)
     ),
     "dose": Study(minutes=34, runs=("dose",), commands=("dose/study.py {runs}/dose",)),
     "assay": Study(
@@ -204,4 +206,4 @@ STUDIES = {
         needs=(CHECKPOINTS, "flipjax[coco]"),
     ),
 }
-"""The studies by name, which is that of their folder; flips-1 is a benchmark."""
+"""The studies by name, which is that of their folder, or in ELSEWHERE."""

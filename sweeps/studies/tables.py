@@ -271,7 +271,7 @@ def phase_fits(folder):
 def phase_flips(folder):
     """Flip in the rare groups at the weakest and the full strength, and context use where half flips."""
     members = pd.read_csv(folder / "members.csv")
-    cells = [(0.5, 1.0), (0.95, 0.1), (0.95, 1.0), (0.99, 0.1), (0.99, 1.0)]
+    cells = [(0.5, 1.0), (0.95, 1.0), (0.99, 0.1), (0.99, 1.0)]
     rows = []
     for cue, found in members.groupby("cue"):
         flips = [average(found[(found["rho"] == rho) & (found["cue_strength"] == s)]["rare"]) for rho, s in cells]
@@ -435,6 +435,27 @@ def published_composites(folder):
         "composites, forest and sea: AUROC of scene swap (quota) less flip-risk": "scene swap less flip-risk",
     }
     return published(folder, "composites", quantities)
+
+
+def benchmark_entries(folder):
+    """Flip of each entry at rho 0.95, by the number of classes, and how many of its networks learn without a bias."""
+    table = pd.read_csv(folder / "results.csv")
+    lowest = table[table["rho"] == table.groupby("form")["rho"].transform("min")]
+    learnt = {(row.form, row.entry): f"{row.learnt} of {row.seeds}" for row in lowest.itertuples()}
+    rows = []
+    for row in table[table["rho"] == 0.95].itertuples():
+        flip = f"{row.flip_rare:.2f}" + cut_interval(row.low, row.flip_rare, row.high, RATE, ".2f")
+        others = [f"{row.flip_common:.2f}", f"{row.iou:.2f}", learnt.get((row.form, row.entry), "-")]
+        rows.append([row.form, row.entry, flip, *others])
+    heads = [
+        "classes x grounds",
+        "entry, at rho 0.95",
+        "Flip, rare",
+        "Flip, common",
+        "foreground IoU",
+        "learnt at rho 1/C",
+    ]
+    return markdown(heads, rows)
 
 
 TABLES = {

@@ -15,6 +15,7 @@ from scipy import stats
 
 from flipjax import results
 from flipjax.data.sources import flips
+from flipjax.results.learning import mark_unlearnt
 from flipjax.results.rows import CLASSES_NOT_LEARNT, kept_records
 
 TABLE = pathlib.Path(__file__).with_name("results.csv")
@@ -35,12 +36,20 @@ COLUMNS = [
 """Of the table; `learnt` counts the seeds whose network has learnt the classes."""
 
 
+def read(source: pathlib.Path) -> pd.DataFrame:
+    """Returns the rows of a CSV or of a run folder, which says what networks have learnt."""
+    if source.is_file():
+        return pd.read_csv(source, dtype={"group": str})
+    run = results.load(source)
+    return mark_unlearnt(run.results, run.cells)
+
+
 def rows_of(name: str, source: pathlib.Path, command: str) -> pd.DataFrame:
     """Returns a row for each rho and method of a source: means over seeds, and Student's interval of Flip (rare).
 
     Networks that hardly find the object, and those that diverged, are in no mean.
     """
-    members = pd.read_csv(source) if source.is_file() else results.load(source).results
+    members = read(source)
     if "split" in members:
         members = members[members["split"] == "test"]
     if "selection" in members:
@@ -57,6 +66,7 @@ def rows_of(name: str, source: pathlib.Path, command: str) -> pd.DataFrame:
         half = np.nan
         if len(flip) > 1:
             half = stats.t.ppf(0.975, len(flip) - 1) * flip.std(ddof=1) / len(flip) ** 0.5
+        low, high = np.clip([flip.mean() - half, flip.mean() + half], 0, 1)
         row = {
             "form": form,
             "rho": rho,
@@ -64,8 +74,8 @@ def rows_of(name: str, source: pathlib.Path, command: str) -> pd.DataFrame:
             "seeds": (found["group"] == "rare").sum(),
             "learnt": (rare["status"] != CLASSES_NOT_LEARNT).sum(),
             "flip_rare": flip.mean(),
-            "low": max(0, flip.mean() - half),
-            "high": min(1, flip.mean() + half),
+            "low": low,
+            "high": high,
             "flip_common": common["fg_flip"].astype(float).mean(),
             "correct_rare": rare["fg_correct"].astype(float).mean(),
             "iou": rare["iou_foreground"].astype(float).mean(),
