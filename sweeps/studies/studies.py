@@ -47,7 +47,7 @@ EVERY_METHOD = (
     "'swa','dfr','jtt')"
 )
 TEN_SEEDS = "axes.seed=(0,1,2,3,4,5,6,7,8,9)"
-FLIPS_TABLE = f"{ELSEWHERE['flips-1']}/table.py --by 'python sweeps/studies/make.py flips-1' 'U-Net of width 8'"
+FLIPS_TABLE = f"{ELSEWHERE['flips-1']}/table.py --by 'python sweeps/studies/make.py flips-1' U-Net"
 SWEEPS = {
     # The default grid has four seeds, so that its two commands take minutes.
     "correlation_grid": Sweep("correlation_grid", ("axes.seed=(0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15)",)),
@@ -126,7 +126,7 @@ STUDIES = {
         files=("results.csv", "report/figures/flip.png", "report/figures/gallery.png"),
     ),
     "classes": Study(
-        minutes=17,
+        minutes=29,
         runs=("classes", "classes_many", "classes_methods"),
         files=("report/figures/pull_matrix.png",),
         rows={"classes": "results.csv", "classes_many": "many.csv", "classes_methods": "methods.csv"},
@@ -147,7 +147,7 @@ STUDIES = {
         needs=(PHOTOS, PRETRAINED),
     ),
     "scene_swap": Study(
-        minutes=8,
+        minutes=14,
         runs=("scene_swap", "fresh"),
         commands=("scene_swap/study.py {runs}/scene_swap", "scene_swap/study.py {runs}/fresh"),
         files=("results.csv",),
@@ -171,7 +171,7 @@ STUDIES = {
         minutes=60, commands=("coverage/study.py", "coverage/verdicts.py", "coverage/audits.py", "coverage/learnt.py")
     ),
     "one_scale": Study(
-        minutes=16,
+        minutes=28,
         runs=tuple(name for name in SWEEPS if name.startswith("one_scale")),
         commands=("one_scale/study.py {runs}",),
         needs=(PHOTOS,),
@@ -190,10 +190,10 @@ STUDIES = {
         ),
         needs=(PHOTOS, PRETRAINED),
     ),
-    "mirror": Study(minutes=25, commands=("mirror/study.py --runs {runs}",)),
+    "mirror": Study(minutes=10, commands=("mirror/study.py --runs {runs}",)),
     "tuned_methods": Study(minutes=120, commands=("tuned_methods/study.py {runs}/tuned_methods",)),
     "flips-1": Study(
-        minutes=60,
+        minutes=131,
         runs=("flips_two", "flips_four"),
         commands=(
             f"{FLIPS_TABLE} {{runs}}/flips_two",

@@ -333,9 +333,9 @@ def mirror_flips(folder):
     table = pd.read_csv(folder / "mirror_longer.csv")
     rows = []
     for (labels, hflip, rho), found in table[table["hflip"] > 0].groupby(["labels", "hflip", "rho"]):
-        groups = (found[found["group"] == group]["fg_flip"] for group in ("all", "common", "rare"))
+        groups = (found[found["group"] == group]["fg_flip"] for group in ("common", "rare"))
         rows.append([labels, f"{hflip:g}", level_text(rho), *map(mean, groups)])
-    return markdown(["labels", "hflip", "rho", "Flip, all", "common", "rare"], rows)
+    return markdown(["labels", "hflip", "rho", "Flip, common", "rare"], rows)
 
 
 def scale_use(folder):
@@ -438,24 +438,22 @@ def published_composites(folder):
 
 
 def benchmark_entries(folder):
-    """Flip of each entry at rho 0.95 with two and four classes, and how many of its networks learn without a bias."""
-    table = pd.read_csv(folder / "results.csv")
-    unbiased = table[table["rho"] == table.groupby("form")["rho"].transform("min")]
-    learnt = {(row.form, row.entry): f"{row.learnt} of {row.seeds}" for row in unbiased.itertuples()}
-    biased = {(row.form, row.entry): row for row in table[table["rho"] == 0.95].itertuples()}
+    """Flip of each entry at rho 0.95, with two and with four classes; a star is a verdict."""
+    table = pd.read_csv(folder / "results.csv", dtype={"verdict": str}).fillna({"verdict": ""})
+    table = table[table["rho"] == 0.95].set_index(["form", "entry"])
     rows = []
-    for entry in dict.fromkeys(entry for _, entry in biased):
+    for entry in dict.fromkeys(table.index.get_level_values("entry")):
         cells = []
         for form in ("2 x 2", "4 x 4"):
-            row = biased.get((form, entry))
-            if row is None:
-                cells += ["-"] * 3
-                continue
-            flip = f"{row.flip_rare:.2f}" + cut_interval(row.low, row.flip_rare, row.high, RATE, ".2f")
-            cells += [flip, f"{row.flip_common:.2f}", learnt.get((form, entry), "-")]
-        rows.append([entry, *cells])
-    heads = ["2 x 2: Flip, rare", "common", "learnt", "4 x 4: Flip, rare", "common", "learnt"]
-    return markdown(["entry, at rho 0.95", *heads], rows)
+            flip = ""
+            if (form, entry) in table.index:
+                row = table.loc[form, entry]
+                star = "*" if row["verdict"] else ""
+                interval = cut_interval(row["low"], row["flip_rare"], row["high"], RATE, ".2f")
+                flip = f"{row['flip_rare']:.2f}{star}{interval}"
+            cells.append(flip)
+        rows.append([entry.removeprefix("U-Net, "), *cells])
+    return markdown(["entry, rho 0.95", "2 x 2", "4 x 4"], rows)
 
 
 TABLES = {
@@ -478,6 +476,7 @@ TABLES = {
     "one_scale": {"use": scale_use},
     "scene_swap": {"gains": swap_gains},
     "monitor": {"delays": monitor_delays, "clusters": monitor_clusters},
+    "flips-1": {"entries": benchmark_entries},
     "published_models": {"photos": published_photos, "composites": published_composites},
 }
 """The tables of each page, by the name in its marker."""

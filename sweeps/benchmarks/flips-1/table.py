@@ -28,20 +28,27 @@ COLUMNS = [
     "flip_rare",
     "low",
     "high",
+    "verdict",
     "flip_common",
     "correct_rare",
     "iou",
     "command",
 ]
-"""Of the table; `learnt` counts the seeds whose network has learnt the classes."""
+"""Of the table; `learnt` counts the seeds whose network has learnt the classes.
+
+`verdict` is that on Flip (rare) against cross-entropy of the same run folder; a CSV has none.
+"""
 
 
-def read(source: pathlib.Path) -> pd.DataFrame:
-    """Returns the rows of a CSV or of a run folder, which says what networks have learnt."""
+def read(source: pathlib.Path) -> tuple[pd.DataFrame, dict[tuple[float, str], str]]:
+    """Returns the rows of a CSV, or those of a run folder, marked by what networks have learnt, and its verdicts."""
     if source.is_file():
-        return pd.read_csv(source, dtype={"group": str})
+        return pd.read_csv(source, dtype={"group": str}), {}
     run = results.load(source)
-    return mark_unlearnt(run.results, run.cells)
+    table = run.differences.comparison
+    rare = table[table["quantity"] == "group/rare/fg_flip"]
+    verdicts = {(row.rho, row.method): row.verdict for row in rare.itertuples()}
+    return mark_unlearnt(run.results, run.cells), verdicts
 
 
 def rows_of(name: str, source: pathlib.Path, command: str) -> pd.DataFrame:
@@ -49,7 +56,7 @@ def rows_of(name: str, source: pathlib.Path, command: str) -> pd.DataFrame:
 
     Networks that hardly find the object, and those that diverged, are in no mean.
     """
-    members = read(source)
+    members, verdicts = read(source)
     if "split" in members:
         members = members[members["split"] == "test"]
     if "selection" in members:
@@ -62,10 +69,10 @@ def rows_of(name: str, source: pathlib.Path, command: str) -> pd.DataFrame:
     for (rho, method), found in members.groupby(["rho", "method"]):
         kept = kept_records(found)
         rare, common = (kept[kept["group"] == group] for group in ("rare", "common"))
-        flip = rare["fg_flip"].to_numpy(float)
+        flip = rare["fg_flip"].astype(float)
         half = np.nan
         if len(flip) > 1:
-            half = stats.t.ppf(0.975, len(flip) - 1) * flip.std(ddof=1) / len(flip) ** 0.5
+            half = stats.t.ppf(0.975, len(flip) - 1) * flip.std() / len(flip) ** 0.5
         low, high = np.clip([flip.mean() - half, flip.mean() + half], 0, 1)
         row = {
             "form": form,
@@ -76,6 +83,7 @@ def rows_of(name: str, source: pathlib.Path, command: str) -> pd.DataFrame:
             "flip_rare": flip.mean(),
             "low": low,
             "high": high,
+            "verdict": verdicts.get((rho, method), ""),
             "flip_common": common["fg_flip"].astype(float).mean(),
             "correct_rare": rare["fg_correct"].astype(float).mean(),
             "iou": rare["iou_foreground"].astype(float).mean(),
